@@ -1,0 +1,108 @@
+"""What the hot kernels reach on one core, beside the plain way to do the same.
+
+Run `python benchmarks/kernels.py`. Processor time, median of some repetitions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+from rich.console import Console
+from rich.table import Table
+
+from rootfeed import kernels
+
+ROWS, COLUMNS, BATCH = 1_000_000, 21, 1024
+
+
+@njit
+def plain_gather(rows, order, out):
+    for i in range(order.size):
+        for j in range(out.shape[1]):
+            out[i, j] = rows[order[i], j]
+
+
+@njit
+def plain_pack(columns, out):
+    for c in range(columns.shape[0]):
+        for i in range(out.shape[0]):
+            out[i, c] = columns[c, i]
+
+
+@njit
+def plain_unsplit(raw, elements, out):
+    for i in range(out.size):
+        word = np.uint64(0)
+        for b in range(4):
+            word |= np.uint64(raw[b * elements + i]) << np.uint64(8 * b)
+        out[i] = word
+
+
+def seconds(run: Callable[[], object], repeat: int = 5) -> float:
+    run()
+    taken = []
+    for _ in range(repeat):
+        begun = time.thread_time()
+        run()
+        taken.append(time.thread_time() - begun)
+    return float(np.median(taken))
+
+
+def main() -> None:
+    random = np.random.default_rng(0)
+    words = random.integers(0, 2**32, (ROWS, COLUMNS), np.uint32)
+    rows = words.view(np.uint8)
+    columns = np.ascontiguousarray(words.T)
+    packed = np.empty_like(words)
+    order = np.empty(ROWS, np.uint32)
+    kernels.permute(np.uint64(1), order)
+    raw = random.integers(0, 256, 1 << 20, np.uint8)
+    elements = len(raw) // 4
+    decoded = np.empty(elements, np.uint32)
+    offsets, everything = np.zeros(1, np.int64), np.empty(0, np.int32)
+    places = np.arange(COLUMNS)
+    out = np.empty((BATCH, rows.shape[1]), np.uint8)
+    word_out = out.view(np.uint32)
+    starts = range(0, ROWS - BATCH, BATCH)
+
+    def gather() -> None:
+        for start in starts:
+            kernels.gather(rows, order[start : start + BATCH], offsets, (out,))
+
+    def gather_plainly() -> None:
+        for start in starts:
+            plain_gather(words, order[start : start + BATCH], word_out)
+
+    cases = [
+        ("gather random rows of 84 bytes", rows.nbytes, gather, gather_plainly),
+        (
+            "pack 21 columns of 4 bytes",
+            words.nbytes,
+            lambda: kernels.pack(columns, everything, places, packed),
+            lambda: plain_pack(columns, packed),
+        ),
+        (
+            "join byte planes of 4-byte words",
+            len(raw),
+            lambda: kernels.unsplit(raw, elements, 0, decoded),
+            lambda: plain_unsplit(raw, elements, decoded),
+        ),
+        (
+            "permute 1 million rows",
+            order.nbytes,
+            lambda: kernels.permute(np.uint64(2), order),
+            lambda: np.random.default_rng(2).permutation(ROWS),
+        ),
+    ]
+    table = Table("kernel", "GB/s", "plainly, GB/s", "ratio")
+    for name, size, run, plain in cases:
+        fast, slow = size / seconds(run) / 1e9, size / seconds(plain) / 1e9
+        table.add_row(name, f"{fast:.2f}", f"{slow:.2f}", f"{fast / slow:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

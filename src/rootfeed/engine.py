@@ -1,0 +1,277 @@
+"""Ordered prefetch on threads: groups of tasks run ahead of their consumer, at most `window` of them.
+
+The engine knows only callables. A group is handed out when all its tasks are done, in order; an error
+is raised when its group is due, that of the group's first failing task. Every way out (exhaustion,
+`close`, a dropped iterator, an exception on either side, interpreter exit) stops the threads: tasks
+are given the event that says so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from rootfeed.errors import ForkedIteratorError
+
+__all__ = ["ForkLock", "Prefetch", "Task"]
+
+Value = TypeVar("Value")
+
+Task = Callable[[threading.Event], object]
+"""Work for a thread; it returns early when the event is set."""
+
+_LIVENESS_SECONDS = 1.0
+_JOIN_SECONDS = 1.0
+
+
+class ForkLock:
+    """A lock that is free in a forked child, whoever held it in the parent.
+
+    It is reentrant: a garbage collection may end an iterator anywhere, also in a thread that holds it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self._lock = threading.RLock()
+
+
+class _Group(Generic[Value]):
+    """Tasks that are handed out together."""
+
+    def __init__(self, value: Value, tasks: Sequence[Task]) -> None:
+        self.value = value
+        self.waiting = deque(enumerate(tasks))
+        self.unfinished = len(tasks)
+        self.error: BaseException | None = None
+        self.failed = len(tasks)
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Keep the error of the first task that fails: all before it were begun, and will end."""
+        if number < self.failed:
+            self.failed, self.error = number, error
+        self.unfinished -= len(self.waiting)
+        self.waiting.clear()
+
+
+class _State(Generic[Value]):
+    """What the threads share. They never refer to the `Prefetch`, so that dropping it ends them."""
+
+    def __init__(
+        self, groups: Iterator[tuple[Value, Sequence[Task]]], threads: int, window: int
+    ) -> None:
+        self.groups = groups
+        self.window = window
+        self.changed = threading.Condition()
+        self.stopped = threading.Event()
+        self.started: deque[_Group[Value]] = deque()
+        self.held = 0
+        self.exhausted = False
+        self.threads = [
+            threading.Thread(target=self._work, name=f"rootfeed-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def _work(self) -> None:
+        while (claimed := self._claim()) is not None:
+            group, number, task = claimed
+            error: BaseException | None = None
+            try:
+                task(self.stopped)
+            except BaseException as caught:
+                error = caught
+            with self.changed:
+                group.unfinished -= 1
+                if error is not None:
+                    group.fail(number, error)
+                    self.exhausted = True
+                if group.unfinished == 0:
+                    self.changed.notify_all()
+            del claimed, group, task, error
+
+    def _claim(self) -> tuple[_Group[Value], int, Task] | None:
+        """Wait for a task; None when there is nothing more to do."""
+        with self.changed:
+            while not self.stopped.is_set():
+                group = next((group for group in self.started if group.waiting), None)
+                if group is not None:
+                    return group, *group.waiting.popleft()
+                if self.exhausted:
+                    return None
+                if self.held + len(self.started) < self.window:
+                    self._start_group()
+                else:
+                    self.changed.wait()
+        return None
+
+    def _start_group(self) -> None:
+        try:
+            group = _Group(*next(self.groups))
+        except StopIteration:
+            self.exhausted = True
+        except BaseException as error:
+            group = _Group[Value](None, [])  # type: ignore[arg-type]
+            group.error = error
+            self.started.append(group)
+            self.exhausted = True
+        else:
+            self.started.append(group)
+        self.changed.notify_all()
+
+    def stop(self) -> None:
+        """Tell the threads to end, and let go of what waits for them."""
+        self.stopped.set()
+        with self.changed:
+            self.started.clear()
+            self.groups = iter(())
+            self.changed.notify_all()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for the threads, until then; return whether all have ended."""
+        if threading.current_thread() in self.threads:
+            return False  # a garbage collection in this thread, which may hold what the others want
+        for thread in self.threads:
+            if thread.is_alive():
+                thread.join(max(deadline - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in self.threads)
+
+
+class Prefetch(Generic[Value]):
+    """Run groups of tasks ahead, on threads, and hand the groups out in order.
+
+    Parameters
+    ----------
+    groups : iterator of (value, tasks)
+        Advanced by the threads, one group at a time, when there is room in the window.
+    threads : int
+    window : int
+        Groups that may be in work, or handed out and not yet released, together.
+
+    Notes
+    -----
+    Use it from one thread. The threads are daemons which are stopped at exit before the interpreter
+    is torn down, so that a forgotten iterator can neither hang nor crash the end of a program.
+    """
+
+    def __init__(
+        self, groups: Iterator[tuple[Value, Sequence[Task]]], *, threads: int, window: int
+    ) -> None:
+        self._process = os.getpid()
+        self._state = _State(groups, threads, window)
+        _live.add(self._state)
+        weakref.finalize(self, _end, self._state, self._process).atexit = False
+        try:
+            for thread in self._state.threads:
+                thread.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def next(self) -> Value:
+        """Wait for the next group, and return its value.
+
+        Raises
+        ------
+        StopIteration
+            After the last group.
+        BaseException
+            What a task of this group raised, or the iterator of groups in its place.
+        RuntimeError
+            After `close`, which an error implies.
+        ForkedIteratorError
+            In a forked process.
+        """
+        if os.getpid() != self._process:
+            raise ForkedIteratorError(
+                "an iterator cannot be used in a forked process, where its threads do not exist. "
+                "Call iter() on the loader in each process."
+            )
+        state = self._state
+        with state.changed:
+            while not (state.started and state.started[0].unfinished == 0):
+                if state.stopped.is_set():
+                    if _exiting.is_set() and threading.current_thread().daemon:
+                        state.changed.wait()  # the interpreter ends this thread: no last words
+                        continue
+                    raise RuntimeError("this iterator was closed. Call iter() on the loader again.")
+                if state.exhausted and not state.started:
+                    raise StopIteration
+                if not any(thread.is_alive() for thread in state.threads):
+                    raise RuntimeError("the loader's threads died without a word.")
+                state.changed.wait(_LIVENESS_SECONDS)
+            group = state.started.popleft()
+            if group.error is None:
+                state.held += 1
+                return group.value
+        self.close()
+        try:
+            raise group.error
+        finally:
+            del group  # an error refers to frames, and these to the error
+
+    def release(self) -> None:
+        """Tell that a group is used up: another one may start in its place."""
+        with self._state.changed:
+            self._state.held -= 1
+            self._state.changed.notify_all()
+
+    def close(self) -> bool:
+        """Stop the threads and wait for them, for a second at most. Safe to repeat.
+
+        Returns
+        -------
+        bool
+            Whether all have ended, so that nobody writes any more to what the tasks refer to. Not
+            where a task takes its time, nor in a forked process.
+        """
+        return _end(self._state, self._process)
+
+
+_live: weakref.WeakSet[_State[Any]] = weakref.WeakSet()
+_locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+_exiting = threading.Event()
+
+
+def _end(state: _State[Value], process: int) -> bool:
+    if os.getpid() != process:
+        return False
+    state.stop()
+    _live.discard(state)  # whatever does not end in time now is not waited for again at exit
+    return state.join(time.monotonic() + _JOIN_SECONDS)
+
+
+def _end_all() -> None:
+    _exiting.set()
+    states = list(_live)
+    for state in states:
+        state.stop()
+    deadline = time.monotonic() + _JOIN_SECONDS
+    for state in states:
+        state.join(deadline)
+
+
+def _forget_threads() -> None:
+    """In a forked child, which has none of these threads: what they held would be held forever."""
+    _live.clear()
+    for lock in list(_locks):
+        lock.renew()
+
+
+atexit.register(_end_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

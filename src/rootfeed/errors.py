@@ -1,0 +1,123 @@
+"""The errors that rootfeed raises.
+
+::
+
+    RootfeedError
+    ├── ArgumentError            (ValueError)         an argument that cannot be meant
+    ├── MissingFileError         (FileNotFoundError)  no such file, or a pattern without a match
+    ├── MissingObjectError       (KeyError)           no such tree or ntuple in a file
+    ├── MissingColumnError       (KeyError)           no such column in a file
+    ├── UnsupportedColumnError   (TypeError)          a column that cannot become a number per entry
+    ├── DamagedFileError         (OSError)            truncated, overwritten or inconsistent contents
+    ├── EmptyDatasetError        (ValueError)         nothing is left to read
+    ├── UnsupportedFileError     (OSError)            a file in a format that cannot be read
+    └── ForkedIteratorError      (RuntimeError)       an iterator that crossed a fork
+
+    RootfeedWarning              (UserWarning)
+    └── PrecisionWarning         values that the batch dtype cannot represent
+
+Every message says what was expected, what was found, where (file, column, entries) and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "DamagedFileError",
+    "EmptyDatasetError",
+    "ForkedIteratorError",
+    "MissingColumnError",
+    "MissingFileError",
+    "MissingObjectError",
+    "PrecisionWarning",
+    "RootfeedError",
+    "RootfeedWarning",
+    "UnsupportedColumnError",
+    "UnsupportedFileError",
+    "nearest",
+]
+
+
+class RootfeedError(Exception):
+    """Base of every error that rootfeed raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError and OSError format their arguments in ways that hide the message.
+        return str(self.args[0]) if self.args else ""
+
+
+class ArgumentError(RootfeedError, ValueError):
+    """An argument has a value that cannot be meant."""
+
+
+class MissingFileError(RootfeedError, FileNotFoundError):
+    """A file does not exist, or a pattern matches none."""
+
+
+class MissingObjectError(RootfeedError, KeyError):
+    """A file holds no tree or ntuple of that name, or does not say which of several is meant."""
+
+
+class MissingColumnError(RootfeedError, KeyError):
+    """A file's tree or ntuple has no column of that name."""
+
+
+class UnsupportedColumnError(RootfeedError, TypeError):
+    """A column's type cannot become one number per entry."""
+
+
+class DamagedFileError(RootfeedError, OSError):
+    """A file is truncated, was changed since it was indexed, or contradicts itself."""
+
+
+class UnsupportedFileError(RootfeedError, OSError):
+    """A file in a format that cannot be read."""
+
+
+class EmptyDatasetError(RootfeedError, ValueError):
+    """Nothing is left to read."""
+
+
+class ForkedIteratorError(RootfeedError, RuntimeError):
+    """An iterator was carried into a forked process, where its threads do not exist."""
+
+
+class RootfeedWarning(UserWarning):
+    """Base of every warning that rootfeed issues."""
+
+
+class PrecisionWarning(RootfeedWarning):
+    """Values in the files differ from their representation in the batch dtype."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return a sentence that offers the candidates nearest to a misspelt name.
+
+    Parameters
+    ----------
+    name : str
+        The name that was not found.
+    candidates : iterable of str
+        The names that exist.
+
+    Returns
+    -------
+    str
+        ``"Did you mean 'a' or 'b'?"``; a short list of what exists when nothing is near.
+    """
+    names = list(candidates)
+    lowered: dict[str, list[str]] = {}
+    for candidate in names:
+        lowered.setdefault(candidate.lower(), []).append(candidate)
+    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    if near:
+        found = [candidate for match in near for candidate in lowered[match]]
+        return f"Did you mean {' or '.join(repr(candidate) for candidate in found)}?"
+    if not names:
+        return "There are none."
+    shown = ", ".join(repr(candidate) for candidate in names[:8])
+    rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"There are: {shown}{rest}."

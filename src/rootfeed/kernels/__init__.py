@@ -1,0 +1,23 @@
+"""The hot loops: decode, pack, gather, permute, choose.
+
+Every kernel writes into an argument, releases the GIL and never checks bounds: the callers do. They
+work on unsigned words, so that few of them are compiled: a float travels as the unsigned integer of its
+size. Compilation happens on the first call and is kept on disk by Numba.
+"""
+
+from rootfeed.kernels.choice import choose, permute, positions
+from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
+from rootfeed.kernels.rows import gather, pack
+
+__all__ = [
+    "choose",
+    "count_inexact",
+    "gather",
+    "mantissa",
+    "pack",
+    "permute",
+    "positions",
+    "unpack",
+    "unsplit",
+    "unzigzag",
+]

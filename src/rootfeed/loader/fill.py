@@ -1,0 +1,252 @@
+"""From a block's pages to rows of a chunk: read, cast, pack."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed import kernels, sources
+from rootfeed.engine import ForkLock
+from rootfeed.errors import ArgumentError
+from rootfeed.plan import Sieve
+from rootfeed.schema import Array, Block, FileIndex, Layout
+from rootfeed.sources import Scratch
+
+__all__ = [
+    "Alterations",
+    "Dataset",
+    "cast",
+    "fill",
+    "prepare",
+    "scratch_page_bytes",
+    "scratch_row_bytes",
+]
+
+_ALL = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The blocks of a loader's rows.
+
+    Attributes
+    ----------
+    files : tuple of FileIndex
+    layout : Layout
+    sieve : Sieve
+    blocks : tuple of Block
+    rows : ndarray of int64
+        Rows of each block: its entries that pass the sieve.
+    """
+
+    files: tuple[FileIndex, ...]
+    layout: Layout
+    sieve: Sieve
+    blocks: tuple[Block, ...]
+    rows: npt.NDArray[np.int64]
+
+
+class Alterations:
+    """Counts, from all threads, of values that the batch dtype could not represent."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = ForkLock()
+
+    def add(self, column: str, dtype: Any, count: int) -> None:
+        """Count altered values of a column."""
+        with self._lock:
+            self._counts[column, str(dtype)] += count
+
+    def take(self) -> dict[tuple[str, str], int]:
+        """Return the counts by (column, dtype), and forget them."""
+        if not self._counts:
+            return {}
+        with self._lock:
+            counts, self._counts = dict(self._counts), Counter()
+        return counts
+
+
+def scratch_row_bytes(layout: Layout, files: tuple[FileIndex, ...]) -> int:
+    """Return the bytes per entry that `fill` takes for decoding."""
+    packed = sum(part.row_bytes for part in layout.parts)
+    widest = max(
+        (
+            column.type.dtype.itemsize
+            for index in files
+            for column in index.columns.values()
+            if column.type.dtype is not None
+        ),
+        default=8,
+    )
+    return packed + 2 * widest + np.dtype(np.int32).itemsize
+
+
+def scratch_page_bytes(files: tuple[FileIndex, ...]) -> int:
+    """Return the bytes that `fill` takes, at most, for a page as it is stored and for its contents."""
+    stored = contents = 0
+    for index in files:
+        for column in index.columns.values():
+            pages = column.pages
+            if pages is None or len(pages) == 0:
+                continue
+            stored = max(stored, int(pages.stored_bytes.max()))
+            longest = int(np.diff(pages.bounds).max())
+            contents = max(contents, *(each.page_bytes(longest) for each in pages.encodings))
+    return stored + contents
+
+
+def fill(
+    dataset: Dataset,
+    number: int,
+    rows: Array,
+    scratch: Scratch,
+    stopped: Event,
+    alterations: Alterations,
+) -> None:
+    """Fill a block's rows.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    number : int
+        Of the block.
+    rows : ndarray of uint8, shape (rows of the block, layout.row_bytes)
+    scratch : Scratch
+        Of this thread.
+    stopped : threading.Event
+        When it is set, the rows may stay incomplete.
+    alterations : Alterations
+    """
+    block = dataset.blocks[number]
+    index = dataset.files[block.file]
+    layout = dataset.layout
+    matrices, slots, places = _slots(layout, len(block), scratch)
+
+    def out_for(name: str) -> Array:
+        native = index.columns[name].type.dtype
+        for slot in slots[name]:
+            if slot.dtype == native:
+                return slot
+        return scratch.array("native", len(block), native)
+
+    for name, values in sources.read(
+        index, layout.columns, block.start, block.stop, out_for, scratch, stopped
+    ):
+        for slot in slots[name]:
+            if slot is not values:
+                _cast_column(index, block, name, values, slot, alterations)
+    if stopped.is_set():
+        return
+    take = _ALL
+    if dataset.sieve:
+        take = dataset.sieve.positions(index.identity, index.entries, block.start, block.stop)
+    for itemsize, matrix in matrices.items():
+        kernels.pack(matrix, take, places[itemsize], rows.view(matrix.dtype))
+
+
+def _slots(
+    layout: Layout, entries: int, scratch: Scratch
+) -> tuple[dict[int, Array], dict[str, list[Array]], dict[int, Array]]:
+    """Return matrices of words by item size, each column's slots in them, and their places in a row."""
+    wanted: dict[int, list[tuple[str, np.dtype[Any], int]]] = {}
+    for part, offset in zip(layout.parts, layout.offsets, strict=True):
+        size = part.dtype.itemsize
+        for position, name in enumerate(part.columns):
+            wanted.setdefault(size, []).append((name, part.dtype, offset // size + position))
+    matrices: dict[int, Array] = {}
+    places: dict[int, Array] = {}
+    slots: dict[str, list[Array]] = {name: [] for name in layout.columns}
+    for size, uses in wanted.items():
+        # Rows a power of two apart would share the same few lines of the cache while they are packed.
+        stride = -(-entries // 16) * 16 + 16
+        matrix = scratch.array(f"words{size}", (len(uses), stride), f"u{size}")
+        for row, (name, dtype, _) in zip(matrix, uses, strict=True):
+            slots[name].append(row[:entries].view(dtype))
+        matrices[size] = matrix
+        places[size] = np.array([place for _, _, place in uses], np.int64)
+    return matrices, slots, places
+
+
+def _cast_column(
+    index: FileIndex,
+    block: Block,
+    name: str,
+    values: Array,
+    out: Array,
+    alterations: Alterations,
+) -> None:
+    try:
+        altered = cast(values, out)
+    except ArgumentError as error:
+        raise ArgumentError(
+            f"{index.where}: column {name!r}, entries [{block.start}, {block.stop}): {error}"
+        ) from None
+    if altered:
+        alterations.add(name, out.dtype, altered)
+
+
+def cast(values: Array, out: Array) -> int:
+    """Cast a column to a batch dtype; return how many values it could not represent.
+
+    Counted are integers that a floating dtype cannot hold exactly, and finite numbers that become
+    infinite; the rounding of reals is not.
+
+    Raises
+    ------
+    ArgumentError
+        Where an integer is out of the range of an integer dtype.
+    """
+    if _is_exact(values.dtype, out.dtype):
+        out[...] = values
+        return 0
+    if out.dtype.kind != "f":
+        limits = np.iinfo(out.dtype)
+        least, most = int(values.min()), int(values.max())
+        if least < limits.min or most > limits.max:
+            worst = least if least < limits.min else most
+            raise ArgumentError(
+                f"the value {worst} does not fit into {out.dtype}. Choose a wider dtype."
+            )
+        out[...] = values
+        return 0
+    with np.errstate(over="ignore"):
+        np.copyto(out, values, casting="unsafe")
+    if values.dtype.kind != "f":
+        inexact = int(kernels.count_inexact(values, 2 ** (np.finfo(out.dtype).nmant + 1)))
+        if out.dtype.itemsize > 2:
+            return inexact
+        # Beyond float16's range integers become infinite, those with a short mantissa too.
+        return int(np.count_nonzero(values.astype(np.float64) != out))
+    infinite = int(np.count_nonzero(np.isinf(out)))
+    return infinite - int(np.count_nonzero(np.isinf(values))) if infinite else 0
+
+
+def _is_exact(stored: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+    """Tell whether a dtype holds every value of another; NumPy calls int64 to float64 safe."""
+    if stored.kind in "iu" and wanted.kind == "f":
+        return stored.itemsize * 8 - (stored.kind == "i") <= np.finfo(wanted).nmant + 1
+    return np.can_cast(stored, wanted, "safe")
+
+
+def prepare(dataset: Dataset) -> None:
+    """Compile every kernel that this dataset needs, before threads start."""
+    sources.prepare(dataset.files)
+    columns = (column for index in dataset.files for column in index.columns.values())
+    for dtype in {column.type.dtype for column in columns}:
+        if dtype is not None and dtype.kind in "iu":
+            kernels.count_inexact(np.empty(0, dtype), 2)
+    scratch = Scratch()
+    matrices, _, places = _slots(dataset.layout, 0, scratch)
+    rows = np.empty((0, dataset.layout.row_bytes), np.uint8)
+    for size, matrix in matrices.items():
+        kernels.pack(matrix, _ALL, places[size], rows.view(matrix.dtype))
+    order = np.empty(0, np.uint32)
+    kernels.permute(np.uint64(0), order)
+    outs = tuple(np.empty((0, part.row_bytes), np.uint8) for part in dataset.layout.parts)
+    kernels.gather(rows, order, np.array(dataset.layout.offsets, np.int64), outs)

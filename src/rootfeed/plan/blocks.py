@@ -1,0 +1,118 @@
+"""Entries are cut into blocks along the file's own boundaries: clusters first, then pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.schema import Block, Column
+
+__all__ = ["Boundaries", "boundaries", "cut", "page_entries"]
+
+Entries = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Boundaries:
+    """Where a file can be cut for the columns in use.
+
+    Attributes
+    ----------
+    clusters : ndarray of int64
+        Entries at which pages of all columns end.
+    pages : ndarray of int64
+        Entries at which pages of the columns that hold the most bytes end.
+    """
+
+    clusters: Entries
+    pages: Entries
+
+
+def boundaries(columns: Mapping[str, Column], entries: int) -> Boundaries:
+    """Return the boundaries of one file.
+
+    Columns with the same boundaries are counted together; the group that holds the most stored bytes
+    decides where pages end, because decompressing its pages twice would cost most.
+
+    Parameters
+    ----------
+    columns : mapping of str to Column
+    entries : int
+        Entries in the file.
+    """
+    whole = np.array([0, entries], np.int64)
+    groups: dict[bytes, tuple[int, Entries]] = {}
+    for column in columns.values():
+        if column.pages is not None:
+            bounds = column.pages.bounds
+            key = bounds.tobytes()
+            stored = groups.get(key, (0, bounds))[0]
+            groups[key] = (stored + int(column.pages.stored_bytes.sum()), bounds)
+    if not groups or entries == 0:
+        return Boundaries(whole, whole)
+    every = list(groups.values())
+    clusters = every[0][1]
+    for _, bounds in every[1:]:
+        clusters = np.intersect1d(clusters, bounds, assume_unique=True)
+    heaviest = max(every, key=lambda group: group[0])[1]
+    return Boundaries(clusters, heaviest)
+
+
+def page_entries(files: Sequence[Boundaries]) -> int:
+    """Return the page length that half of all entries lie in pages of, at least; 1 without entries."""
+    lengths = np.concatenate([np.diff(file.pages) for file in files] or [np.zeros(0, np.int64)])
+    lengths = np.sort(lengths[lengths > 0])
+    if len(lengths) == 0:
+        return 1
+    return int(lengths[np.searchsorted(np.cumsum(lengths), lengths.sum() / 2)])
+
+
+def cut(
+    file: int, start: int, stop: int, bounds: Boundaries, block_entries: int, exact: bool
+) -> list[Block]:
+    """Cut the entries ``[start, stop)`` of a file into blocks of at most `block_entries`.
+
+    A block ends at the last cluster boundary within reach, else at a page boundary that cuts the
+    cluster into blocks of about equal size; a page longer than a block is cut into equal parts.
+
+    Parameters
+    ----------
+    file : int
+        Number of the file in the dataset.
+    start, stop : int
+    bounds : Boundaries
+    block_entries : int
+    exact : bool
+        Cut every `block_entries`, wherever the boundaries lie.
+    """
+    blocks = []
+    while start < stop:
+        end = min(start + block_entries, stop)
+        if not exact and end < stop:
+            end = _end(start, end, bounds, block_entries)
+        blocks.append(Block(file, start, end))
+        start = end
+    return blocks
+
+
+def _end(start: int, reach: int, bounds: Boundaries, block_entries: int) -> int:
+    cluster = int(bounds.clusters[np.searchsorted(bounds.clusters, reach, "right") - 1])
+    if cluster > start:
+        return cluster
+    page = int(bounds.pages[np.searchsorted(bounds.pages, start, "right")])
+    if page > reach:
+        return start + _equal_part(page - start, block_entries)
+    # Several pages to a block, several blocks to a cluster: blocks of about equal size.
+    cluster = int(bounds.clusters[np.searchsorted(bounds.clusters, start, "right")])
+    goal = start + _equal_part(cluster - start, block_entries)
+    first = np.searchsorted(bounds.pages, start, "right")
+    within = bounds.pages[first : np.searchsorted(bounds.pages, reach, "right")]
+    return int(within[np.argmin(np.abs(within - goal))])
+
+
+def _equal_part(length: int, most: int) -> int:
+    parts = -(-length // most)
+    return -(-length // parts)

@@ -1,0 +1,263 @@
+"""ROOT's own data-loading API over the same engine.
+
+Code written for the machine-learning data loader of ROOT 6.30 to 6.38 runs with one import changed::
+
+    import rootfeed.root as ROOT
+
+    df = ROOT.RDataFrame("sig_tree", "Higgs_data.root")
+    train, validation = ROOT.CreatePyTorchGenerators(
+        df, batch_size, chunk_size, block_size, columns=columns, target=target, validation_split=0.3
+    )
+
+Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
+are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
+float32 cannot represent are reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rootfeed.errors import ArgumentError
+from rootfeed.formats import Batch
+from rootfeed.frame import Frame
+from rootfeed.frame import open as open_frame
+from rootfeed.loader import Batches, Loader
+from rootfeed.loader.options import as_tuple
+
+__all__ = ["CreateNumPyGenerators", "CreatePyTorchGenerators", "Generator", "RDataFrame"]
+
+PathLike = str | os.PathLike[str]
+
+_EVERYTHING = 1 << 50
+
+
+class RDataFrame:
+    """The entries of one tree or ntuple in one or several files.
+
+    Parameters
+    ----------
+    tree : str
+        Name of the tree or ntuple.
+    files : str, Path or iterable of these
+        Paths, patterns or URLs.
+    """
+
+    def __init__(self, tree: str, files: PathLike | Iterable[PathLike]) -> None:
+        names = [files] if isinstance(files, str | os.PathLike) else list(files)
+        self.frame: Frame = open_frame([f"{os.fspath(name)}:{tree}" for name in names])
+
+    def GetColumnNames(self) -> list[str]:
+        """Return the names of all columns, sorted, as ROOT does for a TTree."""
+        return sorted(self.frame.columns)
+
+    def __repr__(self) -> str:
+        return f"<RDataFrame over {self.frame!r}>"
+
+
+class Generator:
+    """Re-iterable batches of one side of a dataset, in ROOT's words.
+
+    Attributes
+    ----------
+    columns : list of str
+        Features, target and weights, in the order in which they were given.
+    train_columns, target_columns : list of str
+    weights_column : str
+        Empty without weights.
+    number_of_batches : int
+    last_batch_no_of_rows : int
+        Rows left over by whole batches, whether they are dropped or not.
+    """
+
+    def __init__(self, batches: Loader | Batches, given: Sequence[str]) -> None:
+        self._batches = batches
+        loader = batches.loader if isinstance(batches, Batches) else batches
+        self.train_columns = list(loader.features)
+        self.target_columns = list(loader.target)
+        self.weights_column = loader.weights or ""
+        used = [*self.train_columns, *self.target_columns, *filter(None, [self.weights_column])]
+        in_order = [name for name in given if name in used]
+        self.columns = [*in_order, *(name for name in used if name not in in_order)]
+        self.number_of_batches = len(loader)
+        self.last_batch_no_of_rows = loader.entries % loader.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Start the next epoch."""
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return self.number_of_batches
+
+
+def CreateNumPyGenerators(
+    rdataframes: RDataFrame | Sequence[RDataFrame],
+    batch_size: int,
+    chunk_size: int,
+    block_size: int,
+    columns: Sequence[str] = (),
+    max_vec_sizes: Mapping[str, int] | None = None,
+    vec_padding: float = 0,
+    target: str | Sequence[str] = "",
+    weights: str = "",
+    validation_split: float = 0.0,
+    max_chunks: int = 0,
+    shuffle: bool = True,
+    drop_remainder: bool = True,
+    set_seed: int = 0,
+    load_eager: bool = False,
+    sampling_type: str = "",
+    sampling_ratio: float = 1.0,
+    replacement: bool = False,
+) -> tuple[Generator, Generator | None]:
+    """Return generators of NumPy batches for training and validation.
+
+    Parameters
+    ----------
+    rdataframes : RDataFrame or sequence of RDataFrame
+    batch_size : int
+    chunk_size, block_size : int
+        Entries that are mixed in memory, and consecutive entries that are read together.
+    columns : sequence of str
+        Features, target and weights; all numeric columns if empty.
+    max_vec_sizes, vec_padding
+        For vector columns, which are not supported yet.
+    target : str or sequence of str
+    weights : str
+        Needs a target.
+    validation_split : float
+        Share of the validation side; unshuffled, that side is the last entries.
+    max_chunks : int
+        Not supported: must be 0, all chunks.
+    shuffle : bool
+    drop_remainder : bool
+        Leave out a short last batch.
+    set_seed : int
+        0 draws one.
+    load_eager : bool
+        Keep the whole dataset in memory; `chunk_size` and `block_size` have no effect then.
+    sampling_type, sampling_ratio, replacement
+        For balanced sampling, which is not supported yet.
+
+    Returns
+    -------
+    tuple of Generator
+        The second is None without a validation split.
+
+    Raises
+    ------
+    ArgumentError
+        Also a ValueError, for the arguments that ROOT refuses, and for those not supported yet.
+    """
+    return _generators(**_arguments(locals()))
+
+
+def CreatePyTorchGenerators(
+    rdataframes: RDataFrame | Sequence[RDataFrame],
+    batch_size: int,
+    chunk_size: int,
+    block_size: int,
+    columns: Sequence[str] = (),
+    max_vec_sizes: Mapping[str, int] | None = None,
+    vec_padding: float = 0,
+    target: str | Sequence[str] = "",
+    weights: str = "",
+    validation_split: float = 0.0,
+    max_chunks: int = 0,
+    shuffle: bool = True,
+    drop_remainder: bool = True,
+    set_seed: int = 0,
+    load_eager: bool = False,
+    sampling_type: str = "",
+    sampling_ratio: float = 1.0,
+    replacement: bool = False,
+) -> Generator | tuple[Generator, Generator]:
+    """Return generators of torch batches: see `CreateNumPyGenerators`.
+
+    Returns
+    -------
+    Generator or tuple of Generator
+        Training and validation; training alone without a validation split.
+    """
+    train, validation = _generators(**_arguments(locals()), torch=True)
+    return train if validation is None else (train, validation)
+
+
+def _arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what is not supported; return the rest."""
+    for name, neutral, what in (
+        ("max_vec_sizes", (None, {}), "vector columns are not supported yet"),
+        ("max_chunks", (0,), "an epoch has all its chunks"),
+        ("sampling_type", ("",), "balanced sampling is not supported yet"),
+    ):
+        if given.pop(name) not in neutral:
+            raise ArgumentError(f"{name} must be left at {neutral[0]!r}: {what}.")
+    for name in ("vec_padding", "sampling_ratio", "replacement"):
+        given.pop(name)  # they matter only together with the above
+    return given
+
+
+def _generators(
+    *,
+    rdataframes: RDataFrame | Sequence[RDataFrame],
+    batch_size: int,
+    chunk_size: int,
+    block_size: int,
+    columns: Sequence[str],
+    target: str | Sequence[str],
+    weights: str,
+    validation_split: float,
+    shuffle: bool,
+    drop_remainder: bool,
+    set_seed: int,
+    load_eager: bool,
+    torch: bool = False,
+) -> tuple[Generator, Generator | None]:
+    frames = as_tuple(rdataframes)
+    for frame in frames:
+        if not isinstance(frame, RDataFrame):
+            raise ArgumentError(
+                f"rdataframes must be RDataFrame objects of rootfeed.root, got {frame!r}."
+            )
+    targets = [target] if isinstance(target, str) else list(target)
+    targets = [name for name in targets if name]
+    if weights and not targets:
+        raise ArgumentError("weights need a target: give target=...")
+    if not 0.0 <= validation_split < 1.0:
+        raise ArgumentError(f"validation_split must lie in [0, 1), got {validation_split!r}.")
+    if chunk_size < batch_size:
+        raise ArgumentError(
+            f"chunk_size must not be smaller than batch_size, got {chunk_size} and {batch_size}."
+        )
+    given = list(columns) or _numeric(frames[0])
+    features = [name for name in given if name not in targets and name != weights]
+    if not features:
+        raise ArgumentError(f"columns={given} leave no feature beside target and weights.")
+    loader = Loader(
+        [frame.frame for frame in frames],
+        batch_size,
+        features=features,
+        target=targets or None,
+        weights=weights or None,
+        shuffle=shuffle,
+        seed=set_seed or None,
+        drop_last=drop_remainder,
+        memory=_EVERYTHING if load_eager else "auto",
+        chunk_entries=None if load_eager else chunk_size,
+        block_entries=None if load_eager else block_size,
+    )
+    sides = [loader]
+    if validation_split > 0:
+        divide = loader.split if shuffle else loader.split_in_order
+        sides = list(divide(validation_split))
+    generators = [Generator(side.torch() if torch else side, given) for side in sides]
+    return generators[0], generators[1] if len(generators) > 1 else None
+
+
+def _numeric(frame: RDataFrame) -> list[str]:
+    """Return the columns that can be used, in ROOT's order."""
+    columns = frame.frame.columns
+    return [name for name in frame.GetColumnNames() if columns[name].kind == "scalar"]

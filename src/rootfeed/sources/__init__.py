@@ -1,0 +1,48 @@
+"""Where rows come from: index a file, read entries ``[start, stop)`` of its columns.
+
+A source is a module with the functions of `Source`; every source passes the same contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from threading import Event
+from typing import Protocol
+
+from rootfeed.schema import Array, ColumnType, FileIndex
+from rootfeed.sources import root
+from rootfeed.sources.paths import Location, PathLike, expand
+from rootfeed.sources.scratch import Scratch
+
+__all__ = ["Location", "PathLike", "Scratch", "Source", "expand", "index", "prepare", "read", "types"]
+
+
+class Source(Protocol):
+    """What a module that reads a format offers."""
+
+    def types(self, location: Location) -> tuple[str, Mapping[str, ColumnType]]:
+        """Return the object's name and each column's type."""
+
+    def index(self, location: Location, names: Sequence[str]) -> FileIndex:
+        """Return the page tables of the named columns."""
+
+    def prepare(self, indexes: Iterable[FileIndex]) -> None:
+        """Compile what reading these columns needs, so that threads need not."""
+
+    def read(
+        self,
+        index: FileIndex,
+        names: Sequence[str],
+        start: int,
+        stop: int,
+        out_for: Callable[[str], Array],
+        scratch: Scratch,
+        stopped: Event,
+    ) -> Iterator[tuple[str, Array]]:
+        """Fill and yield each column's entries ``[start, stop)`` in its native dtype."""
+
+
+types = root.types
+index = root.index
+prepare = root.prepare
+read = root.read

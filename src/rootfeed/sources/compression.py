@@ -1,0 +1,108 @@
+"""ROOT's compressed pages: one or several pieces, each with a header of nine bytes.
+
+A header holds a two-letter algorithm, a method byte, and the compressed and uncompressed sizes in
+three little-endian bytes each; a piece holds at most 16 MiB - 1 bytes (ROOT's ``RZip``,
+``core/zip/src/Compression.cxx``). A page whose stored size equals its uncompressed size is not
+compressed. Every size is checked against the page before anything is decompressed, and nothing is
+allocated here: the output is the caller's.
+"""
+
+from __future__ import annotations
+
+import cramjam
+import deflate
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+__all__ = ["MOST_EXPANSION", "DamagedPageError", "checked_xxh3", "decompress_into"]
+
+MOST_EXPANSION = 1 << 15
+"""No algorithm does better than zstd, whose smallest block has 4 bytes for at most 128 KiB."""
+
+_HEADER_BYTES = 9
+_LZ4_CHECKSUM_BYTES = 8
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class DamagedPageError(Exception):
+    """A page contradicts itself; the source adds the file, the column and the entries."""
+
+
+def checked_xxh3(data: Bytes, stored: bytes) -> None:
+    """Compare a page with its xxhash3 checksum (little-endian, RNTuple specification, "Pages")."""
+    if xxhash.xxh3_64_digest(data)[::-1] != stored:
+        raise DamagedPageError("its checksum differs: the bytes were changed after writing")
+
+
+def decompress_into(stored: Bytes, out: Bytes) -> None:
+    """Decompress all pieces of a page.
+
+    Parameters
+    ----------
+    stored : ndarray of uint8
+        The page as it lies in the file, without key or checksum.
+    out : ndarray of uint8
+        Exactly the page's uncompressed bytes.
+
+    Raises
+    ------
+    DamagedPageError
+        Where sizes contradict each other, a checksum differs, or the data cannot be decompressed.
+    """
+    position = filled = 0
+    while filled < len(out):
+        if position + _HEADER_BYTES > len(stored):
+            raise DamagedPageError(
+                f"its compressed pieces end after {filled} of {len(out)} uncompressed bytes"
+            )
+        header = stored[position : position + _HEADER_BYTES].tobytes()
+        piece_bytes = int.from_bytes(header[3:6], "little")
+        whole_bytes = int.from_bytes(header[6:9], "little")
+        position += _HEADER_BYTES
+        if piece_bytes == 0 or whole_bytes == 0:
+            raise DamagedPageError("a compressed piece claims to be empty")
+        if position + piece_bytes > len(stored) or filled + whole_bytes > len(out):
+            raise DamagedPageError(
+                f"a compressed piece claims {piece_bytes} bytes for {whole_bytes} uncompressed ones, "
+                f"of which the page has {len(stored) - position} and {len(out) - filled} left"
+            )
+        _decompress_piece(
+            header[:2],
+            stored[position : position + piece_bytes],
+            out[filled : filled + whole_bytes],
+        )
+        position += piece_bytes
+        filled += whole_bytes
+    if position != len(stored):
+        raise DamagedPageError(f"{len(stored) - position} bytes follow its last compressed piece")
+
+
+def _decompress_piece(algorithm: bytes, piece: Bytes, out: Bytes) -> None:
+    try:
+        if algorithm == b"ZS":
+            written = cramjam.zstd.decompress_into(piece, out)
+        elif algorithm == b"L4":
+            payload = piece[_LZ4_CHECKSUM_BYTES:]
+            if xxhash.xxh64_digest(payload) != piece[:_LZ4_CHECKSUM_BYTES].tobytes():
+                raise DamagedPageError("its LZ4 checksum differs: the bytes were changed after writing")
+            written = cramjam.lz4.decompress_block_into(payload, out, output_len=len(out))
+        elif algorithm == b"ZL":
+            data = deflate.zlib_decompress(piece, len(out))
+            written = len(data)
+            if written == len(out):
+                out[:] = np.frombuffer(data, np.uint8)
+        elif algorithm == b"XZ":
+            written = cramjam.xz.decompress_into(piece, out)
+        elif algorithm == b"CS":
+            raise DamagedPageError(
+                'it uses the compression "CS" of very old ROOT releases, which is not supported: '
+                "rewrite the file with a current ROOT"
+            )
+        else:
+            raise DamagedPageError(f"its compression is unknown: {algorithm!r}")
+    except (cramjam.DecompressionError, deflate.DeflateError, ValueError) as error:
+        raise DamagedPageError(f"{algorithm.decode()} decompression failed: {error}") from error
+    if written != len(out):
+        raise DamagedPageError(f"a piece of {len(out)} bytes decompressed to {written}")

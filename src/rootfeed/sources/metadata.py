@@ -1,0 +1,279 @@
+"""Open a ROOT file with uproot, find the tree or ntuple in it, and describe its columns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import uproot
+
+from rootfeed.errors import (
+    DamagedFileError,
+    MissingObjectError,
+    RootfeedError,
+    UnsupportedFileError,
+    nearest,
+)
+from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages
+from rootfeed.sources import branches, fields
+from rootfeed.sources.compression import MOST_EXPANSION
+from rootfeed.sources.storage import Storage, is_remote, open_storage
+
+__all__ = ["RootObject", "damaged", "open_object"]
+
+_TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
+_RNTUPLE = "ROOT::RNTuple"
+_RNTUPLE_PREVIEW = "ROOT::Experimental::RNTuple"
+_LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
+
+
+@dataclass(frozen=True, eq=False)
+class RootObject:
+    """An open tree or ntuple.
+
+    Attributes
+    ----------
+    path, object_path : str
+    format : {"TTree", "RNTuple"}
+    entries : int
+    file_bytes : int
+    head : bytes
+    identity : bytes
+    handle : object
+        uproot's own object, for columns that only uproot reads.
+    """
+
+    path: str
+    object_path: str
+    format: Literal["TTree", "RNTuple"]
+    entries: int
+    file_bytes: int
+    head: bytes
+    identity: bytes
+    handle: Any
+
+    def types(self) -> dict[str, ColumnType]:
+        """Return every column's type, in the file's order; no data is read."""
+        return {name: type_ for name, type_, _ in self._listing()}
+
+    def columns(self, names: Iterable[str]) -> dict[str, Column]:
+        """Return the page tables of some columns; unknown names are left out."""
+        wanted = set(names)
+        return {
+            name: self._column(name, type_, origin)
+            for name, type_, origin in self._listing()
+            if name in wanted
+        }
+
+    @property
+    def _where(self) -> str:
+        return f"{self.path}:{self.object_path}"
+
+    def _listing(self) -> list[tuple[str, ColumnType, Any]]:
+        listing: Any = branches.branches if self.format == "TTree" else fields.fields
+        with damaged(f"{self._where}: the list of its columns cannot be read"):
+            return list(listing(self.handle))
+
+    def _column(self, name: str, type_: ColumnType, origin: Any) -> Column:
+        with damaged(f"{self._where}: the page list of column {name!r} cannot be read"):
+            if self.format == "TTree":
+                column = branches.branch_column(
+                    self._where, self.handle, self.entries, name, type_, origin
+                )
+            else:
+                column = fields.field_column(self._where, self.handle, name, type_, origin)
+            if column.pages is not None:
+                _check(self, name, column.pages)
+        return column
+
+
+@contextmanager
+def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
+    """Open a file, find the tree or ntuple in it, and close the file afterwards.
+
+    Parameters
+    ----------
+    path : str
+    object_path : str or None
+        None where the file holds only one.
+
+    Raises
+    ------
+    MissingFileError
+        Where the file does not exist or cannot be reached.
+    MissingObjectError
+        Where there is none of that name, or several and none was named.
+    DamagedFileError
+        Where the file cannot be parsed, or lacks its end.
+    """
+    storage = open_storage(path)
+    try:
+        # A plain file object instead of uproot's default: no thread pool for each file.
+        options = {} if is_remote(path) else {"handler": uproot.source.file.MemmapSource}
+        # A mapping, because uproot splits a name at its colons.
+        with damaged(f"{path} cannot be read as a ROOT file"):
+            file = uproot.open({path.removeprefix("file://"): None}, **options)
+    except DamagedFileError:
+        _explain(path, storage)
+        raise
+    finally:
+        storage.close()
+    with file:
+        what = object_path or "its tree or ntuple"
+        with damaged(f"{path}: the metadata of {what!r} cannot be read"):
+            _check_end(path, storage.file_bytes, file.file.fEND)
+            _check_closed(path, file.file)
+            found = _find(path, storage, file, object_path)
+        yield found
+
+
+@contextmanager
+def damaged(what: str, remedy: str = "Copy or produce the file again.") -> Iterator[None]:
+    """Turn whatever uproot raises on damaged contents into `DamagedFileError`.
+
+    Parameters
+    ----------
+    what : str
+        The file, and what of it cannot be read.
+    remedy : str
+    """
+    try:
+        yield
+    except RootfeedError:
+        raise
+    except Exception as error:
+        # The first line tells what it is about, the others are uproot's advice to its own users.
+        text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
+        reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        if "algorithm: b'CS'" in text:
+            raise UnsupportedFileError(
+                f'{what}: it uses the compression "CS" of very old ROOT releases, which is not '
+                "supported. Rewrite the file with a current ROOT."
+            ) from error
+        raise DamagedFileError(f"{what}: {reason}. {remedy}") from error
+
+
+def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> RootObject:
+    classes: dict[str, str] = {}
+    for key, class_name in file.classnames(recursive=True).items():
+        if class_name in _TREES or class_name in (_RNTUPLE, _RNTUPLE_PREVIEW):
+            # Keys come newest cycle first; a name without a cycle means the newest.
+            classes.setdefault(key.rpartition(";")[0], class_name)
+            classes[key] = class_name
+    plain = [key for key in classes if ";" not in key]
+    if object_path is None:
+        if not plain:
+            others = sorted(set(file.classnames(recursive=True).values()))
+            holds = f"only {', '.join(others)}" if others else "nothing"
+            raise MissingObjectError(f"{path} holds no TTree and no RNTuple, {holds}.")
+        if len(plain) > 1:
+            shown = ", ".join(repr(key) for key in plain[:8])
+            raise MissingObjectError(
+                f"{path} holds {len(plain)} trees and ntuples: {shown}. Name one: '{path}:{plain[0]}'."
+            )
+        object_path = plain[0]
+    elif object_path.strip("/") in classes:
+        object_path = object_path.strip("/")
+    else:
+        raise MissingObjectError(
+            f"{path} holds no tree or ntuple {object_path!r}. {nearest(object_path, plain)}"
+        )
+    class_name = classes[object_path]
+    if class_name == _RNTUPLE_PREVIEW:
+        raise UnsupportedFileError(
+            f"{path}:{object_path} was written by a preview of RNTuple (before ROOT 6.34), a format "
+            "that no released program reads. Produce the file again with a current ROOT."
+        )
+    key = file.key(object_path)
+    if key.fObjlen > MOST_EXPANSION * key.fNbytes:
+        raise DamagedFileError(
+            f"{path}:{object_path} claims {key.fObjlen} bytes of metadata, compressed in {key.fNbytes}. "
+            "Copy or produce the file again."
+        )
+    handle = file[object_path]
+    if class_name == _RNTUPLE:
+        fields.check_envelopes(f"{path}:{object_path}", handle)
+    entries = int(handle.num_entries)
+    if not 0 <= entries <= np.iinfo(np.int64).max:
+        raise DamagedFileError(
+            f"{path}:{object_path} claims {entries} entries. Copy or produce the file again."
+        )
+    identity = hashlib.blake2b(digest_size=16)
+    for item in (file.file.uuid.bytes, object_path.rpartition(";")[0] or object_path, entries):
+        identity.update(item if isinstance(item, bytes) else f"\0{item}".encode())
+    return RootObject(
+        path=path,
+        object_path=object_path,
+        format="RNTuple" if class_name == _RNTUPLE else "TTree",
+        entries=entries,
+        file_bytes=storage.file_bytes,
+        head=storage.head,
+        identity=identity.digest(),
+        handle=handle,
+    )
+
+
+def _explain(path: str, storage: Storage) -> None:
+    """Say what is wrong with a file that uproot cannot open (``TFile`` class reference, "header")."""
+    header = np.zeros(20, np.uint8)
+    if storage.file_bytes >= len(header):
+        storage.read_into(0, header)
+    if header[:4].tobytes() != b"root":
+        raise DamagedFileError(
+            f"{path} is not a ROOT file: it has {storage.file_bytes} bytes and does not start with "
+            "'root'. Name a ROOT file, or copy or produce it again."
+        ) from None
+    version = int.from_bytes(header[4:8].tobytes(), "big")
+    stop = 20 if version >= _LARGE_FILE_VERSION else 16
+    _check_end(path, storage.file_bytes, int.from_bytes(header[12:stop].tobytes(), "big"))
+
+
+def _check_end(path: str, file_bytes: int, end: int) -> None:
+    """Refuse a file that lacks its end: uproot opens some of those as if they were empty."""
+    if file_bytes < end:
+        raise DamagedFileError(
+            f"{path} is truncated: expected {end} bytes, got {file_bytes}. "
+            "Copy or produce the file again."
+        ) from None
+
+
+def _check_closed(path: str, file: Any) -> None:
+    if file.fNbytesInfo == 0 or file.fSeekFree == 0:
+        raise DamagedFileError(
+            f"{path} was never closed by the program that wrote it, so its directory is missing and "
+            "entries may be too. Run ROOT's recovery (open it once with TFile in UPDATE mode) or "
+            "produce it again."
+        )
+
+
+def _check(found: RootObject, name: str, pages: Pages) -> None:
+    """Refuse a page table that does not cover all entries once, in order, or that cannot be true."""
+    bounds = pages.bounds
+    if (
+        bounds[0] != 0
+        or bounds[-1] != found.entries
+        or np.any(np.diff(bounds) <= 0)
+        or np.any(pages.stored_bytes < 0)
+        or np.any(pages.offset < EMBEDDED)
+    ):
+        raise DamagedFileError(
+            f"{found.path}:{found.object_path}: the pages of column {name!r} do not cover its "
+            f"{found.entries} entries once and in order (they cover [{bounds[0]}, {bounds[-1]})). "
+            "Copy or produce the file again."
+        )
+    # Entries that no compression could have stored would otherwise be planned and allocated.
+    bytes_of_eight = np.array([encoding.page_bytes(8) for encoding in pages.encodings])
+    whole = np.diff(bounds) / 8 * bytes_of_eight[pages.encoding]
+    impossible = np.flatnonzero((pages.offset >= 0) & (whole > MOST_EXPANSION * pages.stored_bytes))
+    if len(impossible):
+        page = impossible[0]
+        stored = pages.stored_bytes[page]
+        raise DamagedFileError(
+            f"{found.path}:{found.object_path}: the page of column {name!r} with the entries "
+            f"[{bounds[page]}, {bounds[page + 1]}) is damaged: it stores {stored} bytes for "
+            f"{whole[page]:.0f} uncompressed ones. Copy or produce the file again."
+        )

@@ -1,0 +1,220 @@
+"""`memory` bounds what a loader holds: peaks of processes that read ten times as much.
+
+Each case runs in a fresh process. Counted is its peak of resident memory, less what it had once
+everything was imported and every kernel was loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+from numpy.typing import NDArray
+
+from processes import run
+from rootfiles import Field
+from rootfiles.rntuple import Writer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+
+ENTRIES = 5_000_000
+ROW_BYTES = 44  # ten columns of float32, and a place in the order
+MARGIN = 15  # MB: batches, page tables, Python's own
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def contents(entries: int) -> Arrays:
+    """Reals of both sizes and integers that have to be cast; quick to pack and to unpack."""
+    random = np.random.default_rng(0)
+    real = (random.integers(0, 64, entries) / 8).astype(np.float32)
+    arrays: Arrays = {f"real{number}": np.roll(real, number) for number in range(6)}
+    arrays |= {f"wide{number}": np.roll(real, -number).astype(np.float64) for number in range(2)}
+    arrays["count"] = random.integers(0, 64, entries)
+    arrays["label"] = random.integers(0, 2, entries).astype(np.int32)
+    return arrays
+
+
+def write_tree(path: Path, arrays: Arrays, page: int = 100_000) -> None:
+    with uproot.recreate(path, compression=uproot.LZ4(1)) as file:
+        tree = file.mktree("events", {name: values.dtype for name, values in arrays.items()})
+        for start in range(0, len(arrays["label"]), page):
+            tree.extend({name: values[start : start + page] for name, values in arrays.items()})
+
+
+def write_single_cluster(path: Path, arrays: Arrays) -> None:
+    """Write an RNTuple of one cluster, as ROOT does with up to some millions of entries."""
+    types = {"float32": "float", "float64": "double", "int32": "std::int32_t", "int64": "std::int64_t"}
+    writer = Writer("lz4:1", 1 << 20)
+    writer.native.options.SetMaxUnzippedClusterSize(2 << 30)
+    writer.native.options.SetApproxZippedClusterSize(1 << 30)
+    for name, values in arrays.items():
+        writer.add(Field(name, types[str(values.dtype)], values.dtype), values)
+    writer.open(path, "events")
+    writer.fill(0, len(arrays["label"]))
+    writer.close()
+
+
+def write_single_pages(path: Path, arrays: Arrays) -> None:
+    """Write an RNTuple with one page for each column: 20 and 40 MB."""
+    with uproot.recreate(path, compression=uproot.LZ4(1)) as file:
+        file.mkrntuple("events", arrays)
+
+
+Files = dict[str, tuple[Path, Path]]
+
+WRITERS: dict[str, Callable[[Path, Arrays], None]] = {
+    "TTree": write_tree,
+    "RNTuple": write_single_cluster,
+    "single pages": write_single_pages,
+}
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Large files, and small ones that need the same kernels."""
+    folder = tmp_path_factory.mktemp("memory")
+    large, small = contents(ENTRIES), contents(5000)
+    written = {}
+    for name, write in WRITERS.items():
+        written[name] = folder / f"{name}.root", folder / f"{name} small.root"
+        write(written[name][0], large)
+        write(written[name][1], small)
+    with uproot.open(f"{written['RNTuple'][0]}:events") as ntuple:
+        assert [summary.num_entries for summary in ntuple.cluster_summaries] == [ENTRIES]
+    return written
+
+
+SCRIPT = """
+    import gc, sys
+    import rootfeed as rf
+
+    large, small, arguments, use = sys.argv[1], sys.argv[2], eval(sys.argv[3]), sys.argv[4]
+    arguments = {"batch_size": 1024, "target": "label", "seed": 1, "threads": 2} | arguments
+
+    def status(name):
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) / 1000 for line in file if line.startswith(name))
+
+    def once(batches):
+        for batch in batches:
+            pass
+
+    for mode in ({}, {"memory": "1 GB"}, {"chunk_entries": arguments["batch_size"]}):
+        for side in rf.Loader(rf.open(small), **arguments | mode).split(0.5):
+            once(side)
+    del side
+    gc.collect()
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak starts anew
+    except OSError:
+        pass  # the peak of the imports counts against the loader
+    before = status("VmRSS")
+
+    loader = rf.Loader(rf.open(large), **arguments)
+    assert loader.in_memory == (use == "in memory")
+    if use == "turns":
+        train, test = loader.split(0.25)
+        for side in (train, test, train):
+            once(side)
+    elif use == "interleaved":
+        once(zip(*loader.split(0.25)))
+    elif use == "epochs":
+        rows = []
+        for _ in range(12):
+            once(loader)
+            rows.append(status("VmRSS") - rows[1] if len(rows) > 1 else status("VmRSS"))
+        print(max(rows[2:]))
+        sys.exit()
+    else:
+        once(loader)
+    print(status("VmHWM") - before)
+"""
+
+
+def megabytes(files: tuple[Path, Path], use: str, **arguments: Any) -> float:
+    outcome = run(SCRIPT, *files, arguments, use)
+    assert (outcome.code, outcome.err) == (0, "")
+    return float(outcome.out)
+
+
+def bounded(files: tuple[Path, Path], use: str, memory: int, **arguments: Any) -> None:
+    """Check a peak against a budget in MB. A loader that used little of it would be no good either."""
+    peak = megabytes(files, use, memory=f"{memory} MB", **arguments)
+    assert 0.4 * memory < peak < memory + MARGIN
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_a_tenth_in_memory(files: Files, format: str, threads: int) -> None:
+    assert ENTRIES * ROW_BYTES > 10 * 20e6
+    bounded(files[format], "lazy", 20, threads=threads)
+
+
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_a_quarter_in_memory(files: Files, format: str) -> None:
+    bounded(files[format], "lazy", 50, batch_size=4096)
+
+
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_twice_as_wide(files: Files, format: str) -> None:
+    bounded(files[format], "lazy", 50, dtype="float64", target_dtype="int64")
+
+
+@pytest.mark.parametrize("use", ["turns", "interleaved"])
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_both_sides_of_a_split(files: Files, format: str, use: str) -> None:
+    bounded(files[format], use, 50)
+
+
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_everything_in_memory(files: Files, format: str) -> None:
+    assert ENTRIES * ROW_BYTES > 0.6 * 350e6
+    bounded(files[format], "in memory", 350, threads=4)
+
+
+def test_pages_larger_than_the_budget(files: Files) -> None:
+    # A page is the least that can be unpacked: 40 MB and what they take in the file. That much comes
+    # on top, once, however many threads there may be.
+    page = 40 + 10
+    peak = megabytes(files["single pages"], "lazy", memory="50 MB", threads=4)
+    assert peak < 50 + page + MARGIN
+
+
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_memory_does_not_grow_from_epoch_to_epoch(tmp_path: Path, format: str) -> None:
+    both = tmp_path / "large.root", tmp_path / "small.root"
+    for path, entries in zip(both, (300_000, 5000), strict=True):
+        WRITERS[format](path, contents(entries))
+    assert megabytes(both, "epochs", memory="5 MB", threads=4) < 5
+
+
+def test_fixed_chunks_are_bounded_too(files: Files) -> None:
+    # Two chunks of 100 000 rows, four blocks in work.
+    peak = megabytes(files["RNTuple"], "lazy", chunk_entries=100_000, block_entries=10_000, threads=4)
+    assert 2 * 0.1 * 40 < peak < 2 * 0.1 * ROW_BYTES + MARGIN
+
+
+def test_a_loader_that_was_closed_gives_its_memory_back(files: Files) -> None:
+    script = (
+        SCRIPT.partition("    if use ==")[0]
+        + """
+    once(loader)
+    held = status("VmRSS") - before
+    loader.close()
+    gc.collect()
+    print(held, status("VmRSS") - before)
+"""
+    )
+    for use, memory in (("in memory", 350), ("lazy", 50)):
+        outcome = run(script, *files["RNTuple"], {"memory": f"{memory} MB"}, use)
+        assert (outcome.code, outcome.err) == (0, "")
+        held, left = map(float, outcome.out.split())
+        assert held > 0.4 * memory
+        assert left < 15

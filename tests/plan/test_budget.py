@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rootfeed.errors import ArgumentError
+from rootfeed.plan import Sizes, choose_sizes
+from rootfeed.plan.budget import CHUNK_SHARE, ORDER_BYTES, SCRATCH_SHARE
+
+GRID = list(
+    itertools.product(
+        [100, 10_000, 3_000_000, 10**9],  # entries
+        [1.0, 0.2, 0.01],  # share of them that are rows
+        [4, 84, 1000],  # bytes of a row
+        [1, 128, 8192],  # batch size
+        [1, 500, 250_000, 3_000_000],  # entries of a page
+        [10_000, 10**6, 10**8, 4 * 10**9],  # budget
+    )
+)
+
+
+def sizes(**changes: Any) -> Sizes:
+    settings: dict[str, Any] = {
+        "rows": 10**6,
+        "entries": 10**6,
+        "row_bytes": 84,
+        "scratch_entry_bytes": 100,
+        "batch_size": 1000,
+        "page_entries": 1000,
+        "budget_bytes": 10**7,
+    }
+    return choose_sizes(**(settings | changes))
+
+
+def used_bytes(found: Sizes, rows: int, row_bytes: int, batch_size: int, scratch: int) -> int:
+    """Return what a loader holds: its chunks, their orders, and the scratch of one thread."""
+    kept = row_bytes + ORDER_BYTES
+    chunks = rows * kept if found.whole else 2 * (found.chunk_rows + batch_size) * kept
+    return chunks + found.block_entries * scratch
+
+
+def test_sizes_stay_within_the_budget() -> None:
+    whole = lazy = refused = 0
+    for entries, share, row_bytes, batch_size, page_entries, budget in GRID:
+        rows = max(int(entries * share), 1)
+        scratch = row_bytes + 20
+        fits = rows * (row_bytes + ORDER_BYTES) <= budget * (1 - SCRATCH_SHARE)
+        try:
+            found = choose_sizes(
+                rows=rows,
+                entries=entries,
+                row_bytes=row_bytes,
+                scratch_entry_bytes=scratch,
+                batch_size=batch_size,
+                page_entries=page_entries,
+                budget_bytes=budget,
+            )
+        except ArgumentError:
+            assert not fits
+            assert 4 * batch_size * (row_bytes + ORDER_BYTES) > CHUNK_SHARE * budget
+            refused += 1
+            continue
+        case = (entries, share, row_bytes, batch_size, page_entries, budget, found)
+        assert found.whole == fits, case
+        assert used_bytes(found, rows, row_bytes, batch_size, scratch) <= budget, case
+        assert found.block_entries >= 1, case
+        assert not found.exact, case
+        if found.whole:
+            assert found.chunk_rows == rows, case
+            whole += 1
+        else:
+            # Two chunks with what is carried into them, beside the scratch memory.
+            held = 2 * (found.chunk_rows + batch_size) * (row_bytes + ORDER_BYTES)
+            assert held <= 2 * CHUNK_SHARE * budget, case
+            assert found.chunk_rows >= 3 * batch_size, case
+            # At least two blocks share a chunk.
+            assert found.block_entries * rows // entries <= max(found.chunk_rows // 2, 1), case
+            lazy += 1
+    assert min(whole, lazy, refused) > 50
+
+
+@given(
+    rows=st.integers(1, 10**7),
+    extra=st.integers(0, 10**7),
+    row_bytes=st.integers(1, 5000),
+    batch_size=st.integers(1, 10**5),
+    page_entries=st.integers(1, 10**7),
+    budget=st.integers(1, 10**10),
+    block_entries=st.one_of(st.none(), st.integers(1, 10**6)),
+)
+def test_no_choice_exceeds_the_budget(
+    rows: int,
+    extra: int,
+    row_bytes: int,
+    batch_size: int,
+    page_entries: int,
+    budget: int,
+    block_entries: int | None,
+) -> None:
+    scratch = row_bytes + 20
+    entries = rows + extra
+    try:
+        found = choose_sizes(
+            rows=rows,
+            entries=entries,
+            row_bytes=row_bytes,
+            scratch_entry_bytes=scratch,
+            batch_size=batch_size,
+            page_entries=page_entries,
+            budget_bytes=budget,
+            block_entries=block_entries,
+        )
+    except ArgumentError:
+        return
+    if block_entries is not None:
+        assert found.block_entries == block_entries
+        assert found.exact
+        if not found.whole:
+            assert block_entries * rows // entries <= found.chunk_rows
+    elif found.block_entries > 1:
+        assert used_bytes(found, rows, row_bytes, batch_size, scratch) <= budget
+
+
+def test_blocks_by_hand_count_against_the_budget() -> None:
+    # A block is decoded in scratch memory, which is part of the budget, too.
+    budget = 10**7
+    kept = 84 + ORDER_BYTES
+    capacity = int(budget * CHUNK_SHARE / kept) - 1000
+    try:
+        found = sizes(budget_bytes=budget, block_entries=capacity)
+    except ArgumentError as error:
+        assert "block_entries" in str(error)  # noqa: PT017 - or else it has to fit
+    else:
+        assert used_bytes(found, 10**6, 84, 1000, 100) <= budget
+
+
+def test_a_dataset_that_fits_is_kept() -> None:
+    needed = 10**6 * (84 + ORDER_BYTES)
+    assert sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) + 2).whole
+    assert not sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) - 2).whole
+
+
+def test_chunks_by_hand() -> None:
+    found = sizes(chunk_entries=5000, block_entries=300)
+    assert found == Sizes(whole=False, chunk_rows=5000, block_entries=300, exact=True)
+    # Not even a dataset that would fit is kept then.
+    assert not sizes(chunk_entries=5000, budget_bytes=10**12).whole
+    assert sizes(chunk_entries=5000).block_entries <= 2500
+    assert sizes(chunk_entries=1000).chunk_rows == 1000
+
+
+def test_chunks_smaller_than_a_batch_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"must be at least batch_size \(1000\), got 999"):
+        sizes(chunk_entries=999)
+
+
+def test_too_little_memory_says_how_much_is_enough() -> None:
+    with pytest.raises(ArgumentError, match="memory=100000 bytes is too little") as caught:
+        sizes(budget_bytes=100_000)
+    text = str(caught.value)
+    assert "1000 rows of 84 bytes" in text
+    enough = int(text.split("at least ")[1].split()[0])
+    assert not sizes(budget_bytes=enough).whole
+    with pytest.raises(ArgumentError):
+        sizes(budget_bytes=int(enough * 0.98))
+
+
+def test_blocks_larger_than_a_chunk_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="block_entries=500000 does not fit into memory=10000000"):
+        sizes(block_entries=500_000)
+
+
+def test_blocks_are_whole_pages_where_several_fit() -> None:
+    room = sizes().chunk_rows
+    roomy = {"scratch_entry_bytes": 1}
+    assert sizes(page_entries=room // 4, **roomy).block_entries == room // 4
+    # Short pages are put together.
+    assert sizes(page_entries=10, **roomy).block_entries >= 500
+    # A block is half a page or more, as long as a chunk holds two blocks.
+    for page_entries in range(room // 8, 3 * room, room // 8):
+        block_entries = sizes(page_entries=page_entries, **roomy).block_entries
+        assert block_entries >= min(page_entries // 2, room // 2)
+        assert block_entries <= room // 2
+    # The scratch memory of two threads sets a bound of its own.
+    bounded = sizes(page_entries=room // 4, scratch_entry_bytes=1000).block_entries
+    assert bounded == int(10**7 * SCRATCH_SHARE / 2 / 1000)

@@ -1,0 +1,619 @@
+"""Damaged and hostile files: the right values, or a `RootfeedError`. Never anything else.
+
+What is guaranteed, and tested here on cut, overwritten and forged copies of small files:
+
+- No copy crashes the process, hangs it, makes it ask for much memory, or raises another exception.
+- A cut file is always refused.
+- Of an RNTuple no changed byte is read as a number: all its metadata and its pages have checksums.
+- Of a TTree the same holds for pages compressed with zlib, LZ4 and LZMA, which carry checksums of their
+  own, and for its metadata where it is compressed with one of these, as far as these checksums go
+  (zlib's Adler-32 misses some changes in short pages of small numbers). A page that is stored as it is,
+  or compressed with zstd, has none: there a changed byte can become a wrong number, in the column of
+  that page only. Uncompressed or zstd-compressed metadata of a TTree is checked for consistency, no
+  more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+import xxhash
+
+from rootfeed import sources
+from rootfeed.errors import DamagedFileError
+from rootfeed.schema import FileIndex
+from rootfeed.sources import Location
+from rootfeed.sources.compression import MOST_EXPANSION
+from rootfeed.sources.fields import check_envelopes
+from rootfiles import COMPRESSIONS
+from rootfiles.rntuple import Field, Writer
+from rootfiles.ttree import Tree, write_leaves
+from rootfiles.values import generator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
+
+ENTRIES = 300
+WORKER = Path(__file__).with_name("hostile_worker.py")
+SOURCE = Path(sources.__file__).parents[2]
+CUTS = 40
+EDITS = 100
+
+COLUMNS = {
+    # Few different values: every page is compressed, and none is stored as it is.
+    name: (np.arange(ENTRIES) % period).astype(dtype)
+    for name, dtype, period in [
+        ("a", "f4", 11),
+        ("b", "f8", 7),
+        ("c", "i4", 5),
+        ("d", "?", 2),
+        ("q", "f4", 4),
+        ("t", "f4", 9),
+    ]
+}
+LEAVES = {"a": "a/F", "b": "b/D", "c": "c/I", "d": "d/O"}
+FIELDS = (
+    Field("a", "float", "f4"),
+    Field("b", "double", "f8"),
+    Field("c", "std::int32_t", "i4"),
+    Field("d", "bool", "?"),
+    Field("q", "float", "f4", ("Real32Quant",), 13, (-3.0, 3.0)),
+    Field("t", "float", "f4", ("Real32Trunc",), 17),
+)
+
+Edit = tuple[int, bytes]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A changed copy: cut at a length, with bytes overwritten."""
+
+    id: str
+    length: int | None = None
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass
+class Target:
+    """A small file and its changed copies."""
+
+    path: Path
+    index: FileIndex
+    copies: list[Copy] = field(default_factory=list)
+
+    @property
+    def data(self) -> bytes:
+        return self.path.read_bytes()
+
+    def page(self, column: str, number: int = 1) -> tuple[int, int]:
+        """Return position and size of a page in the file."""
+        pages = self.index.columns[column].pages
+        assert pages is not None
+        return int(pages.offset[number]), int(pages.stored_bytes[number])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    copy: Copy
+    outcome: str
+    detail: str
+
+
+def cuts(size: int) -> Iterator[Copy]:
+    for number in range(CUTS):
+        yield Copy(f"cut-{number}", length=size * number // CUTS)
+    yield Copy("cut-last-byte", length=size - 1)
+
+
+def edits(size: int, seed: str) -> Iterator[Copy]:
+    """Overwrite one byte, or several with noise, ones or zeros, anywhere in the file."""
+    random = generator(0, seed)
+    for number in range(EDITS):
+        texts = (
+            random.integers(0, 256, 1, np.uint8).tobytes(),
+            b"\xff" * 4,
+            b"\0" * 4,
+            random.integers(0, 256, 8, np.uint8).tobytes(),
+        )
+        position = int(random.integers(0, size))
+        yield Copy(f"edit-{number}", edits=((position, texts[number % 4]),))
+
+
+# --- TTree ----------------------------------------------------------------------------------------
+
+
+def key_bytes(target: Target, offset: int) -> int:
+    return struct.unpack(">h", target.data[offset + 14 : offset + 16])[0]
+
+
+def basket_edits(target: Target) -> Iterator[Copy]:
+    """Forge what a basket's key says of it (ROOT's TKey and TBasket streamers)."""
+    offset, size = target.page("b")
+    length = key_bytes(target, offset)
+    places = {"nbytes": 0, "objlen": 6, "nevbuf": length - 9, "last": length - 5}
+    for name, place in places.items():
+        for value in (0, -1, 1, 0x7FFFFFFF, -(1 << 31)):
+            yield Copy(f"key-{name}-{value}", edits=((offset + place, struct.pack(">i", value)),))
+    for value in (0, -1, 36, 38, length + 1, 0x7FFF):
+        yield Copy(f"key-keylen-{value}", edits=((offset + 14, struct.pack(">h", value)),))
+    other, _ = target.page("a")
+    whole = target.data[other : other + size]
+    yield Copy("key-of-another-column", edits=((offset, whole),))
+
+
+def piece_edits(target: Target) -> Iterator[Copy]:
+    """Forge the header of a compressed piece; an RNTuple's page gets the checksum that fits."""
+    offset, size = target.page("b")
+    stop = offset + size
+    if target.index.format == "TTree":
+        offset += key_bytes(target, offset)
+    header = target.data[offset : offset + 9]
+    assert header[:2] in (b"ZL", b"XZ", b"L4", b"ZS")
+
+    def forged(id: str, at: int, text: bytes) -> Copy:
+        edits = [(offset + at, text)]
+        if target.index.format == "RNTuple":
+            page = bytearray(target.data[offset:stop])
+            page[at : at + len(text)] = text
+            edits.append((stop, xxhash.xxh3_64_digest(bytes(page))[::-1]))
+        return Copy(f"piece-{id}", edits=tuple(edits))
+
+    for name, at in (("compressed", 3), ("uncompressed", 6)):
+        real = int.from_bytes(header[at : at + 3], "little")
+        for label, value in (("0", 0), ("1", 1), ("less", real - 1), ("most", 0xFFFFFF)):
+            yield forged(f"{name}-{label}", at, value.to_bytes(3, "little"))
+    for algorithm in (b"ZL", b"XZ", b"L4", b"ZS", b"CS", b"\0\0", b"RO"):
+        if algorithm != header[:2]:
+            yield forged(f"algorithm-{algorithm.hex()}", 0, algorithm)
+
+
+def record_edits(target: Target) -> Iterator[Copy]:
+    """Forge the sizes that the directory's list of keys and the record's own key give."""
+    with uproot.open(target.path) as file:
+        key = file.key("events")
+        sizes = struct.pack(">ihi", key.fNbytes, key.fVersion, key.fObjlen)
+    for nbytes in (0, 1, -1, -(1 << 31)):
+        new = struct.pack(">ihi", nbytes, key.fVersion, key.fObjlen)
+        yield Copy(f"record-bytes-{nbytes}", edits=replace_all(target, sizes, new))
+    for objlen in (-1, 1, 1 << 30, 0x7FFFFFFF, -(1 << 31)):
+        new = struct.pack(">ihi", key.fNbytes, key.fVersion, objlen)
+        yield Copy(f"record-size-{objlen}", edits=replace_all(target, sizes, new))
+
+
+def replace_all(target: Target, old: bytes, new: bytes, start: int = 0) -> tuple[Edit, ...]:
+    """Return edits that replace every occurrence from a position on."""
+    data, found = target.data, []
+    position = data.find(old, start)
+    while position >= 0:
+        found.append((position, new))
+        position = data.find(old, position + 1)
+    assert found, old
+    return tuple(found)
+
+
+def tree_record_edits(target: Target) -> Iterator[Copy]:
+    """Forge the metadata of an uncompressed TTree."""
+    with uproot.open(target.path) as file:
+        start = int(file.key("events").fSeekKey)
+    entries = struct.pack(">q", ENTRIES)
+    for value in (0, -1, ENTRIES - 1, ENTRIES + 1, 10**15, 1 << 62, -(1 << 63)):
+        yield Copy(
+            f"tree-entries-{value}",
+            edits=replace_all(target, entries, struct.pack(">q", value), start),
+        )
+    offset, size = target.page("b")
+    pages = target.index.columns["b"].pages
+    assert pages is not None
+    bound = int(pages.bounds[1])
+    for value in (0, -1, -2, 1, offset + 1, target.page("b", 2)[0] - 1, 10**15, -(1 << 63)):
+        edit = replace_all(target, struct.pack(">q", offset), struct.pack(">q", value), start)
+        yield Copy(f"tree-seek-{value}", edits=edit)
+    for value in (0, -1, 1, 0x7FFFFFFF, -(1 << 31)):
+        edit = replace_all(target, struct.pack(">i", size), struct.pack(">i", value), start)
+        yield Copy(f"tree-bytes-{value}", edits=edit)
+    for value in (0, -1, ENTRIES, 10**15):
+        edit = replace_all(target, struct.pack(">q", bound), struct.pack(">q", value), start)
+        yield Copy(f"tree-bound-{value}", edits=edit)
+
+
+# --- RNTuple --------------------------------------------------------------------------------------
+
+
+class Forgery:
+    """Changes the metadata of an uncompressed RNTuple and makes all its checksums right again."""
+
+    def __init__(self, target: Target) -> None:
+        self.original = target.data
+        with uproot.open(target.path) as file:
+            ntuple = file["events"]
+            self.header = self._span(ntuple, "Header")
+            self.footer = self._span(ntuple, "Footer")
+            links = [group.page_list_link for group in ntuple.footer.cluster_group_records]
+            self.lists = [
+                (link.locator.offset, link.locator.offset + link.locator.num_bytes) for link in links
+            ]
+            self.group = ntuple.footer.cluster_group_records[0]
+            self.records = list(ntuple.column_records)
+            self.summary = ntuple.cluster_summaries[0]
+            self.pages = ntuple.page_link_list[0]
+
+    @staticmethod
+    def _span(ntuple: Any, what: str) -> tuple[int, int]:
+        seek = ntuple.member(f"fSeek{what}")
+        assert ntuple.member(f"fNBytes{what}") == ntuple.member(f"fLen{what}")
+        return seek, seek + ntuple.member(f"fLen{what}")
+
+    def copy(self, id: str, span: tuple[int, int], old: bytes, new: bytes) -> Copy:
+        """Replace some bytes, which are found once in a span, and seal it."""
+        assert len(old) == len(new)
+        data = bytearray(self.original)
+        assert data.count(old, *span) == 1, (id, data.count(old, *span))
+        position = data.index(old, *span)
+        data[position : position + len(new)] = new
+        self._seal(data)
+        changed = np.flatnonzero(np.frombuffer(data, "u1") != np.frombuffer(self.original, "u1"))
+        return Copy(id, edits=tuple((int(i), bytes([data[i]])) for i in changed))
+
+    def _seal(self, data: bytearray) -> None:
+        def seal(start: int, stop: int) -> bytes:
+            checksum = xxhash.xxh3_64_digest(bytes(data[start : stop - 8]))[::-1]
+            data[stop - 8 : stop] = checksum
+            return checksum
+
+        checksum = seal(*self.header)
+        for start, stop in self.lists:
+            data[start + 8 : start + 16] = checksum
+            seal(start, stop)
+        start, stop = self.footer
+        data[start + 16 : start + 24] = checksum
+        seal(start, stop)
+
+
+def forgeries(target: Target) -> Iterator[Copy]:
+    forgery = Forgery(target)
+    number = {record.field_id: record for record in forgery.records}
+
+    def column(record: Any, **changes: int) -> bytes:
+        values = {key: int(getattr(record, key)) for key in ("type", "nbits", "field_id", "flags")}
+        values |= changes
+        return struct.pack("<HHIH", *values.values())
+
+    for field_id, name in enumerate("abcdqt"):
+        record = number[field_id]
+        for bits in (0, 1, 2, 33, 200, 0xFFFF):
+            if bits != record.nbits:
+                new = column(record, nbits=bits)
+                yield forgery.copy(f"{name}-bits-{bits}", forgery.header, column(record), new)
+        for kind in (0x0E, 0x7F, 0xFFFF):  # an index, and unknown ones
+            new = column(record, type=kind)
+            yield forgery.copy(f"{name}-type-{kind}", forgery.header, column(record), new)
+    limits = struct.pack("<dd", -3.0, 3.0)
+    for low, high in ((3.0, -3.0), (1.0, 1.0), (np.nan, 1.0), (-np.inf, 1.0), (-1e308, 1.5e308)):
+        new = struct.pack("<dd", low, high)
+        yield forgery.copy(f"q-range-{low}-{high}", forgery.header, limits, new)
+
+    page_list = forgery.lists[0]
+    summary = forgery.summary
+    old = struct.pack("<QQ", summary.num_first_entry, summary.num_entries)
+    for first, entries in ((1, 120), (0, 0), (0, 119), (0, 121), (0, 10**15), (1 << 63, 120)):
+        new = struct.pack("<QQ", first, entries)
+        yield forgery.copy(f"summary-{first}-{entries}", page_list, old, new)
+    page = forgery.pages[number[1].idx].pages[0]  # of column b
+    place = page.locator
+    old = struct.pack("<iiQ", -page.num_elements, place.num_bytes, place.offset)
+    size = len(forgery.original)
+    for elements in (0, 1, -1, page.num_elements + 1, -page.num_elements - 1, 0x7FFFFFFF, -(1 << 31)):
+        new = struct.pack("<iiQ", elements, place.num_bytes, place.offset)
+        yield forgery.copy(f"page-elements-{elements}", page_list, old, new)
+    for stored in (0, 1, place.num_bytes - 1, place.num_bytes + 1, 0x7FFFFFFF, -1, -(1 << 31)):
+        new = struct.pack("<iiQ", -page.num_elements, stored, place.offset)
+        yield forgery.copy(f"page-bytes-{stored}", page_list, old, new)
+    for offset in (0, place.offset + 1, size - 1, size, 10**15, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+        # Without a checksum after the page, whatever lies inside the file would be read.
+        for sign in (-1, 1) if offset >= size - 1 else (-1,):
+            new = struct.pack("<iiQ", sign * page.num_elements, place.num_bytes, offset)
+            yield forgery.copy(f"page-offset-{sign}-{offset}", page_list, old, new)
+    group = forgery.group
+    link = group.page_list_link
+    old = struct.pack("<QiQ", link.env_uncomp_size, link.locator.num_bytes, link.locator.offset)
+    for whole in (0, 7, link.env_uncomp_size - 1, link.env_uncomp_size + 1, 10**15, (1 << 64) - 1):
+        new = struct.pack("<QiQ", whole, link.locator.num_bytes, link.locator.offset)
+        yield forgery.copy(f"list-size-{whole}", forgery.footer, old, new)
+
+
+# --- running them ---------------------------------------------------------------------------------
+
+
+def write_tree(path: Path, compression: str) -> None:
+    columns = {name: COLUMNS[name] for name in LEAVES}
+    write_leaves(path, LEAVES, columns, compression, Tree(cluster_entries=120, basket_bytes=700))
+
+
+def write_ntuple(path: Path, compression: str) -> None:
+    writer = Writer(compression, page_bytes=512)
+    for each in FIELDS:
+        writer.add(each, COLUMNS[each.name])
+    writer.open(path, "events")
+    writer.fill(0, ENTRIES, 120)
+    writer.close()
+
+
+WRITE: dict[str, Callable[[Path, str], None]] = {"tree": write_tree, "ntuple": write_ntuple}
+FILES = [f"{kind}-{compression}" for kind in WRITE for compression in COMPRESSIONS]
+
+
+def make_target(folder: Path, id: str) -> Target:
+    kind, compression = id.split("-")
+    path = folder / f"{id}.root"
+    with contextlib.chdir(folder):  # ROOT writes the path into the file, whose size depends on it
+        WRITE[kind](Path(path.name), compression)
+    names = list(LEAVES) if kind == "tree" else [each.name for each in FIELDS]
+    target = Target(path, sources.index(Location(str(path), "events"), names))
+    size = path.stat().st_size
+    target.copies = [*cuts(size), *edits(size, id), *record_edits(target)]
+    if kind == "tree":
+        target.copies += basket_edits(target)
+    if compression != "none":
+        target.copies += piece_edits(target)
+    elif kind == "tree":
+        target.copies += tree_record_edits(target)
+    else:
+        target.copies += forgeries(target)
+    assert len({copy.id for copy in target.copies}) == len(target.copies)
+    return target
+
+
+@pytest.fixture(scope="session")
+def outcomes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[Target, list[Outcome]]]:
+    """Read all copies in one process, so that a crash is seen and memory can be limited."""
+    folder = tmp_path_factory.mktemp("damage")
+    targets = {id: make_target(folder, id) for id in FILES}
+    tasks = [
+        {
+            "path": str(target.path),
+            "name": "events",
+            "columns": list(target.index.columns),
+            "copies": [
+                [copy.id, copy.length, [(at, text.hex()) for at, text in copy.edits]]
+                for copy in target.copies
+            ],
+        }
+        for target in targets.values()
+    ]
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "error", str(WORKER)],
+        input=json.dumps(tasks),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        check=False,
+    )
+    results: dict[str, list[list[str]]] = {}
+    for line in done.stdout.splitlines():
+        path, *result = json.loads(line)
+        results.setdefault(path, []).append(result)
+    assert done.returncode == 0, (done.returncode, done.stdout[-300:], done.stderr[-3000:])
+
+    @functools.cache
+    def get(id: str) -> tuple[Target, list[Outcome]]:
+        target = targets[id]
+        copies = {copy.id: copy for copy in target.copies}
+        found = [
+            Outcome(copies[name], outcome, detail) for name, outcome, detail in results[str(target.path)]
+        ]
+        assert [each.copy for each in found] == target.copies
+        return target, found
+
+    return get
+
+
+Outcomes = Callable[[str], tuple[Target, list[Outcome]]]
+every_file = pytest.mark.parametrize("id", FILES)
+
+
+@every_file
+def test_nothing_but_values_and_errors_of_our_own(id: str, outcomes: Outcomes) -> None:
+    _, found = outcomes(id)
+    assert [each for each in found if each.outcome not in ("same", "refused", "different")] == []
+
+
+@every_file
+def test_cut_files_are_refused(id: str, outcomes: Outcomes) -> None:
+    target, found = outcomes(id)
+    size = len(target.data)
+    cut = [each for each in found if each.copy.length is not None]
+    assert len(cut) == CUTS + 1
+    for each in cut:
+        assert each.outcome == "refused"
+        assert each.detail.startswith(f"DamagedFileError: {target.path.with_suffix('.copy.root')} is ")
+        if (each.copy.length or 0) >= 20:
+            assert f"is truncated: expected {size} bytes, got {each.copy.length}. Copy" in each.detail
+        else:
+            assert f"is not a ROOT file: it has {each.copy.length} bytes" in each.detail
+
+
+def without_checksum(target: Target) -> list[tuple[int, int]]:
+    """Return the spans of a TTree's file whose bytes nothing vouches for."""
+    if target.index.format == "RNTuple":
+        return []
+    spans = []
+    for column in target.index.columns.values():
+        assert column.pages is not None
+        for number in range(len(column.pages)):
+            offset, size = target.page(column.name, number)
+            start = offset + key_bytes(target, offset)
+            if target.data[start : start + 2] not in (b"ZL", b"XZ", b"L4"):
+                spans.append((start, offset + size))
+    with uproot.open(target.path) as file:
+        key = file.key("events")
+        start = key.fSeekKey + key.fKeylen
+        if target.data[start : start + 2] not in (b"ZL", b"XZ", b"L4"):
+            spans.append((start, key.fSeekKey + key.fNbytes))
+    return spans
+
+
+@every_file
+def test_numbers_change_only_where_nothing_vouches_for_them(id: str, outcomes: Outcomes) -> None:
+    target, found = outcomes(id)
+    different = [each for each in found if each.outcome == "different"]
+    spans = without_checksum(target)
+    if id.startswith("ntuple"):
+        assert different == []
+    for each in different:
+        assert any(
+            start < position + len(text) and position < stop
+            for position, text in each.copy.edits
+            for start, stop in spans
+        ), each
+    if id == "tree-none":
+        assert different  # else this test tests nothing
+
+
+@every_file
+def test_what_was_forged_is_refused(id: str, outcomes: Outcomes) -> None:
+    _, found = outcomes(id)
+    forged = [each for each in found if not each.copy.id.startswith(("cut-", "edit-"))]
+    assert forged
+    accepted = [each for each in forged if each.outcome != "refused"]
+    # Another value for a field that the file does not need is no damage.
+    assert accepted == []
+
+
+@every_file
+def test_messages_name_the_file_and_what_to_do(id: str, outcomes: Outcomes) -> None:
+    target, found = outcomes(id)
+    path = target.path.with_suffix(".copy.root")
+    for each in found:
+        if each.outcome != "refused":
+            continue
+        kind, _, message = each.detail.partition(": ")
+        assert message.startswith(str(path)), each
+        assert message.endswith((".", "?")), each
+        assert "\n" not in message, each
+        assert ".." not in message.replace(str(path), ""), each
+        if kind == "DamagedFileError":
+            assert "produce" in message or "Leave it out" in message, each
+
+
+def one(outcomes: Outcomes, file: str, copy: str) -> str:
+    target, found = outcomes(file)
+    path = str(target.path.with_suffix(".copy.root"))
+    return next(each.detail for each in found if each.copy.id == copy).replace(path, "FILE")
+
+
+def test_metadata_larger_than_any_compression_makes_it() -> None:
+    def read_locator(*_: object) -> None:
+        pytest.fail("was decompressed")
+
+    sizes = {"fSeekHeader": 100, "fNBytesHeader": 50, "fLenHeader": 50 * MOST_EXPANSION + 1}
+    ntuple = SimpleNamespace(member=sizes.__getitem__, read_locator=read_locator)
+    with pytest.raises(DamagedFileError) as raised:
+        check_envelopes("FILE:events", ntuple)
+    assert str(raised.value) == (
+        "FILE:events: its header is damaged: it stores 50 bytes for 1638401 uncompressed ones. "
+        "Copy or produce the file again."
+    )
+
+
+PAGE = "FILE:events: the page of column 'b' with the entries"
+AGAIN = "Copy or produce the file again."
+
+#: Files, copies of them, and the whole message.
+MESSAGES = [
+    (
+        "tree-none",
+        "cut-0",
+        "FILE is not a ROOT file: it has 0 bytes and does not start with 'root'. "
+        "Name a ROOT file, or copy or produce it again.",
+    ),
+    (
+        "tree-none",
+        "key-nevbuf-1",
+        f"{PAGE} [78, 120) is damaged: it holds 1 entries instead of 42. {AGAIN}",
+    ),
+    ("tree-none", "tree-entries--1", f"FILE:events claims -1 entries. {AGAIN}"),
+    (
+        "tree-none",
+        "tree-entries-0",
+        "FILE:events: the pages of column 'a' do not cover its 0 entries "
+        f"once and in order (they cover [0, 0)). {AGAIN}",
+    ),
+    (
+        "tree-none",
+        "tree-entries-1000000000000000",
+        "FILE:events: the page of column 'a' with the entries [240, 1000000000000000) is damaged: "
+        f"it stores 310 bytes for 3999999999999040 uncompressed ones. {AGAIN}",
+    ),
+    ("tree-none", "tree-seek--1", f"FILE:events: column 'b' has baskets without a position. {AGAIN}"),
+    ("tree-none", "tree-bytes-1", f"{PAGE} [78, 120) is damaged: its key has 1 bytes. {AGAIN}"),
+    (
+        "tree-zlib",
+        "piece-compressed-0",
+        f"{PAGE} [78, 120) is damaged: a compressed piece claims to be empty. {AGAIN}",
+    ),
+    (
+        "tree-zlib",
+        "piece-algorithm-524f",
+        f"{PAGE} [78, 120) is damaged: its compression is unknown: b'RO'. {AGAIN}",
+    ),
+    (
+        "ntuple-zstd",
+        "piece-uncompressed-0",
+        f"{PAGE} [64, 120) is damaged: a compressed piece claims to be empty. {AGAIN}",
+    ),
+    (
+        "ntuple-none",
+        "b-bits-200",
+        f"FILE:events: column 'b' claims 200 bits for each element, expected 64. {AGAIN}",
+    ),
+    (
+        "ntuple-none",
+        "q-bits-0",
+        f"FILE:events: column 'q' claims 0 bits for each element, expected 1 to 32. {AGAIN}",
+    ),
+    (
+        "ntuple-none",
+        "q-range-3.0--3.0",
+        f"FILE:events: column 'q' is quantized in the range [3.0, -3.0]. {AGAIN}",
+    ),
+    (
+        "ntuple-none",
+        "summary-0-119",
+        f"FILE:events: column 'a' has 120 elements in the cluster of entries [0, 119). {AGAIN}",
+    ),
+    (
+        "ntuple-none",
+        "summary-0-121",
+        f"FILE:events: column 'a' lacks 1 of the entries [0, 121). {AGAIN}",
+    ),
+    (
+        "ntuple-none",
+        "list-size-7",
+        f"FILE:events: its page list is damaged: it has SIZE bytes instead of 7. {AGAIN}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "copy", "message"), MESSAGES, ids=[f"{m[0]}-{m[1]}" for m in MESSAGES])
+def test_messages(file: str, copy: str, message: str, outcomes: Outcomes) -> None:
+    got = one(outcomes, file, copy)
+    if "SIZE" in message:
+        got = re.sub(r"has \d+ bytes", "has SIZE bytes", got)
+    assert got == f"DamagedFileError: {message}"
