@@ -171,8 +171,7 @@ class FloorContestant:
     reads_rows = False
 
     def load(self, job: Job) -> None:
-        import cramjam  # noqa: F401
-        import deflate  # noqa: F401
+        """Nothing is left to import."""
 
     def prepare(self, job: Job) -> Callable[[], Batches]:
         floor = Floor(Path(job.path), TREE, [*FEATURES, TARGET], job.threads)

@@ -46,6 +46,8 @@ COLUMNS = [
     "epochs, s",
     "cores used / elsewhere",
 ]
+NARROW_COLUMNS = 7  # those that a terminal of 80 characters has room for
+WIDE_CHARACTERS = 150
 TIMEOUT_SECONDS = 1800
 
 # Up to so many cores busy elsewhere, a measurement counts as undisturbed.
@@ -209,7 +211,7 @@ def main(
     contestants = known(only or list(CONTESTANTS), list(CONTESTANTS), "contestant")
     files = known(file or UNSORTED, list(VARIANTS), "file")
     threads = min(threads, len(os.sched_getaffinity(0)))
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDE_CHARACTERS)
     head = (
         f"{entries} entries, 20 float32 features and a label: {entries * 84 / 1e6:.0f} MB decoded; "
         f"batches of {BATCH_SIZE}; {threads} cores ({processor()}); median of {repeat} epochs "
@@ -228,10 +230,11 @@ def main(
                 results.append(run_undisturbed(job, patience))
         heading, lines = title(name, path), rows(results)
         table = Table(title=heading, title_justify="left")
-        for i, column in enumerate(COLUMNS):
+        shown = len(COLUMNS) if console.width >= WIDE_CHARACTERS else NARROW_COLUMNS
+        for i, column in enumerate(COLUMNS[:shown]):
             table.add_column(column, justify="right" if i else "left")
         for line in lines:
-            table.add_row(*map(escape, line))
+            table.add_row(*map(escape, line[:shown]))
         console.print(table)
         document.append(markdown(heading, lines))
         record[name] = {result.contestant: asdict(result) for result in results}

@@ -14,8 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import cramjam
+import deflate
 import numpy as np
 import typer
+import zstandard
 
 # A compressed piece of ROOT: two letters, a method byte, and the compressed and the uncompressed
 # number of bytes in three little-endian bytes each (ROOT, core/zip/src/RZip.cxx). LZ4 puts an
@@ -83,10 +86,8 @@ def clusters(path: Path, tree: str) -> list[int]:
         return [summary.num_entries for summary in source.cluster_summaries]
 
 
-def decompress(stored: np.ndarray, decoded: np.ndarray) -> None:
+def decompress(stored: np.ndarray, decoded: np.ndarray, zstd: zstandard.ZstdDecompressor) -> None:
     """Decompress a page piece by piece; both arrays are uint8 and exactly as long as the page."""
-    import cramjam
-    import deflate
 
     if len(stored) == len(decoded):
         return  # stored as it is: already read, and a copy would not be decompression
@@ -100,7 +101,8 @@ def decompress(stored: np.ndarray, decoded: np.ndarray) -> None:
         piece = stored[start : start + piece_bytes]
         out = decoded[position : position + piece_decoded_bytes]
         if algorithm == b"ZS":
-            cramjam.zstd.decompress_into(piece, out)
+            with zstd.stream_reader(piece, read_size=piece_bytes) as reader:
+                reader.readinto(out)
         elif algorithm == b"L4":
             cramjam.lz4.decompress_block_into(piece[LZ4_CHECKSUM_BYTES:], out)
         elif algorithm == b"ZL":
@@ -138,6 +140,7 @@ class Floor:
     def work(self, pages, thread: int) -> None:
         """Take pages until none is left; a list's iterator gives each once, under the GIL."""
         stored, decoded = self.buffers[thread]
+        zstd = zstandard.ZstdDecompressor()
         for page in pages:
             target = stored[: page.stored_bytes]
             received = os.preadv(self.descriptor, [target], page.offset)
@@ -145,7 +148,7 @@ class Floor:
                 raise OSError(
                     f"expected {page.stored_bytes} bytes at offset {page.offset}, got {received}"
                 )
-            decompress(target, decoded[: page.decoded_bytes])
+            decompress(target, decoded[: page.decoded_bytes], zstd)
 
 
 def main(

@@ -317,6 +317,92 @@ def test_an_error_of_the_groups_comes_in_their_place(good: int, error: type[Base
         prefetch.next()
 
 
+# --- one as the source of another -----------------------------------------------------------------
+
+
+def relayed(inner: Prefetch[int], release: bool = True) -> Groups:
+    """Make two groups of each one that comes, as a loader makes batches of chunks."""
+    while True:
+        try:
+            number = inner.next()
+        except StopIteration:
+            return
+        yield (number, 0), [nothing]
+        yield (number, 1), [nothing]
+        if release:
+            inner.release()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_groups_can_come_from_another_prefetch(threads: int) -> None:
+    slow: list[Task] = [lambda _: time.sleep(0.002)] * 3
+    inner = Prefetch(numbered(20, slow), threads=threads, window=2)
+    outer = Prefetch(relayed(inner), threads=threads, window=3)
+    assert drain(outer) == [(number, part) for number in range(20) for part in range(2)]
+    assert inner.close()
+    assert outer.close()
+
+
+def test_finished_groups_are_handed_out_while_the_next_one_is_waited_for() -> None:
+    go = threading.Event()
+
+    def groups() -> Groups:
+        yield 0, [nothing]
+        assert go.wait(SOON)
+        yield 1, [nothing]
+
+    prefetch = Prefetch(groups(), threads=2, window=2)
+    assert prefetch.next() == 0
+    assert not go.is_set()
+    go.set()
+    assert prefetch.next() == 1
+    assert prefetch.close()
+
+
+def test_an_error_of_the_source_comes_through() -> None:
+    inner = Prefetch(iter([(0, [nothing]), (1, [fail])]), threads=2, window=2)
+    outer = Prefetch(relayed(inner), threads=2, window=8)
+    assert [outer.next(), outer.next()] == [(0, 0), (0, 1)]
+    with pytest.raises(BoomError):
+        outer.next()
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_both_can_be_closed_while_one_waits_for_the_other(released: bool) -> None:
+    # Without a release the source is stuck, and a thread of the other waits for it.
+    inner = Prefetch(numbered(9, [lambda stopped: stopped.wait(SOON)]), threads=1, window=1)
+    outer = Prefetch(relayed(inner, released), threads=2, window=4)
+    time.sleep(0.05)
+    begun = time.monotonic()
+    assert inner.close()
+    assert outer.close()
+    assert time.monotonic() - begun < SOON / 2
+    del inner, outer
+    gc.collect()
+
+
+def test_the_interpreter_exits_while_one_waits_for_the_other() -> None:
+    begun = time.monotonic()
+    result = run_script("""
+        from rootfeed.engine import Prefetch
+
+        inner = Prefetch(
+            ((n, [lambda stopped: stopped.wait(60)]) for n in range(9)), threads=1, window=1
+        )
+
+        def groups():
+            while True:
+                yield inner.next(), []
+
+        outer = Prefetch(groups(), threads=2, window=4)
+    """)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert time.monotonic() - begun < 10
+
+
+# --- errors in the making of groups ---------------------------------------------------------------
+
+
 def test_something_that_is_no_group_is_an_error() -> None:
     groups: Any = iter([("value", [nothing]), "not a pair"])
     prefetch: Prefetch[str] = Prefetch(groups, threads=1, window=2)
@@ -607,7 +693,7 @@ def test_a_forked_iterator_is_refused_and_the_child_exits() -> None:
         held, done = threading.Event(), threading.Event()
 
         def hold():
-            with prefetch._state.changed:
+            with prefetch._state.lock:
                 held.set()
                 done.wait(20)
 

@@ -69,6 +69,13 @@ class _Group(Generic[Value]):
         self.waiting.clear()
 
 
+class _Worker(threading.Thread):
+    """A thread of the engine."""
+
+    def __init__(self, work: Callable[[], None], number: int) -> None:
+        super().__init__(target=work, name=f"rootfeed-{number}", daemon=True)
+
+
 class _State(Generic[Value]):
     """What the threads share. They never refer to the `Prefetch`, so that dropping it ends them."""
 
@@ -77,15 +84,16 @@ class _State(Generic[Value]):
     ) -> None:
         self.groups = groups
         self.window = window
-        self.changed = threading.Condition()
+        # Waking a thread that finds nothing to do costs more than a small task: each waits for its own.
+        self.lock = threading.RLock()
+        self.due = threading.Condition(self.lock)
+        self.work = threading.Condition(self.lock)
         self.stopped = threading.Event()
         self.started: deque[_Group[Value]] = deque()
         self.held = 0
+        self.starting = False
         self.exhausted = False
-        self.threads = [
-            threading.Thread(target=self._work, name=f"rootfeed-{number}", daemon=True)
-            for number in range(threads)
-        ]
+        self.threads = [_Worker(self._work, number) for number in range(threads)]
 
     def _work(self) -> None:
         while (claimed := self._claim()) is not None:
@@ -95,51 +103,70 @@ class _State(Generic[Value]):
                 task(self.stopped)
             except BaseException as caught:
                 error = caught
-            with self.changed:
+            with self.lock:
                 group.unfinished -= 1
                 if error is not None:
                     group.fail(number, error)
                     self.exhausted = True
+                    self.work.notify_all()
                 if group.unfinished == 0:
-                    self.changed.notify_all()
+                    self.due.notify_all()
             del claimed, group, task, error
 
     def _claim(self) -> tuple[_Group[Value], int, Task] | None:
         """Wait for a task; None when there is nothing more to do."""
-        with self.changed:
-            while not self.stopped.is_set():
-                group = next((group for group in self.started if group.waiting), None)
-                if group is not None:
-                    return group, *group.waiting.popleft()
-                if self.exhausted:
-                    return None
-                if self.held + len(self.started) < self.window:
-                    self._start_group()
-                else:
-                    self.changed.wait()
-        return None
+        while True:
+            with self.lock:
+                while True:
+                    if self.stopped.is_set():
+                        return None
+                    group = next((group for group in self.started if group.waiting), None)
+                    if group is not None:
+                        return group, *group.waiting.popleft()
+                    if self.exhausted:
+                        return None
+                    if not self.starting and self._has_room():
+                        self.starting = True
+                        groups = self.groups
+                        break
+                    self.work.wait()
+            self._start_group(groups)
+            del groups
 
-    def _start_group(self) -> None:
+    def _start_group(self, groups: Iterator[tuple[Value, Sequence[Task]]]) -> None:
+        """Ask for the next group, which may take its time, and nobody else is held up meanwhile."""
+        group: _Group[Value] | None = None
         try:
-            group = _Group(*next(self.groups))
+            group = _Group(*next(groups))
         except StopIteration:
-            self.exhausted = True
+            pass
         except BaseException as error:
             group = _Group[Value](None, [])  # type: ignore[arg-type]
             group.error = error
-            self.started.append(group)
-            self.exhausted = True
-        else:
-            self.started.append(group)
-        self.changed.notify_all()
+        with self.lock:
+            self.starting = False
+            if group is None or group.error is not None:
+                self.exhausted = True
+                self.work.notify_all()
+            if group is not None and not self.stopped.is_set():
+                self.started.append(group)
+                # This thread takes one of the tasks; of the others, one may start the next group.
+                self.work.notify(max(group.unfinished - 1, 0) + self._has_room())
+            if group is None or group.unfinished == 0:
+                self.due.notify_all()
+        del group  # an error refers to this frame, and the group to the error
+
+    def _has_room(self) -> bool:
+        return self.held + len(self.started) < self.window
 
     def stop(self) -> None:
         """Tell the threads to end, and let go of what waits for them."""
         self.stopped.set()
-        with self.changed:
+        with self.lock:
             self.started.clear()
             self.groups = iter(())
-            self.changed.notify_all()
+            self.work.notify_all()
+            self.due.notify_all()
 
     def join(self, deadline: float) -> bool:
         """Wait for the threads, until then; return whether all have ended."""
@@ -164,8 +191,9 @@ class Prefetch(Generic[Value]):
 
     Notes
     -----
-    Use it from one thread. The threads are daemons which are stopped at exit before the interpreter
-    is torn down, so that a forgotten iterator can neither hang nor crash the end of a program.
+    Use `next` from one thread at a time; one may be the source of another's groups. The threads are
+    daemons which are stopped at exit before the interpreter is torn down, so that a forgotten iterator
+    can neither hang nor crash the end of a program.
     """
 
     def __init__(
@@ -202,18 +230,18 @@ class Prefetch(Generic[Value]):
                 "Call iter() on the loader in each process."
             )
         state = self._state
-        with state.changed:
+        with state.lock:
             while not (state.started and state.started[0].unfinished == 0):
                 if state.stopped.is_set():
-                    if _exiting.is_set() and threading.current_thread().daemon:
-                        state.changed.wait()  # the interpreter ends this thread: no last words
+                    if _exiting.is_set() and _is_a_daemon_of_others():
+                        state.due.wait()  # the interpreter ends this thread: no last words
                         continue
                     raise RuntimeError("this iterator was closed. Call iter() on the loader again.")
                 if state.exhausted and not state.started:
                     raise StopIteration
                 if not any(thread.is_alive() for thread in state.threads):
                     raise RuntimeError("the loader's threads died without a word.")
-                state.changed.wait(_LIVENESS_SECONDS)
+                state.due.wait(_LIVENESS_SECONDS)
             group = state.started.popleft()
             if group.error is None:
                 state.held += 1
@@ -226,9 +254,9 @@ class Prefetch(Generic[Value]):
 
     def release(self) -> None:
         """Tell that a group is used up: another one may start in its place."""
-        with self._state.changed:
+        with self._state.lock:
             self._state.held -= 1
-            self._state.changed.notify_all()
+            self._state.work.notify()
 
     def close(self) -> bool:
         """Stop the threads and wait for them, for a second at most. Safe to repeat.
@@ -240,6 +268,11 @@ class Prefetch(Generic[Value]):
             where a task takes its time, nor in a forked process.
         """
         return _end(self._state, self._process)
+
+
+def _is_a_daemon_of_others() -> bool:
+    thread = threading.current_thread()
+    return thread.daemon and not isinstance(thread, _Worker)
 
 
 _live: weakref.WeakSet[_State[Any]] = weakref.WeakSet()

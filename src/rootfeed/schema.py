@@ -189,6 +189,12 @@ class FileIndex:
         """The file and the object in it, as messages name them."""
         return f"{self.path}:{self.object_path}"
 
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the native dtype of a scalar column."""
+        dtype = self.columns[name].type.dtype
+        assert dtype is not None, name
+        return dtype
+
 
 @dataclass(frozen=True)
 class Block:

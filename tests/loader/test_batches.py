@@ -525,11 +525,14 @@ def test_batches_belong_to_the_user(frame: rf.Frame, sizes: dict[str, Any]) -> N
     arrays = [part for batch in batches for part in batch]
     for a, b in itertools.combinations(arrays, 2):
         assert not np.shares_memory(a, b)
-    held = [loader._reader._resident] if loader._reader._resident else loader._reader._pool._slots
+    reader = loader._reader
+    held = (
+        [slot.rows for slot in reader._pool._slots] if reader._resident is None else [reader._resident]
+    )
     assert held
-    for slot in held:
+    for rows in held:
         for array in arrays:
-            assert not np.may_share_memory(array, slot.rows)
+            assert not np.may_share_memory(array, rows)
     # Nor does writing to them reach the loader.
     loader.set_epoch(0)
     for part in arrays:

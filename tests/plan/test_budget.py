@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from rootfeed.errors import ArgumentError
 from rootfeed.plan import Sizes, choose_sizes
-from rootfeed.plan.budget import CHUNK_SHARE, ORDER_BYTES, SCRATCH_SHARE
+from rootfeed.plan.budget import (
+    BATCHES_SHARE,
+    CHUNK_SHARE,
+    ORDER_BYTES,
+    RUN_BYTES,
+    RUNS_AHEAD,
+    SCRATCH_SHARE,
+)
 
 GRID = list(
     itertools.product(
@@ -32,6 +39,7 @@ def sizes(**changes: Any) -> Sizes:
         "batch_size": 1000,
         "page_entries": 1000,
         "budget_bytes": 10**7,
+        "threads": 2,
     }
     return choose_sizes(**(settings | changes))
 
@@ -58,6 +66,7 @@ def test_sizes_stay_within_the_budget() -> None:
                 batch_size=batch_size,
                 page_entries=page_entries,
                 budget_bytes=budget,
+                threads=4,
             )
         except ArgumentError:
             assert not fits
@@ -112,6 +121,7 @@ def test_no_choice_exceeds_the_budget(
             batch_size=batch_size,
             page_entries=page_entries,
             budget_bytes=budget,
+            threads=4,
             block_entries=block_entries,
         )
     except ArgumentError:
@@ -123,6 +133,28 @@ def test_no_choice_exceeds_the_budget(
             assert block_entries * rows // entries <= found.chunk_rows
     elif found.block_entries > 1:
         assert used_bytes(found, rows, row_bytes, batch_size, scratch) <= budget
+
+
+@given(
+    row_bytes=st.integers(1, 100_000),
+    batch_size=st.integers(1, 10_000),
+    budget=st.integers(10_000, 10**10),
+    threads=st.integers(1, 64),
+)
+def test_runs_of_batches(row_bytes: int, batch_size: int, budget: int, threads: int) -> None:
+    changes = {"row_bytes": row_bytes, "batch_size": batch_size, "budget_bytes": budget}
+    try:
+        found = sizes(**changes, scratch_entry_bytes=1, threads=threads)
+    except ArgumentError:
+        return
+    assert found.run_rows % batch_size == 0
+    assert found.run_rows >= batch_size
+    assert 1 <= found.runs_ahead <= threads + RUNS_AHEAD
+    run_bytes = found.run_rows * row_bytes
+    assert run_bytes <= RUN_BYTES or found.run_rows == batch_size
+    # A share of the budget of its own, unless that is less than a batch.
+    one_batch = found.runs_ahead == 1 and found.run_rows == batch_size
+    assert found.runs_ahead * run_bytes <= budget * BATCHES_SHARE or one_batch
 
 
 def test_blocks_by_hand_count_against_the_budget() -> None:
@@ -146,7 +178,7 @@ def test_a_dataset_that_fits_is_kept() -> None:
 
 def test_chunks_by_hand() -> None:
     found = sizes(chunk_entries=5000, block_entries=300)
-    assert found == Sizes(whole=False, chunk_rows=5000, block_entries=300, exact=True)
+    assert found == Sizes(False, 5000, 300, exact=True, run_rows=1000, runs_ahead=1)
     # Not even a dataset that would fit is kept then.
     assert not sizes(chunk_entries=5000, budget_bytes=10**12).whole
     assert sizes(chunk_entries=5000).block_entries <= 2500

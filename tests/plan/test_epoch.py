@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rootfeed.plan import Chunk, deal
+from rootfeed import kernels
+from rootfeed.plan import Chunk, deal, random_key
 
 
 def check(
@@ -187,27 +188,41 @@ def test_deals_repeat() -> None:
 def test_deals_never_change() -> None:
     plan = deal([10] * 12, 40, 8, False, True, 42, 1)
     assert [chunk.blocks.tolist() for chunk in plan] == DEALT
-    order = np.empty(plan[0].rows, np.uint32)
-    plan[0].order(order)
-    assert order.tolist()[:10] == ORDERED
+    assert order_of(plan[0]).tolist()[:10] == ORDERED
+
+
+def order_of(chunk: Chunk, length: int = 7) -> np.ndarray:
+    out = np.full(chunk.rows, 0xFFFFFFFF, np.uint32)
+    parts = [part.copy() for part in chunk.order(length, out)]
+    assert [len(part) for part in parts[:-1]] == [length] * (len(parts) - 1)
+    order = np.concatenate(parts)
+    assert np.array_equal(order, out)  # no part changed after it was yielded
+    return order
 
 
 def test_the_order_within_a_chunk() -> None:
     plan = deal([10] * 12, 40, 8, False, True, 42, 1)
     orders = []
     for chunk in plan:
-        order = np.full(chunk.rows, 0xFFFFFFFF, np.uint32)
-        chunk.order(order)
+        order = order_of(chunk)
         assert sorted(order.tolist()) == list(range(chunk.rows))
-        orders.append(order.tolist()[:8])
-    assert orders[0] != orders[1]
-    straight = np.empty(plan[0].rows, np.uint32)
-    plan[0].shuffled(False).order(straight)
-    assert straight.tolist() == list(range(plan[0].rows))
-    again = np.empty(plan[0].rows, np.uint32)
-    plan[0].shuffled(False).shuffled(True).order(again)
-    assert again.tolist()[:8] == orders[0]
+        orders.append(order.tolist())
+    assert orders[0][:8] != orders[1][:8]
+    assert order_of(plan[0].shuffled(False)).tolist() == list(range(plan[0].rows))
+    assert order_of(plan[0].shuffled(False).shuffled(True)).tolist() == orders[0]
 
 
-DEALT = [[11, 8, 1, 3], [9, 5, 6, 0], [7, 4, 10, 2]]
-ORDERED = [6, 0, 11, 24, 18, 22, 38, 36, 27, 19]
+@pytest.mark.parametrize("rows", [1, 1000, 65_535, 65_536, 200_003])
+def test_the_order_is_the_same_in_parts_of_any_length(rows: int) -> None:
+    chunk = deal([rows], rows, 1, False, True, 3, 4)[0]
+    whole = order_of(chunk, rows)
+    assert np.array_equal(np.sort(whole), np.arange(rows))
+    for length in (rows // 3 + 1, rows // 50 + 1):
+        assert np.array_equal(order_of(chunk, length), whole)
+    permuted = np.empty(rows, np.uint32)
+    kernels.permute(random_key(3, "rows", 4, 0), permuted)
+    assert np.array_equal(permuted, whole)
+
+
+DEALT = [[11, 6, 1, 3], [4, 10, 2, 8], [0, 5, 7, 9]]
+ORDERED = [30, 24, 6, 33, 25, 29, 1, 28, 16, 0]

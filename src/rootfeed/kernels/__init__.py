@@ -5,7 +5,7 @@ work on unsigned words, so that few of them are compiled: a float travels as the
 size. Compilation happens on the first call and is kept on disk by Numba.
 """
 
-from rootfeed.kernels.choice import choose, permute, positions
+from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
 from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
 from rootfeed.kernels.rows import gather, pack
 
@@ -17,6 +17,8 @@ __all__ = [
     "pack",
     "permute",
     "positions",
+    "scatter",
+    "shuffle",
     "unpack",
     "unsplit",
     "unzigzag",

@@ -7,7 +7,7 @@ from numba import njit
 
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["choose", "permute", "positions"]
+__all__ = ["choose", "permute", "positions", "scatter", "shuffle"]
 
 _BUCKETS_FROM = 1 << 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -32,8 +32,66 @@ def _below(bits, bound):
 
 
 @kernel
-def _shuffle(key, counter, out):
-    """Shuffle in place (Fisher and Yates, Durstenfeld's form); return the next counter."""
+def scatter(key, out, ends):
+    """Deal ``0 .. n - 1`` into buckets at random: the first step of a permutation.
+
+    Parameters
+    ----------
+    key : numpy.uint64
+    out : ndarray of uint32, shape (n,)
+        Receives the buckets, one after another, each in ascending order.
+    ends : ndarray of int64, shape (256,)
+        Receives where each bucket ends in `out`. Below 65 536 elements the first one holds all.
+
+    Notes
+    -----
+    `shuffle` applied to each bucket makes a permutation as uniform as one big shuffle (Rao 1961,
+    Sandelius 1962), and without its cache misses: each bucket is shuffled in cache. Eight elements
+    take their buckets from one random word.
+    """
+    n = out.size
+    if n < _BUCKETS_FROM:
+        for i in range(n):
+            out[i] = i
+        ends[:] = n
+        return
+    ends[:] = 0
+    for word in range((n + 7) // 8):
+        bits = _random(key, word)
+        for _ in range(min(8, n - 8 * word)):
+            ends[bits & np.uint64(255)] += 1
+            bits >>= np.uint64(8)
+    filled = np.empty(256, np.int64)
+    total = 0
+    for b in range(256):
+        filled[b] = total
+        total += ends[b]
+        ends[b] = total
+    for word in range((n + 7) // 8):
+        bits = _random(key, word)
+        for i in range(8 * word, min(8 * word + 8, n)):
+            bucket = bits & np.uint64(255)
+            out[filled[bucket]] = i
+            filled[bucket] += 1
+            bits >>= np.uint64(8)
+
+
+@kernel
+def shuffle(key, counter, out):
+    """Shuffle in place (Fisher and Yates, Durstenfeld's form).
+
+    Parameters
+    ----------
+    key : numpy.uint64
+    counter : int
+        Number of the first random word to use.
+    out : ndarray of uint32
+
+    Returns
+    -------
+    int
+        Number of the first random word that was not used.
+    """
     for i in range(out.size - 1, 0, -1):
         j = _below(_random(key, counter), i + 1)
         counter += 1
@@ -45,38 +103,19 @@ def _shuffle(key, counter, out):
 
 @kernel
 def permute(key, out):
-    """Fill with a random permutation of ``0 .. n - 1``.
+    """Fill with a random permutation of ``0 .. n - 1``: `scatter`, then `shuffle` bucket by bucket.
 
     Parameters
     ----------
     key : numpy.uint64
     out : ndarray of uint32, shape (n,)
-
-    Notes
-    -----
-    From 65 536 elements on, elements are first dealt into 256 random buckets, each of which is then
-    shuffled in cache (Rao 1961, Sandelius 1962): as uniform as one big shuffle and without its cache
-    misses.
     """
-    n = out.size
-    if n < _BUCKETS_FROM:
-        for i in range(n):
-            out[i] = i
-        _shuffle(key, 0, out)
-        return
-    ends = np.zeros(257, np.int64)
-    for i in range(n):
-        ends[np.int64(_random(key, i) >> np.uint64(56)) + 1] += 1
+    ends = np.empty(256, np.int64)
+    scatter(key, out, ends)
+    start, counter = 0, out.size
     for b in range(256):
-        ends[b + 1] += ends[b]
-    filled = ends[:256].copy()
-    for i in range(n):
-        bucket = np.int64(_random(key, i) >> np.uint64(56))
-        out[filled[bucket]] = i
-        filled[bucket] += 1
-    counter = n
-    for b in range(256):
-        counter = _shuffle(key, counter, out[ends[b] : ends[b + 1]])
+        counter = shuffle(key, counter, out[start : ends[b]])
+        start = ends[b]
 
 
 @kernel

@@ -106,6 +106,47 @@ def gather(rows, order, offsets, outs):
             _copy_short(target, source + np.uint64(offsets[p]), width)
 
 
+_SIDE = 8
+
+
+@intrinsic
+def _transpose(_context: Any, columns: Any, _source: Any, _step: Any, _target: Any, _stride: Any) -> Any:
+    """Transpose 8 x 8 words of an array's type between two addresses; steps are in bytes.
+
+    Three rounds of exchanging halves of pairs of vectors: the words of each word's pair, then pairs of
+    words, then halves.
+    """
+    word_bits = columns.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(word_bits), _SIDE)
+        _, source, step, target, stride = arguments
+
+        def at(base: Any, distance: Any, number: int) -> Any:
+            moved = builder.add(base, builder.mul(distance, ir.Constant(distance.type, number)))
+            return builder.inttoptr(moved, vector.as_pointer())
+
+        def picked(first: Any, second: Any, places: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), _SIDE), places)
+            return builder.shuffle_vector(first, second, mask)
+
+        lines = [builder.load(at(source, step, i), align=word_bits // 8) for i in range(_SIDE)]
+        for distance in (1, 2, 4):
+            for i in range(_SIDE):
+                if i & distance:
+                    continue
+                first, second = lines[i], lines[i + distance]
+                low = [j - distance + _SIDE if j & distance else j for j in range(_SIDE)]
+                high = [j + _SIDE if j & distance else j + distance for j in range(_SIDE)]
+                lines[i] = picked(first, second, low)
+                lines[i + distance] = picked(first, second, high)
+        for i, line in enumerate(lines):
+            builder.store(line, at(target, stride, i), align=word_bits // 8)
+        return context.get_dummy_value()
+
+    return types.void(columns, types.uintp, types.uintp, types.uintp, types.uintp), generate
+
+
 @kernel
 def pack(columns, take, place, out):
     """Transpose columns into rows: ``out[i, place[c]] = columns[c, take[i]]``.
@@ -116,31 +157,61 @@ def pack(columns, take, place, out):
     take : ndarray of int32, shape (rows,) or (0,)
         Entries to keep; empty to keep all.
     place : ndarray of int64, shape (columns,)
-        Position of each column in a row, each another one.
+        Position of each column in a row, in ascending order.
     out : ndarray of unsigned words, shape (rows, row_words)
         Words without a column are left alone.
 
     Notes
     -----
-    Tiles of 16 rows keep the lines being written in the first-level cache, and asking for the rows
-    two tiles early hides the time that these lines take to come: six times as fast as writing column
-    by column (``benchmarks/kernels.py``). Stores past the cache win nothing: what they save here is
-    lost again when the rows are gathered.
+    Words are transposed 8 x 8 at a time in vector registers: three times as fast as one by one. Tiles of
+    16 rows keep the lines being written in the first-level cache, and asking for the rows two tiles
+    early hides the time that these lines take to come (``benchmarks/kernels.py``). Stores past the
+    cache win nothing: what they save here is lost again when the rows are gathered.
     """
     count = columns.shape[0]
     rows, width = out.shape
     row_bytes = width * out.itemsize
     first = np.uint64(out.ctypes.data)
+    chosen = np.empty((count, _TILE), columns.dtype)
     for start in range(0, rows, _TILE):
         stop = min(start + _TILE, rows)
         ahead = min(stop + 2 * _TILE, rows)
         for byte in range(min(start + 2 * _TILE, rows) * row_bytes, ahead * row_bytes, _LINE_BYTES):
             _prefetch(first + np.uint64(byte))
-        for c in range(count):
-            word = place[c]
-            if take.size:
+        if take.size:
+            for c in range(count):
                 for i in range(start, stop):
-                    out[i, word] = columns[c, take[i]]
-            else:
-                for i in range(start, stop):
-                    out[i, word] = columns[c, i]
+                    chosen[c, i - start] = columns[c, np.uint32(take[i])]
+            _pack_tile(chosen, 0, place, out, start, stop)
+        else:
+            _pack_tile(columns, start, place, out, start, stop)
+
+
+@njit(inline="always")
+def _pack_tile(columns, entry, place, out, start, stop):
+    """Transpose the entries from `entry` on into rows ``[start, stop)``."""
+    size = np.uint64(columns.itemsize)
+    step, stride = np.uint64(columns.strides[0]), np.uint64(out.strides[0])
+    source = np.uint64(columns.ctypes.data) + np.uint64(entry) * size
+    target = np.uint64(out.ctypes.data) + np.uint64(start) * stride
+    c = 0
+    while c < columns.shape[0]:
+        # Neighbours in a row, at most eight; a shorter rest is filled up with columns before it.
+        n = 1
+        while n < _SIDE and c + n < columns.shape[0] and place[c + n] == place[c] + n:
+            n += 1
+        low = c + n - _SIDE
+        if stop - start == _TILE and low >= 0 and place[low] == place[c] + n - _SIDE:
+            for i in range(0, _TILE, _SIDE):
+                _transpose(
+                    columns,
+                    source + np.uint64(low) * step + np.uint64(i) * size,
+                    step,
+                    target + np.uint64(i) * stride + np.uint64(place[low]) * size,
+                    stride,
+                )
+        else:
+            for d in range(c, c + n):
+                for i in range(stop - start):
+                    out[start + i, place[d]] = columns[d, entry + i]
+        c += n

@@ -75,6 +75,7 @@ def build(
         batch_size=options.batch_size,
         page_entries=page_entries(bounds),
         budget_bytes=budget_bytes,
+        threads=options.threads,
         keep=keep,
         chunk_entries=options.chunk_entries,
         block_entries=options.block_entries,

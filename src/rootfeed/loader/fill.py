@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Event
+from functools import partial
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels, sources
-from rootfeed.engine import ForkLock
+from rootfeed.engine import ForkLock, Task
 from rootfeed.errors import ArgumentError
+from rootfeed.loader.pool import Pool
 from rootfeed.plan import Sieve
 from rootfeed.schema import Array, Block, FileIndex, Layout
 from rootfeed.sources import Scratch
@@ -21,13 +24,16 @@ __all__ = [
     "Alterations",
     "Dataset",
     "cast",
-    "fill",
+    "fill_tasks",
     "prepare",
     "scratch_page_bytes",
     "scratch_row_bytes",
 ]
 
 _ALL = np.empty(0, np.int32)
+
+_PIECE_BYTES = 4_000_000
+"""What a task reads: a few milliseconds of work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,15 +107,10 @@ def scratch_page_bytes(files: tuple[FileIndex, ...]) -> int:
     return stored + contents
 
 
-def fill(
-    dataset: Dataset,
-    number: int,
-    rows: Array,
-    scratch: Scratch,
-    stopped: Event,
-    alterations: Alterations,
-) -> None:
-    """Fill a block's rows.
+def fill_tasks(
+    dataset: Dataset, number: int, rows: Array, pool: Pool, alterations: Alterations
+) -> list[Task]:
+    """Return the tasks that fill a block's rows: each reads some columns, and the last one packs all.
 
     Parameters
     ----------
@@ -117,43 +118,123 @@ def fill(
     number : int
         Of the block.
     rows : ndarray of uint8, shape (rows of the block, layout.row_bytes)
-    scratch : Scratch
-        Of this thread.
-    stopped : threading.Event
-        When it is set, the rows may stay incomplete.
+        When the tasks are told to stop, it may stay incomplete.
+    pool : Pool
     alterations : Alterations
+
+    Notes
+    -----
+    A chunk may hold as few as two blocks: several tasks to a block keep all threads busy to its end.
     """
-    block = dataset.blocks[number]
+    pieces = _pieces(dataset, number)
+    filling = _Filling(dataset, number, rows, pool, alterations, unread=len(pieces))
+    return [partial(filling.read, names) for names in pieces]
+
+
+def _pieces(dataset: Dataset, number: int) -> list[tuple[str, ...]]:
+    """Divide the columns among the tasks of a block: some megabytes for each."""
+    block, columns = dataset.blocks[number], dataset.layout.columns
     index = dataset.files[block.file]
-    layout = dataset.layout
-    matrices, slots, places = _slots(layout, len(block), scratch)
-
-    def out_for(name: str) -> Array:
-        native = index.columns[name].type.dtype
-        for slot in slots[name]:
-            if slot.dtype == native:
-                return slot
-        return scratch.array("native", len(block), native)
-
-    for name, values in sources.read(
-        index, layout.columns, block.start, block.stop, out_for, scratch, stopped
-    ):
-        for slot in slots[name]:
-            if slot is not values:
-                _cast_column(index, block, name, values, slot, alterations)
-    if stopped.is_set():
-        return
-    take = _ALL
-    if dataset.sieve:
-        take = dataset.sieve.positions(index.identity, index.entries, block.start, block.stop)
-    for itemsize, matrix in matrices.items():
-        kernels.pack(matrix, take, places[itemsize], rows.view(matrix.dtype))
+    if sources.is_remote(index.path):
+        return [columns]  # whose pages are fetched at once: fewer and larger requests
+    sizes = [len(block) * index.dtype(name).itemsize for name in columns]
+    total, pieces, done = sum(sizes), max(1, sum(sizes) // _PIECE_BYTES), 0
+    divided: list[list[str]] = [[] for _ in range(pieces)]
+    for name, size in zip(columns, sizes, strict=True):
+        divided[done * pieces // total].append(name)
+        done += size
+    return [tuple(names) for names in divided if names]
 
 
-def _slots(
-    layout: Layout, entries: int, scratch: Scratch
-) -> tuple[dict[int, Array], dict[str, list[Array]], dict[int, Array]]:
-    """Return matrices of words by item size, each column's slots in them, and their places in a row."""
+class _Filling:
+    """A block on its way from pages to rows, shared by its tasks."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        number: int,
+        rows: Array,
+        pool: Pool,
+        alterations: Alterations,
+        unread: int,
+    ) -> None:
+        self._dataset = dataset
+        self._block = dataset.blocks[number]
+        self._index = dataset.files[self._block.file]
+        self._rows = rows
+        self._pool = pool
+        self._alterations = alterations
+        self._unread = unread
+        self._lock = Lock()
+        self._scratch: Scratch | None = None
+        self._slots = Slots({}, {}, {})
+
+    def read(self, names: Sequence[str], stopped: Event) -> None:
+        """Read some columns; after the last of them, pack all."""
+        with self._lock:
+            if self._scratch is None:
+                self._scratch = self._pool.take_scratch("columns")
+                self._slots = _slots(self._dataset.layout, len(self._block), self._scratch)
+        scratch = self._pool.take_scratch("pages")
+        try:
+            self._read(names, scratch, stopped)
+        finally:
+            self._pool.give_scratch("pages", scratch)
+        with self._lock:
+            self._unread -= 1
+            if self._unread:
+                return
+            columns, self._scratch = self._scratch, None
+        if not stopped.is_set():
+            self._pack()
+        self._pool.give_scratch("columns", columns)
+
+    def _read(self, names: Sequence[str], scratch: Scratch, stopped: Event) -> None:
+        block, index, slots = self._block, self._index, self._slots.columns
+
+        def out_for(name: str) -> Array:
+            native = index.dtype(name)
+            for slot in slots[name]:
+                if slot.dtype == native:
+                    return slot
+            return scratch.array("native", len(block), native)
+
+        for name, values in sources.read(
+            index, names, block.start, block.stop, out_for, scratch, stopped
+        ):
+            for slot in slots[name]:
+                if slot is not values:
+                    _cast_column(index, block, name, values, slot, self._alterations)
+
+    def _pack(self) -> None:
+        sieve, block, index = self._dataset.sieve, self._block, self._index
+        take = _ALL
+        if sieve:
+            take = sieve.positions(index.identity, index.entries, block.start, block.stop)
+        for itemsize, matrix in self._slots.matrices.items():
+            kernels.pack(matrix, take, self._slots.places[itemsize], self._rows.view(matrix.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """Where a block's columns lie until they are packed.
+
+    Attributes
+    ----------
+    matrices : dict of int to ndarray
+        Words by item size, shape (columns, entries or more).
+    columns : dict of str to list of ndarray
+        A column's places in them, each of the dtype that it has in a batch.
+    places : dict of int to ndarray of int64
+        Position in a row of each column of a matrix, in words.
+    """
+
+    matrices: dict[int, Array]
+    columns: dict[str, list[Array]]
+    places: dict[int, Array]
+
+
+def _slots(layout: Layout, entries: int, scratch: Scratch) -> Slots:
     wanted: dict[int, list[tuple[str, np.dtype[Any], int]]] = {}
     for part, offset in zip(layout.parts, layout.offsets, strict=True):
         size = part.dtype.itemsize
@@ -170,7 +251,7 @@ def _slots(
             slots[name].append(row[:entries].view(dtype))
         matrices[size] = matrix
         places[size] = np.array([place for _, _, place in uses], np.int64)
-    return matrices, slots, places
+    return Slots(matrices, slots, places)
 
 
 def _cast_column(
@@ -241,11 +322,10 @@ def prepare(dataset: Dataset) -> None:
     for dtype in {column.type.dtype for column in columns}:
         if dtype is not None and dtype.kind in "iu":
             kernels.count_inexact(np.empty(0, dtype), 2)
-    scratch = Scratch()
-    matrices, _, places = _slots(dataset.layout, 0, scratch)
+    slots = _slots(dataset.layout, 0, Scratch())
     rows = np.empty((0, dataset.layout.row_bytes), np.uint8)
-    for size, matrix in matrices.items():
-        kernels.pack(matrix, _ALL, places[size], rows.view(matrix.dtype))
+    for size, matrix in slots.matrices.items():
+        kernels.pack(matrix, _ALL, slots.places[size], rows.view(matrix.dtype))
     order = np.empty(0, np.uint32)
     kernels.permute(np.uint64(0), order)
     outs = tuple(np.empty((0, part.row_bytes), np.uint8) for part in dataset.layout.parts)

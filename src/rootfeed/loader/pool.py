@@ -1,16 +1,24 @@
-"""Large memory that is used again: chunks from epoch to epoch, scratch from block to block."""
+"""Large memory that is used again: touching fresh memory costs ten times a copy.
+
+Chunks are used again from epoch to epoch, scratch from block to block, and what batches lie in when
+the last of them was dropped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from rootfeed.engine import ForkLock
 from rootfeed.sources import Scratch
 
-__all__ = ["Pool", "Slot"]
+__all__ = ["Lent", "Pool", "Slot"]
+
+Rows = npt.NDArray[np.uint8]
 
 
 class Slot:
@@ -19,12 +27,43 @@ class Slot:
     Attributes
     ----------
     rows : ndarray of uint8, shape (capacity, row_bytes)
-    order : ndarray of uint32, shape (order_rows,)
+    order : ndarray of uint32, shape (capacity,)
     """
 
-    def __init__(self, capacity: int, order_rows: int, row_bytes: int) -> None:
+    def __init__(self, capacity: int, row_bytes: int) -> None:
         self.rows = np.empty((capacity, row_bytes), np.uint8)
-        self.order = np.empty(order_rows, np.uint32)
+        self.order = np.empty(capacity, np.uint32)
+
+
+class Lent:
+    """Memory that comes back by itself when nobody refers to it any more.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of a piece.
+    most : int
+        Pieces that are kept when they are not in use.
+    """
+
+    def __init__(self, size: int, most: int) -> None:
+        self._size = size
+        self._spare: deque[Rows] = deque(maxlen=most)
+
+    def take(self) -> Rows:
+        """Return a piece. It comes back when it, and every view of it, was dropped."""
+        try:
+            memory = self._spare.pop()
+        except IndexError:
+            memory = np.empty(self._size, np.uint8)
+        # NumPy makes this array, which does not own its memory, the base of all views of it.
+        lent = np.frombuffer(memory.data, np.uint8)
+        weakref.finalize(lent, self._spare.append, memory).atexit = False
+        return lent
+
+    def close(self) -> None:
+        """Let go of what is not in use."""
+        self._spare.clear()
 
 
 class Pool:
@@ -32,34 +71,35 @@ class Pool:
 
     def __init__(self) -> None:
         self._slots: list[Slot] = []
-        self._scratches: list[Scratch] = []
+        self._scratches: dict[str, list[Scratch]] = {}
         self._lock = ForkLock()
 
     def take_slots(self, count: int, capacity: int, row_bytes: int) -> list[Slot]:
         """Return slots of one size, spare ones first."""
         with self._lock:
             taken, self._slots = self._slots[:count], self._slots[count:]
-        return taken + [Slot(capacity, capacity, row_bytes) for _ in range(count - len(taken))]
+        return taken + [Slot(capacity, row_bytes) for _ in range(count - len(taken))]
 
     def give_slots(self, slots: Sequence[Slot]) -> None:
         """Return slots that nobody writes to any more; two are kept."""
         with self._lock:
             self._slots = [*self._slots, *slots][:2]
 
-    @contextmanager
-    def scratch(self) -> Iterator[Scratch]:
-        """Lend a scratch to one thread."""
+    def take_scratch(self, purpose: str) -> Scratch:
+        """Return a spare scratch of this purpose, whose buffers have the right sizes, or a new one."""
         with self._lock:
-            scratch = self._scratches.pop() if self._scratches else Scratch()
-        try:
-            yield scratch
-        finally:
-            with self._lock:
-                self._scratches.append(scratch)
+            spare = self._scratches.get(purpose)
+            return spare.pop() if spare else Scratch()
+
+    def give_scratch(self, purpose: str, scratch: Scratch) -> None:
+        """Return a scratch to the spare ones."""
+        with self._lock:
+            self._scratches.setdefault(purpose, []).append(scratch)
 
     def close(self) -> None:
         """Let everything spare go."""
         with self._lock:
-            scratches, self._scratches, self._slots = self._scratches, [], []
-        for scratch in scratches:
-            scratch.close()
+            scratches, self._scratches, self._slots = self._scratches, {}, []
+        for spare in scratches.values():
+            for scratch in spare:
+                scratch.close()

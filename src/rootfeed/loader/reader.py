@@ -1,11 +1,11 @@
-"""How an epoch comes about: chunks are filled on threads, batches gathered in the consumer's thread."""
+"""How an epoch comes about: chunks are filled and batches gathered on threads, ahead of the consumer."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,21 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.engine import ForkLock, Prefetch, Task
 from rootfeed.errors import PrecisionWarning
-from rootfeed.loader.fill import Alterations, Dataset, fill, prepare
+from rootfeed.loader.fill import Alterations, Dataset, fill_tasks, prepare
 from rootfeed.loader.options import Options
-from rootfeed.loader.pool import Pool, Slot
+from rootfeed.loader.pool import Lent, Pool, Slot
 from rootfeed.plan import Chunk, Sizes, deal
 from rootfeed.progress import progress
-from rootfeed.schema import Array
+from rootfeed.schema import Array, Layout
 
 __all__ = ["Reader"]
 
 _CHUNKS_IN_MEMORY = 2
+_LINE_BYTES = 64
+
+Arrays = tuple[Array, ...]
+Rows = npt.NDArray[np.uint8]
+Order = npt.NDArray[np.uint32]
 
 
 class Reader:
@@ -43,14 +48,15 @@ class Reader:
         self._options = options
         self._threads = threads
         self._pool = Pool()
-        self._resident: Slot | None = None
+        self._lent = Lent(_run_places(dataset.layout, sizes.run_rows)[-1], sizes.runs_ahead)
+        self._resident: Rows | None = None
         self._loading = ForkLock()
         self._prepared = False
         self._alterations = Alterations()
         self._warned: set[tuple[str, str]] = set()
 
-    def epoch(self, epoch: int) -> Generator[tuple[Array, ...], None, None]:
-        """Yield the parts of each batch, in fresh arrays."""
+    def epoch(self, epoch: int) -> Generator[Arrays, None, None]:
+        """Yield the parts of each batch, in arrays that belong to the caller."""
         return self._kept(epoch) if self.sizes.whole else self._streamed(epoch)
 
     def chunks(self, epoch: int) -> list[Chunk]:
@@ -71,60 +77,56 @@ class Reader:
         with self._loading:
             self._resident = None
         self._pool.close()
+        self._lent.close()
 
-    def _kept(self, epoch: int) -> Generator[tuple[Array, ...], None, None]:
+    def _kept(self, epoch: int) -> Generator[Arrays, None, None]:
         """Iterate over a dataset that is in memory."""
-        slot = self._load()
+        rows = self._load()
         chunk = self.chunks(epoch)[0].shuffled(self._options.shuffle)
         order = np.empty(chunk.rows, np.uint32)
-        chunk.order(order)
-        self._warn()
-        yield from self._batches(slot.rows, order)
+        gathering = self._prefetch(self._gathers(chunk, rows, order, _nothing))
+        try:
+            yield from self._batches(gathering)
+        finally:
+            gathering.close()
 
-    def _load(self) -> Slot:
+    def _load(self) -> Rows:
         """Read the whole dataset, unless that was done before."""
         with self._loading:
             if self._resident is not None:
                 return self._resident
             self._prepare()
-            slot = Slot(int(self.dataset.rows.sum()), 0, self.dataset.layout.row_bytes)
-            tasks = self._fill_tasks(self.chunks(0)[0], slot)
-            prefetch = Prefetch(
+            rows = np.empty((int(self.dataset.rows.sum()), self.dataset.layout.row_bytes), np.uint8)
+            tasks = self._fill_tasks(self.chunks(0)[0], rows)
+            filling = Prefetch(
                 ((None, [task]) for task in tasks), threads=self._threads, window=4 * self._threads
             )
             try:
                 with progress("Reading into memory", len(tasks)) as advance:
                     for _ in tasks:
-                        prefetch.next()
-                        prefetch.release()
+                        filling.next()
+                        filling.release()
                         advance(1)
             finally:
-                prefetch.close()
+                filling.close()
                 self._pool.close()
-            self._resident = slot
-            return slot
+            self._resident = rows
+            return rows
 
-    def _streamed(self, epoch: int) -> Generator[tuple[Array, ...], None, None]:
-        """Iterate over a dataset chunk by chunk: while one is consumed, the next is filled."""
+    def _streamed(self, epoch: int) -> Generator[Arrays, None, None]:
+        """Iterate over a dataset chunk by chunk: while one makes batches, the next is filled."""
         self._prepare()
         chunks = self.chunks(epoch)
         capacity = max(self.sizes.chunk_rows, int(self.dataset.rows.max())) + self._options.batch_size
         slots = self._pool.take_slots(_CHUNKS_IN_MEMORY, capacity, self.dataset.layout.row_bytes)
-        prefetch = Prefetch(self._groups(chunks, slots), threads=self._threads, window=_CHUNKS_IN_MEMORY)
-        previous: tuple[Chunk, Slot] | None = None
+        filling = Prefetch(self._fills(chunks, slots), threads=self._threads, window=_CHUNKS_IN_MEMORY)
+        gathering = self._prefetch(self._gathers_of(filling, len(chunks)))
         try:
-            for _ in chunks:
-                chunk, slot = prefetch.next()
-                if previous is not None:
-                    last, held = previous
-                    carried = held.rows[last.rows : last.rows + last.carried_out]
-                    slot.rows[: chunk.carried_in] = carried
-                    prefetch.release()
-                previous = chunk, slot
-                self._warn()
-                yield from self._batches(slot.rows, slot.order[: chunk.rows])
+            yield from self._batches(gathering)
         finally:
-            if prefetch.close():  # otherwise a thread may still write to them
+            # In this order: a thread that gathers may be waiting for a chunk.
+            ended = [filling.close(), gathering.close()]
+            if all(ended):  # otherwise a thread may still use them
                 self._pool.give_slots(slots)
 
     def _prepare(self) -> None:
@@ -132,41 +134,66 @@ class Reader:
             prepare(self.dataset)
             self._prepared = True
 
-    def _groups(
+    def _fills(
         self, chunks: Sequence[Chunk], slots: Sequence[Slot]
     ) -> Iterator[tuple[tuple[Chunk, Slot], Sequence[Task]]]:
         for chunk in chunks:
             slot = slots[chunk.number % len(slots)]
+            yield (chunk, slot), self._fill_tasks(chunk, slot.rows)
 
-            def make_order(_: Event, chunk: Chunk = chunk, slot: Slot = slot) -> None:
-                chunk.order(slot.order[: chunk.rows])
-
-            yield (chunk, slot), [make_order, *self._fill_tasks(chunk, slot)]
-
-    def _fill_tasks(self, chunk: Chunk, slot: Slot) -> list[Task]:
+    def _fill_tasks(self, chunk: Chunk, rows: Rows) -> list[Task]:
         return [
-            partial(
-                _fill_block,
+            task
+            for number, start in zip(chunk.blocks.tolist(), chunk.starts.tolist(), strict=True)
+            for task in fill_tasks(
                 self.dataset,
-                int(number),
-                slot.rows[start : start + self.dataset.rows[number]],
+                number,
+                rows[start : start + self.dataset.rows[number]],
                 self._pool,
                 self._alterations,
             )
-            for number, start in zip(chunk.blocks, chunk.starts, strict=True)
         ]
 
-    def _batches(
-        self, rows: npt.NDArray[np.uint8], order: npt.NDArray[np.uint32]
-    ) -> Generator[tuple[Array, ...], None, None]:
-        parts = self.dataset.layout.parts
-        offsets = np.array(self.dataset.layout.offsets, np.int64)
+    def _prefetch(self, gathers: Iterator[tuple[_Run, Sequence[Task]]]) -> Prefetch[_Run]:
+        return Prefetch(gathers, threads=self._threads, window=self.sizes.runs_ahead)
+
+    def _gathers_of(
+        self, filling: Prefetch[tuple[Chunk, Slot]], chunks: int
+    ) -> Iterator[tuple[_Run, Sequence[Task]]]:
+        """Wait for each chunk and divide it into runs. It is a thread that advances this, and waits."""
+        last: tuple[Chunk, Slot, _Lease] | None = None
+        for _ in range(chunks):
+            chunk, slot = filling.next()
+            lease = _Lease(filling.release, -(-chunk.rows // self.sizes.run_rows) + 1)
+            if last is not None:
+                before, held, its_lease = last
+                carried = held.rows[before.rows : before.rows + before.carried_out]
+                slot.rows[: chunk.carried_in] = carried
+                its_lease.end()
+            last = chunk, slot, lease
+            yield from self._gathers(chunk, slot.rows, slot.order, lease.end)
+
+    def _gathers(
+        self, chunk: Chunk, rows: Rows, order: Order, done: Callable[[], None]
+    ) -> Iterator[tuple[_Run, Sequence[Task]]]:
+        for wanted in chunk.order(self.sizes.run_rows, order):
+            run = _Run()
+            yield run, [partial(run.gather, self.dataset.layout, self._lent, rows, wanted, done)]
+
+    def _batches(self, gathering: Prefetch[_Run]) -> Generator[Arrays, None, None]:
         size = self._options.batch_size
-        for start in range(0, len(order), size):
-            wanted = order[start : start + size]
-            outs = tuple(np.empty((len(wanted), part.row_bytes), np.uint8) for part in parts)
-            kernels.gather(rows, wanted, offsets, outs)
-            yield tuple(out.view(part.dtype) for out, part in zip(outs, parts, strict=True))
+        while True:
+            try:
+                run = gathering.next()
+            except StopIteration:
+                return
+            self._warn()
+            arrays = run.arrays
+            del run  # what the user drops, nobody else holds
+            for start in range(0, len(arrays[0]), size):
+                yield tuple([array[start : start + size] for array in arrays])
+            del arrays
+            gathering.release()
 
     def _warn(self) -> None:
         """Report altered values, once for each column."""
@@ -178,17 +205,66 @@ class Reader:
                     "they were rounded, or became infinite. Choose a wider dtype, such as "
                     "dtype='float64', or leave the column out.",
                     PrecisionWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
 
 
-def _fill_block(
-    dataset: Dataset,
-    number: int,
-    rows: npt.NDArray[np.uint8],
-    pool: Pool,
-    alterations: Alterations,
-    stopped: Event,
-) -> None:
-    with pool.scratch() as scratch:
-        fill(dataset, number, rows, scratch, stopped, alterations)
+class _Run:
+    """Consecutive batches, which are gathered together.
+
+    Attributes
+    ----------
+    arrays : tuple of ndarray
+        The parts of the batches, one batch after another.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: Arrays = ()
+
+    def gather(
+        self,
+        layout: Layout,
+        lent: Lent,
+        rows: Rows,
+        wanted: Order,
+        done: Callable[[], None],
+        _: Event,
+    ) -> None:
+        """Copy rows into memory that belongs to whoever holds the batches."""
+        memory, count = lent.take(), len(wanted)
+        outs = tuple(
+            memory[start : start + count * part.row_bytes].reshape(count, part.row_bytes)
+            for start, part in zip(_run_places(layout, count), layout.parts, strict=False)
+        )
+        kernels.gather(rows, wanted, np.array(layout.offsets, np.int64), outs)
+        self.arrays = tuple(out.view(part.dtype) for out, part in zip(outs, layout.parts, strict=True))
+        done()
+
+
+def _run_places(layout: Layout, rows: int) -> list[int]:
+    """Return where each part of a run starts in its memory, and where the last one ends."""
+    places = [0]
+    for part in layout.parts:
+        places.append(-(-(places[-1] + rows * part.row_bytes) // _LINE_BYTES) * _LINE_BYTES)
+    return places
+
+
+class _Lease:
+    """A chunk's memory, until the last of its users has ended."""
+
+    def __init__(self, release: Callable[[], None], users: int) -> None:
+        self._release = release
+        self._users = users
+        self._lock = Lock()
+
+    def end(self) -> None:
+        """Tell that one of the users has ended."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            self._release()
+
+
+def _nothing() -> None:
+    """Do nothing."""

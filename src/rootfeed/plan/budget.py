@@ -18,6 +18,16 @@ CHUNK_SHARE = 0.30
 SCRATCH_SHARE = 0.35
 """Share of the budget for decoding, all threads together."""
 
+BATCHES_SHARE = 0.05
+"""Share of the budget for batches that are gathered ahead of the consumer."""
+
+RUN_BYTES = 2_000_000
+"""Of batches that are gathered together: smaller runs cost more waiting for each other than gathering
+(``docs/decisions/gather-thread.md``)."""
+
+RUNS_AHEAD = 4
+"""Beyond those that threads are gathering."""
+
 ENOUGH_BLOCKS = 64
 """A chunk of so many blocks mixes well enough; more would only make reads smaller."""
 
@@ -42,12 +52,18 @@ class Sizes:
         Entries of a block, at most.
     exact : bool
         Blocks are cut at exactly so many entries.
+    run_rows : int
+        Rows that are gathered together: a multiple of the batch size.
+    runs_ahead : int
+        Runs that are gathered ahead of the consumer, or in its hands, at most.
     """
 
     whole: bool
     chunk_rows: int
     block_entries: int
     exact: bool
+    run_rows: int
+    runs_ahead: int
 
 
 def choose_sizes(
@@ -59,6 +75,7 @@ def choose_sizes(
     batch_size: int,
     page_entries: int,
     budget_bytes: int,
+    threads: int,
     chunk_entries: int | None = None,
     block_entries: int | None = None,
     keep: bool = False,
@@ -77,6 +94,8 @@ def choose_sizes(
     page_entries : int
         Usual entries of a page.
     budget_bytes : int
+    threads : int
+        That gather batches.
     chunk_entries, block_entries : int, optional
         Sizes fixed by hand.
     keep : bool
@@ -127,12 +146,24 @@ def choose_sizes(
                 f"block_entries={block_entries} does not fit into memory={budget_bytes} bytes. "
                 "Choose smaller blocks, or more memory."
             )
-    return Sizes(whole, capacity, block, exact=block_entries is not None)
+    if chunk_entries is not None:
+        budget_bytes = int(capacity * kept_bytes / CHUNK_SHARE)  # of which such chunks would follow
+    run_rows, runs_ahead = _runs(batch_size, row_bytes, int(budget_bytes * BATCHES_SHARE), threads)
+    return Sizes(whole, capacity, block, block_entries is not None, run_rows, runs_ahead)
 
 
 def needed_bytes(row_bytes: int, batch_size: int) -> int:
     """Return the least budget with which a dataset can be streamed: four batches in a chunk."""
     return int(4 * (batch_size + 1) * (row_bytes + ORDER_BYTES) / CHUNK_SHARE)
+
+
+def _runs(batch_size: int, row_bytes: int, budget_bytes: int, threads: int) -> tuple[int, int]:
+    """Return the rows of a run of batches, and how many runs may be in memory."""
+    most = threads + RUNS_AHEAD
+    run_bytes = min(RUN_BYTES, budget_bytes // most)
+    batch_bytes = batch_size * row_bytes
+    batches = max(run_bytes // batch_bytes, 1)
+    return batches * batch_size, max(1, min(most, budget_bytes // (batches * batch_bytes)))
 
 
 def _block_rows(capacity: int, batch_size: int, page_rows: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,17 +48,33 @@ class Chunk:
         """Return the same chunk with its rows in random order, or not."""
         return replace(self, shuffle=shuffle)
 
-    def order(self, out: npt.NDArray[np.uint32]) -> None:
-        """Write the order in which the rows make batches.
+    def order(self, length: int, out: npt.NDArray[np.uint32]) -> Iterator[npt.NDArray[np.uint32]]:
+        """Yield the order in which the rows make batches, part by part, as it is made.
 
         Parameters
         ----------
+        length : int
+            Rows of a part; the last one may be shorter.
         out : ndarray of uint32, shape (rows,)
+            Receives the order. A part does not change any more once it was yielded.
         """
+        out = out[: self.rows]
+        key = random_key(self.seed, "rows", self.epoch, self.number)
+        ends = np.empty(256, np.int64)
+        shuffled, counter = 0, self.rows
         if self.shuffle:
-            kernels.permute(random_key(self.seed, "rows", self.epoch, self.number), out)
+            kernels.scatter(key, out, ends)
         else:
             out[:] = np.arange(self.rows, dtype=np.uint32)
+            shuffled = self.rows
+        buckets = iter(ends.tolist())
+        for start in range(0, self.rows, length):
+            stop = min(start + length, self.rows)
+            while shuffled < stop:
+                end = next(buckets)
+                counter = kernels.shuffle(key, counter, out[shuffled:end])
+                shuffled = end
+            yield out[start:stop]
 
 
 def deal(

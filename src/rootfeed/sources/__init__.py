@@ -13,8 +13,20 @@ from rootfeed.schema import Array, ColumnType, FileIndex
 from rootfeed.sources import root
 from rootfeed.sources.paths import Location, PathLike, expand
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.storage import is_remote
 
-__all__ = ["Location", "PathLike", "Scratch", "Source", "expand", "index", "prepare", "read", "types"]
+__all__ = [
+    "Location",
+    "PathLike",
+    "Scratch",
+    "Source",
+    "expand",
+    "index",
+    "is_remote",
+    "prepare",
+    "read",
+    "types",
+]
 
 
 class Source(Protocol):

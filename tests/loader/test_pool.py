@@ -1,0 +1,75 @@
+"""Memory that is lent: when it comes back, and when it does not."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rootfeed as rf
+from rootfeed.loader.pool import Lent
+from samples import File, in_a_row, open_events, write_all
+
+
+def address(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+def test_memory_comes_back_when_the_last_view_is_dropped() -> None:
+    lent = Lent(1000, 2)
+    first = lent.take()
+    assert (len(first), first.dtype) == (1000, np.uint8)
+    place = address(first)
+    view = first[8:24].view(np.float64).reshape(2, 1)
+    del first
+    assert address(lent.take()) != place
+    row = view[1]
+    del view
+    assert address(lent.take()) != place
+    del row
+    assert address(lent.take()) == place
+
+
+def test_memory_held_by_a_tensor_is_not_lent_again() -> None:
+    torch = pytest.importorskip("torch")
+    lent = Lent(64, 1)
+    memory = lent.take()
+    place = address(memory)
+    tensor = torch.from_numpy(memory.view(np.float32).reshape(4, 4))[1:]
+    del memory
+    gc.collect()
+    other = lent.take()
+    assert address(other) != place
+    del tensor
+    assert address(lent.take()) == place
+
+
+def test_no_more_is_kept_than_was_allowed() -> None:
+    lent = Lent(100, 2)
+    held = [lent.take() for _ in range(5)]
+    places = {address(memory) for memory in held}
+    assert len(places) == 5
+    del held
+    assert len(lent._spare) == 2
+    lent.close()
+    assert not lent._spare
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"chunk_entries": 700, "block_entries": 64}], ids=["kept", "lazy"]
+)
+def test_a_batch_that_is_kept_never_changes(tmp_path: Path, sizes: dict[str, Any]) -> None:
+    # Of each run, one batch is kept; the memory of the others is used again and again.
+    frame = open_events(write_all(tmp_path, in_a_row(File(5000, page=300))))
+    loader = rf.Loader(frame, 10, ["id", "half"], "label", seed=4, target_dtype="int64", **sizes)
+    kept = []
+    for epoch in range(4):
+        for number, (x, y) in enumerate(loader):
+            if number % 17 == epoch:
+                kept.append((x, x.copy(), y, y.copy()))
+    for x, x_then, y, y_then in kept:
+        assert np.array_equal(x, x_then)
+        assert np.array_equal(y, y_then)
