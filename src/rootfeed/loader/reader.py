@@ -84,7 +84,8 @@ class Reader:
         rows = self._load()
         chunk = self.chunks(epoch)[0].shuffled(self._options.shuffle)
         order = np.empty(chunk.rows, np.uint32)
-        gathering = self._prefetch(self._gathers(chunk, rows, order, _nothing))
+        orders = chunk.order(self.sizes.run_rows, order)
+        gathering = self._prefetch(self._gathers(orders, rows, _nothing))
         try:
             yield from self._batches(gathering)
         finally:
@@ -139,7 +140,9 @@ class Reader:
     ) -> Iterator[tuple[tuple[Chunk, Slot], Sequence[Task]]]:
         for chunk in chunks:
             slot = slots[chunk.number % len(slots)]
-            yield (chunk, slot), self._fill_tasks(chunk, slot.rows)
+            # Its order is ready when it is, so that batches come without delay.
+            make_order = partial(_make_order, chunk, slot.order)
+            yield (chunk, slot), [make_order, *self._fill_tasks(chunk, slot.rows)]
 
     def _fill_tasks(self, chunk: Chunk, rows: Rows) -> list[Task]:
         return [
@@ -171,12 +174,15 @@ class Reader:
                 slot.rows[: chunk.carried_in] = carried
                 its_lease.end()
             last = chunk, slot, lease
-            yield from self._gathers(chunk, slot.rows, slot.order, lease.end)
+            starts = range(0, chunk.rows, self.sizes.run_rows)
+            order = slot.order[: chunk.rows]
+            orders = (order[start : start + self.sizes.run_rows] for start in starts)
+            yield from self._gathers(orders, slot.rows, lease.end)
 
     def _gathers(
-        self, chunk: Chunk, rows: Rows, order: Order, done: Callable[[], None]
+        self, orders: Iterator[Order], rows: Rows, done: Callable[[], None]
     ) -> Iterator[tuple[_Run, Sequence[Task]]]:
-        for wanted in chunk.order(self.sizes.run_rows, order):
+        for wanted in orders:
             run = _Run()
             yield run, [partial(run.gather, self.dataset.layout, self._lent, rows, wanted, done)]
 
@@ -264,6 +270,11 @@ class _Lease:
             last = self._users == 0
         if last:
             self._release()
+
+
+def _make_order(chunk: Chunk, out: Order, _: Event) -> None:
+    for _part in chunk.order(max(chunk.rows, 1), out):
+        pass
 
 
 def _nothing() -> None:
