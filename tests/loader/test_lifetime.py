@@ -103,6 +103,37 @@ def _nothing_is_left(files: dict[str, Path]) -> Iterator[None]:
     assert open_files() <= before
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_every_kernel_is_there_before_threads_start(
+    path: Path, mode: dict[str, int], split: bool
+) -> None:
+    # Numba compiles, and loads what it compiled, under a lock that a fork must not find taken.
+    outcome = run(
+        """
+        import sys
+        import rootfeed as rf
+        from rootfeed import kernels
+
+        def known():
+            return {name: len(getattr(kernels, name).signatures) for name in kernels.__all__}
+
+        loader = rf.Loader(rf.open(sys.argv[1]), 100, seed=1, **eval(sys.argv[2]))
+        if sys.argv[3] == "True":
+            loader, _ = loader.split(0.3)
+        loader._reader._prepare()
+        before = known()
+        for _ in loader:
+            pass
+        print(sum(before.values()) > 3, known() == before)
+        """,
+        path,
+        mode,
+        split,
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.lines == ["True True"], outcome
+
+
 # --- ways out in one process ----------------------------------------------------------------------
 
 

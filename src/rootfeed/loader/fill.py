@@ -328,5 +328,7 @@ def prepare(dataset: Dataset) -> None:
         kernels.pack(matrix, _ALL, slots.places[size], rows.view(matrix.dtype))
     order = np.empty(0, np.uint32)
     kernels.permute(np.uint64(0), order)
+    kernels.scatter(np.uint64(0), order, np.empty(256, np.int64))
+    kernels.shuffle(np.uint64(0), 0, order)
     outs = tuple(np.empty((0, part.row_bytes), np.uint8) for part in dataset.layout.parts)
     kernels.gather(rows, order, np.array(dataset.layout.offsets, np.int64), outs)
