@@ -10,6 +10,7 @@ f*m rows; the 1/m in it is what even ideal batches lack. Peers can be measured b
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def main(
     ] = DEFAULT_FOLDER,
 ) -> None:
     """Print how the label fraction of batches spreads, against ideal batches and the formula."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 150)
     path = ensure(file, data, entries)
     whole = expected(path)
     overall = whole.label_sum / whole.entries
