@@ -295,13 +295,13 @@ def test_a_column_missing_in_the_second_file(folder: Path, paths: list[str]) -> 
 
 
 def test_pages_are_not_read(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from rootfeed.sources import root
+    from rootfeed.sources import pages
 
     def refuse(*_: Any) -> None:
         raise AssertionError("a page was read")
 
-    monkeypatch.setattr(root, "decode", refuse)
-    monkeypatch.setattr(root, "decompress_into", refuse)
+    monkeypatch.setattr(pages, "decode", refuse)
+    monkeypatch.setattr(pages, "decompress_into", refuse)
     frame = open_events(paths)
     loader = rf.Loader(frame, 10, ["id", "half"], "label")
     assert (frame.entries, loader.entries, len(loader)) == (500, 500, 50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from typing import Any
 
@@ -187,6 +188,144 @@ def test_unsplit_joins_byte_planes(itemsize: int, elements: int, seed: int, data
     out, whole = fenced(count, f"u{itemsize}")
     kernels.unsplit(raw, elements, start, out)
     assert np.array_equal(out, values.view(f"<u{itemsize}")[start : start + count])
+    assert intact(whole)
+
+
+Sizes = st.lists(st.integers(0, 9), max_size=30)
+
+
+@pytest.mark.parametrize("word", ["u4", "u8"])
+@given(sizes=Sizes, data=st.data())
+def test_page_ends_are_cumulative_sums(word: str, sizes: list[int], data: st.DataObject) -> None:
+    ends = np.cumsum(sizes, dtype=np.int64)
+    previous = data.draw(st.integers(0, 100))
+    delta = data.draw(st.booleans())
+    skip = data.draw(st.integers(0, len(sizes)))
+    words = (previous + ends).astype(word)
+    if delta:
+        words = np.diff(words, prepend=np.zeros(1, word))
+    out, whole = fenced(len(sizes) - skip, np.int64)
+    limit = previous + sum(sizes)
+    good = kernels.page_ends(words, skip, delta, previous, limit, 1000, out)
+    assert good == len(sizes)
+    assert np.array_equal(out, 1000 + previous + ends[skip:])
+    assert intact(whole)
+
+
+@pytest.mark.parametrize("word", ["u4", "u8"])
+@given(words=st.lists(st.integers(0, MASK), max_size=12), delta=st.booleans(), data=st.data())
+def test_page_ends_stop_at_the_first_that_cannot_be(
+    word: str, words: list[int], delta: bool, data: st.DataObject
+) -> None:
+    most = np.iinfo(word).max
+    near = st.sampled_from([0, 1, 2, most, most - 1, 1 << 31, most // 2 + 1])
+    words = [min(each, most) for each in words] + data.draw(st.lists(near, max_size=12))
+    previous = data.draw(st.integers(0, 5))
+    limit = data.draw(st.sampled_from([previous, 7, 1 << 31, (1 << 63) - 1]))
+    expected: list[int] = []
+    total, least = 0, previous
+    for each in words:
+        total = (total + each) & MASK if delta else each
+        if not least <= total <= limit:
+            break
+        expected.append(total)
+        least = total
+    out, whole = fenced(len(words), np.int64)
+    good = kernels.page_ends(np.array(words, word), 0, delta, previous, limit, 0, out)
+    assert good == len(expected)
+    assert out[:good].tolist() == expected
+    assert intact(whole)
+
+
+def big_endian(numbers: list[int]) -> np.ndarray:
+    return np.array(numbers, np.int64).astype(">u4").view(np.uint8)
+
+
+@given(
+    sizes=Sizes,
+    key=st.integers(0, 200),
+    header=st.sampled_from([0, 1, 10]),
+    item=st.sampled_from([1, 2, 3, 4, 8]),
+    data=st.data(),
+)
+def test_basket_ends_are_cumulative_sums(
+    sizes: list[int], key: int, header: int, item: int, data: st.DataObject
+) -> None:
+    places = np.concatenate([[0], np.cumsum([header + item * size for size in sizes])]).astype(int)
+    first = data.draw(st.integers(0, len(sizes)))
+    stop = data.draw(st.integers(first, len(sizes)))
+    last = stop == len(sizes)
+    stored = [int(place) + key for place in places[first : stop + 1]]
+    if last:
+        stored[-1] = data.draw(st.sampled_from([stored[-1], 0, key + 1]))
+    out, whole = fenced(stop - first, np.int64)
+    got, around = fenced(stop - first + 1, np.int64)
+    good = kernels.basket_ends(big_endian(stored), key, int(places[-1]), last, header, item, got, out)
+    assert good == stop - first
+    assert np.array_equal(got, places[first : stop + 1])
+    assert np.array_equal(out, np.cumsum(sizes[first:stop]))
+    assert intact(whole)
+    assert intact(around)
+
+
+@given(
+    places=st.lists(
+        st.one_of(st.integers(0, 60), st.integers(0, (1 << 32) - 1)), min_size=1, max_size=9
+    ),
+    key=st.integers(0, 20),
+    size=st.integers(0, 60),
+    header=st.sampled_from([0, 1, 10]),
+    item=st.sampled_from([1, 3, 4]),
+)
+def test_basket_ends_stop_at_the_first_that_cannot_be(
+    places: list[int], key: int, size: int, header: int, item: int
+) -> None:
+    expected = []
+    total = 0
+    for first, stop in itertools.pairwise(places):
+        elements = stop - first - header
+        if first - key < 0 or stop - key > size or elements < 0 or elements % item:
+            break
+        total += elements // item
+        expected.append(total)
+    out, whole = fenced(len(places) - 1, np.int64)
+    got, around = fenced(len(places), np.int64)
+    good = kernels.basket_ends(big_endian(places), key, size, False, header, item, got, out)
+    assert good == len(expected)
+    assert out[:good].tolist() == expected
+    assert intact(whole)
+    assert intact(around)
+
+
+@given(
+    sizes=Sizes,
+    header=st.sampled_from([1, 10]),
+    item=st.sampled_from([1, 2, 4, 8]),
+    seed=st.integers(0, 2**32),
+    wrong=st.one_of(st.none(), st.integers(0, 29)),
+)
+def test_strip_leaves_headers_out(
+    sizes: list[int], header: int, item: int, seed: int, wrong: int | None
+) -> None:
+    random = np.random.default_rng(seed)
+    counted = header == 10
+    entries, elements = [], []
+    for number, size in enumerate(sizes):
+        told = size + (number == wrong)
+        start = random.integers(0, 256, header, np.uint8)
+        if counted:
+            start[-4:] = big_endian([told])
+        elements.append(random.integers(0, 256, item * size, np.uint8))
+        entries.append(np.concatenate([start, elements[-1]]))
+    nothing = np.zeros(0, np.uint8)
+    raw = np.concatenate([nothing, *entries])
+    places = np.concatenate([[0], np.cumsum([len(entry) for entry in entries])]).astype(np.int64)
+    out, whole = fenced(sum(sizes), f"u{item}")
+    good = kernels.strip(raw, places, header, counted, out)
+    expected = len(sizes) if not counted or wrong is None else min(wrong, len(sizes))
+    assert good == expected
+    filled = np.concatenate([nothing, *elements[:good]]).view(f">u{item}")
+    assert np.array_equal(out[: len(filled)], filled)
     assert intact(whole)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "ColumnType",
     "Encoding",
     "FileIndex",
+    "Jagged",
     "Layout",
     "Pages",
     "Part",
@@ -46,7 +47,9 @@ class ColumnType:
     kind : {"scalar", "vector", "text", "other"}
         One number, several numbers, characters, or anything else.
     dtype : numpy.dtype or None
-        For a scalar the native dtype, in which no value is altered.
+        For a scalar the native dtype, in which no value is altered. For a vector the native dtype of its
+        elements where they are plain numbers; None where they are not (text, objects, vectors), so that
+        only awkward arrays hold it.
     """
 
     text: str
@@ -54,7 +57,26 @@ class ColumnType:
     dtype: np.dtype[Any] | None = None
 
     def __str__(self) -> str:
-        return str(self.dtype) if self.dtype is not None else self.text
+        return str(self.dtype) if self.kind == "scalar" else self.text
+
+
+@dataclass(frozen=True, eq=False)
+class Jagged:
+    """Entries of a vector column: entry ``i`` holds ``values[offsets[i] : offsets[i + 1]]``.
+
+    Attributes
+    ----------
+    values : ndarray, shape (offsets[-1],)
+        In the native dtype of the column's elements.
+    offsets : ndarray of int64, shape (entries + 1,)
+        Starts at 0 and never falls. Columns of one collection may share this very array.
+    """
+
+    values: Array
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +88,8 @@ class Encoding:
     name : str
         ``plain`` (little-endian), ``swapped`` (big-endian), ``split`` (byte planes),
         ``zigzag`` (byte planes of zigzag integers), ``bit``, ``truncated`` and ``quantized``
-        (RNTuple's packed reals), ``mantissa`` and ``ranged`` (TTree's ``Float16_t`` and ``Double32_t``).
+        (RNTuple's packed reals), ``mantissa`` and ``ranged`` (TTree's ``Float16_t`` and ``Double32_t``);
+        of offsets also ``delta`` (byte planes of the differences).
     stored : numpy.dtype
         The native dtype of an element once it is decoded, before it is widened to the column's.
     bits : int
@@ -75,6 +98,10 @@ class Encoding:
         Range of quantized encodings.
     stride, place : int
         Bytes of a whole leaf list and the position of this leaf in it; 0 where a column is alone.
+    length : int
+        Elements of a leaf that is an array, in each entry.
+    header_bytes : int
+        Bytes before each entry's elements where a TTree's basket says where each entry lies.
     """
 
     name: str
@@ -84,11 +111,16 @@ class Encoding:
     high: float = 0.0
     stride: int = 0
     place: int = 0
+    length: int = 1
+    header_bytes: int = 0
 
     def page_bytes(self, elements: int) -> int:
-        """Return the uncompressed size in bytes of a page, other leaves of a leaf list included."""
+        """Return the uncompressed size in bytes of a page, other leaves of a leaf list included.
+
+        Without the headers of its entries, of which there are fewer.
+        """
         if self.stride:
-            return self.stride * elements
+            return self.stride * (elements // self.length)
         if self.name == "mantissa":
             return 3 * elements
         if self.name == "ranged":
@@ -105,7 +137,8 @@ class Pages:
     Attributes
     ----------
     bounds : ndarray of int64, shape (pages + 1,)
-        Page ``i`` holds the file's entries ``[bounds[i], bounds[i + 1])``.
+        Page ``i`` holds the file's entries ``[bounds[i], bounds[i + 1])``; its elements where these are
+        the values of an RNTuple's vector, or of an array (see `Column`).
     offset : ndarray of int64, shape (pages,)
         Position in the file in bytes, or `ABSENT`, or `EMBEDDED`.
     stored_bytes : ndarray of int64, shape (pages,)
@@ -117,6 +150,9 @@ class Pages:
     encodings : tuple of Encoding
     embedded : mapping of int to bytes
         Contents of embedded pages, by page number.
+    clusters : ndarray of int64, shape (pages, 2), or None
+        For offsets: the elements ``[first, stop)`` of the cluster that the page is part of. An offset
+        says where an entry's elements end, counted from `first`.
     """
 
     bounds: npt.NDArray[np.int64]
@@ -126,6 +162,7 @@ class Pages:
     checksum: npt.NDArray[np.bool_]
     encodings: tuple[Encoding, ...]
     embedded: Mapping[int, bytes] = field(default_factory=dict)
+    clusters: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -135,16 +172,30 @@ class Pages:
 class Column:
     """One column of one file.
 
+    A vector's numbers of elements are in `offsets` (RNTuple), `length` (arrays), or in the pages (a
+    TTree's baskets).
+
     Attributes
     ----------
     name : str
     type : ColumnType
     pages : Pages or None
-        None where the column is read through uproot.
+        None where the column is read through uproot, or has `offsets` alone. Bounds are in entries; in
+        elements where there are `offsets` or a `length`.
     key : str
         The name under which uproot finds the column.
     leaf : str or None
         The member of a leaf list.
+    offsets : Pages or None
+        Where the elements of each entry of an RNTuple's vector end. Columns of one collection share it.
+        The column with a collection's sizes has it too, and no pages of its own.
+    length : int
+        Elements in each entry of an array; 0 where this is none.
+    counts : Column or None
+        The scalar with the number of elements of each entry, where a TTree's baskets leave the positions
+        of entries out.
+    value_bytes : float
+        Decoded bytes of an entry's elements, on average: of a TTree's vector an estimate.
     """
 
     name: str
@@ -152,6 +203,25 @@ class Column:
     pages: Pages | None
     key: str
     leaf: str | None = None
+    offsets: Pages | None = None
+    length: int = 0
+    counts: Column | None = None
+    value_bytes: float = 0.0
+
+    @property
+    def entry_bounds(self) -> npt.NDArray[np.int64]:
+        """Entries at which pages end, the first and the last one of the file included.
+
+        Of a vector in an RNTuple those of the offsets: its values' pages end at elements.
+        """
+        if self.offsets is not None:
+            return self.offsets.bounds
+        assert self.pages is not None, self.name
+        if not self.length:
+            return self.pages.bounds
+        entries = self.pages.bounds // self.length
+        whole: npt.NDArray[np.int64] = entries[entries * self.length == self.pages.bounds]
+        return whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +260,7 @@ class FileIndex:
         return f"{self.path}:{self.object_path}"
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Return the native dtype of a scalar column."""
+        """Return the native dtype of a scalar column, or of a vector's elements."""
         dtype = self.columns[name].type.dtype
         assert dtype is not None, name
         return dtype

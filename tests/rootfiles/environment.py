@@ -35,10 +35,23 @@ def load_root() -> Any:
     root.gErrorIgnoreLevel = root.kWarning
     # A crash shall end the test at once, with Python's own faulthandler, not after minutes of gdb.
     root.gEnv.SetValue("Root.Stacktrace", "no")
-    source = Path(__file__).with_name("helpers.cpp").read_text(encoding="utf-8")
-    if not root.gInterpreter.Declare(source):
-        raise RuntimeError("cling could not compile helpers.cpp")
+    declare(root, "helpers.cpp")
     return root
+
+
+def declare(root: Any, name: str) -> None:
+    """Compile a file of this folder in ROOT's interpreter."""
+    source = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    if not root.gInterpreter.Declare(source):
+        raise RuntimeError(f"cling could not compile {name}")
+
+
+@functools.cache
+def load_vectors() -> Any:
+    """Compile `vectors.cpp` too: how vectors are written and read."""
+    root = load_root()
+    declare(root, "vectors.cpp")
+    return root.rootfeed_test
 
 
 def create_file(path: Path | str, compression: str) -> Any:

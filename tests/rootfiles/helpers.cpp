@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -104,6 +105,7 @@ struct Rows {
    };
    std::vector<Column> columns;
    std::vector<Collection> collections;
+   std::vector<std::function<void(std::size_t)>> loaders;
 
    void add(std::uintptr_t from, std::uintptr_t to, std::size_t bytes) { columns.push_back({from, to, bytes}); }
    void load(std::size_t entry) const
@@ -114,6 +116,8 @@ struct Rows {
       }
       for (const auto &collection : collections)
          collection.to->assign(reinterpret_cast<const std::uint8_t *>(collection.sizes)[entry], 0.5f);
+      for (const auto &loader : loaders)
+         loader(entry);
    }
 };
 
@@ -236,8 +240,12 @@ public:
    void add(const std::string &name, const std::string &type, std::uintptr_t address, const Encodings &encodings,
             std::size_t bits, double low, double high)
    {
-      auto field = make_field(name, type, encodings, bits, low, high);
-      addresses.emplace_back(name, address);
+      add_field(make_field(name, type, encodings, bits, low, high), address);
+   }
+
+   void add_field(std::unique_ptr<ROOT::RFieldBase> field, std::uintptr_t address)
+   {
+      addresses.emplace_back(field->GetFieldName(), address);
       if (!writer) {
          model->AddField(std::move(field));
          return;
@@ -268,7 +276,9 @@ public:
    void add_alias(const std::string &name, const std::string &type, const std::string &source)
    {
       auto field = ROOT::RFieldBase::Create(name, type).Unwrap();
-      model->AddProjectedField(std::move(field), [&](const std::string &) { return source; });
+      // A subfield, `name._0`, is that of the source.
+      model->AddProjectedField(std::move(field),
+                               [&](const std::string &target) { return source + target.substr(name.size()); });
    }
 
    void append_to(TDirectory &directory, const std::string &name)

@@ -77,8 +77,8 @@ class Writer:
         self.native = load_root().rootfeed_test.NtupleWriter()
         options = self.native.options
         options.SetCompression(compression_settings(compression))
-        options.SetMaxUnzippedPageSize(page_bytes)
         options.SetInitialUnzippedPageSize(min(page_bytes, options.GetInitialUnzippedPageSize()))
+        options.SetMaxUnzippedPageSize(page_bytes)
         if page_bytes > 1 << 20:
             options.SetMaxUnzippedClusterSize(1 << 30)
             options.SetPageBufferBudget(1 << 30)

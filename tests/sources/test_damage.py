@@ -41,9 +41,11 @@ from rootfeed.sources import Location
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.fields import check_envelopes
 from rootfiles import COMPRESSIONS
+from rootfiles.environment import create_file
 from rootfiles.rntuple import Field, Writer
-from rootfiles.ttree import Tree, write_leaves
+from rootfiles.ttree import Tree, finish, new_tree, write_leaves
 from rootfiles.values import generator
+from rootfiles.vectors import Vector, VectorFiller, VectorWriter, offsets_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
 
@@ -51,6 +53,7 @@ ENTRIES = 300
 WORKER = Path(__file__).with_name("hostile_worker.py")
 SOURCE = Path(sources.__file__).parents[2]
 CUTS = 40
+VECTOR_FILES = ("none", "zlib")
 EDITS = 100
 
 COLUMNS = {
@@ -74,6 +77,13 @@ FIELDS = (
     Field("q", "float", "f4", ("Real32Quant",), 13, (-3.0, 3.0)),
     Field("t", "float", "f4", ("Real32Trunc",), 17),
 )
+
+#: Vectors, of which `b` is what the forged copies change.
+VECTORS = {
+    "a": ("float32", "F", "float"),
+    "b": ("float64", "D", "double"),
+    "c": ("int32", "I", "std::int32_t"),
+}
 
 Edit = tuple[int, bytes]
 
@@ -248,6 +258,7 @@ class Forgery:
             ]
             self.group = ntuple.footer.cluster_group_records[0]
             self.records = list(ntuple.column_records)
+            self.names = list(ntuple.field_names)
             self.summary = ntuple.cluster_summaries[0]
             self.pages = ntuple.page_link_list[0]
 
@@ -335,6 +346,94 @@ def forgeries(target: Target) -> Iterator[Copy]:
         yield forgery.copy(f"list-size-{whole}", forgery.footer, old, new)
 
 
+# --- vectors --------------------------------------------------------------------------------------
+
+
+def position_edits(target: Target) -> Iterator[Copy]:
+    """Forge the positions of entries, and counts before the elements, in an uncompressed TTree."""
+    for column, header in (("a", 0), ("b", 10)):
+        offset, size = target.page(column)
+        data = target.data[offset : offset + size]
+        length = key_bytes(target, offset)
+        last = struct.unpack(">i", data[length - 5 : length - 1])[0]
+        entries = struct.unpack(">i", data[length - 9 : length - 5])[0]
+        assert struct.unpack(">i", data[last : last + 4])[0] == entries + 1
+        places = list(struct.unpack(f">{entries}i", data[last + 4 : last + 4 + 4 * entries]))
+        assert places[0] == length
+
+        def forged(name: str, at: int, value: int, kind: str = ">i") -> Copy:
+            text = struct.pack(kind, value)
+            return Copy(f"{column}-{name}", edits=((offset + at, text),))  # noqa: B023
+
+        for value in (0, -1, entries, entries + 2, 0x7FFFFFFF):
+            yield forged(f"positions-{value}", last, value)
+        for entry in (0, 1, entries - 1):
+            at = last + 4 + 4 * entry
+            for value in (0, -1, length - 4, last + 8, places[entry] + 1, 0x7FFFFFFF, -(1 << 31)):
+                yield forged(f"position-{entry}-{value}", at, value)
+        # Before the one before it.
+        yield forged("position-falls", last + 8, length - 1)
+        if header:
+            count = struct.unpack(">i", data[places[4] + 6 : places[4] + 10])[0]
+            assert count
+            for value in {0, count - 1, count + 1, 77, -1, 0x7FFFFFFF, -(1 << 31)}:
+                yield forged(f"count-{value}", places[4] + 6, value)
+
+
+def offset_edits(target: Target) -> Iterator[Copy]:
+    """Forge offsets of an uncompressed RNTuple; the page gets the checksum that fits."""
+    column = target.index.columns["b"]
+    assert column.offsets is not None
+    assert column.offsets.encodings[0].stored == np.uint64
+    assert column.offsets.clusters is not None
+    for page in (0, 1):
+        offset, size = int(column.offsets.offset[page]), int(column.offsets.stored_bytes[page])
+        first, stop = column.offsets.clusters[page]
+        words = np.frombuffer(target.data[offset : offset + size], "<u8")
+        for entry in (0, 1, len(words) - 1):
+            before = int(words[entry - 1]) if entry else 0
+            after = int(words[entry + 1]) if entry + 1 < len(words) else int(stop - first)
+            for label, value in (
+                ("falls", before - 1),
+                ("exceeds", after + 1),
+                ("beyond", int(stop - first) + 1),
+                ("most", (1 << 64) - 1),
+                ("negative", 1 << 63),
+                ("large", 1 << 40),
+            ):
+                if (page, entry, label) in ((0, 0, "falls"), (1, 0, "falls")):
+                    continue  # is most, and is known only from the page before
+                changed = words.copy()
+                changed[entry] = value % (1 << 64)
+                page_bytes = changed.tobytes()
+                checksum = xxhash.xxh3_64_digest(page_bytes)[::-1]
+                yield Copy(f"page-{page}-{entry}-{label}", edits=((offset, page_bytes + checksum),))
+
+
+def vector_forgeries(target: Target) -> Iterator[Copy]:
+    """Forge what the metadata of an RNTuple says of a vector's pages, and seal it."""
+    forgery = Forgery(target)
+    page_list = forgery.lists[0]
+    column = target.index.columns["b"]
+    records = {record.field_id: record for record in forgery.records}
+    number = next(i for i, name in enumerate(forgery.names) if name == "b")
+    for what, record in (("offsets", records[number]), ("values", records[number + 1])):
+        page = forgery.pages[record.idx].pages[0]
+        place = page.locator
+        old = struct.pack("<iiQ", -page.num_elements, place.num_bytes, place.offset)
+        for elements in (1, page.num_elements - 1, page.num_elements + 1, 0x7FFFFFFF):
+            new = struct.pack("<iiQ", -elements, place.num_bytes, place.offset)
+            yield forgery.copy(f"{what}-elements-{elements}", page_list, old, new)
+        for kind in (0x00, 0x02, 0x0E, 0x0F, 0x14, 0x1A, 0x1B, 0x1D, 0x7F):
+            if kind == record.type:
+                continue
+            fields = (int(record.nbits), int(record.field_id), int(record.flags))
+            old_record = struct.pack("<HHIH", int(record.type), *fields)
+            new_record = struct.pack("<HHIH", kind, *fields)
+            yield forgery.copy(f"{what}-type-{kind}", forgery.header, old_record, new_record)
+    assert column.pages is not None
+
+
 # --- running them ---------------------------------------------------------------------------------
 
 
@@ -352,8 +451,56 @@ def write_ntuple(path: Path, compression: str) -> None:
     writer.close()
 
 
-WRITE: dict[str, Callable[[Path, str], None]] = {"tree": write_tree, "ntuple": write_ntuple}
-FILES = [f"{kind}-{compression}" for kind in WRITE for compression in COMPRESSIONS]
+def vector_columns() -> dict[str, Vector]:
+    columns = {}
+    for number, (name, (dtype, *_)) in enumerate(VECTORS.items()):
+        offsets = offsets_of(np.arange(ENTRIES) * 7 // 5 % 4)
+        values = (np.arange(offsets[-1]) % (5 + 2 * number)).astype(dtype)
+        columns[name] = Vector(values, offsets)
+    return columns
+
+
+def write_vector_tree(path: Path, compression: str) -> None:
+    """Write arrays with a count, and one std::vector, `b`."""
+    file = create_file(path, compression)
+    layout = Tree(cluster_entries=120, basket_bytes=900)
+    place, tree = new_tree(file, layout.name)
+    filler = VectorFiller(tree, layout.basket_bytes)
+    for name, vector in vector_columns().items():
+        if name == "b":
+            filler.container(name, "double", vector, "std::vector<{}>")
+        else:
+            filler.leaves(name, VECTORS[name][1], vector, "n")
+    filler.fill(0, ENTRIES, layout.cluster_entries)
+    finish(file, place, tree, layout)
+
+
+def write_vector_ntuple(path: Path, compression: str) -> None:
+    writer = VectorWriter(compression, page_bytes=512)
+    for name, vector in vector_columns().items():
+        writer.vector(name, "std::vector<{}>", VECTORS[name][0], vector)
+    writer.open(path, "events")
+    writer.fill(0, ENTRIES, 120)
+    writer.close()
+
+
+COLUMN_NAMES = {
+    "tree": list(LEAVES),
+    "ntuple": [each.name for each in FIELDS],
+    "vectortree": list(VECTORS),
+    "vectorntuple": list(VECTORS),
+}
+WRITE: dict[str, Callable[[Path, str], None]] = {
+    "tree": write_tree,
+    "ntuple": write_ntuple,
+    "vectortree": write_vector_tree,
+    "vectorntuple": write_vector_ntuple,
+}
+FILES = [
+    *(f"{kind}-{compression}" for kind in ("tree", "ntuple") for compression in COMPRESSIONS),
+    *(f"vectortree-{compression}" for compression in VECTOR_FILES),
+    *(f"vectorntuple-{compression}" for compression in VECTOR_FILES),
+]
 
 
 def make_target(folder: Path, id: str) -> Target:
@@ -361,14 +508,18 @@ def make_target(folder: Path, id: str) -> Target:
     path = folder / f"{id}.root"
     with contextlib.chdir(folder):  # ROOT writes the path into the file, whose size depends on it
         WRITE[kind](Path(path.name), compression)
-    names = list(LEAVES) if kind == "tree" else [each.name for each in FIELDS]
+    names = COLUMN_NAMES[kind]
     target = Target(path, sources.index(Location(str(path), "events"), names))
     size = path.stat().st_size
     target.copies = [*cuts(size), *edits(size, id), *record_edits(target)]
-    if kind == "tree":
+    if kind.endswith("tree"):
         target.copies += basket_edits(target)
     if compression != "none":
         target.copies += piece_edits(target)
+    elif kind == "vectortree":
+        target.copies += position_edits(target)
+    elif kind == "vectorntuple":
+        target.copies += [*offset_edits(target), *vector_forgeries(target)]
     elif kind == "tree":
         target.copies += tree_record_edits(target)
     else:
@@ -474,7 +625,7 @@ def test_numbers_change_only_where_nothing_vouches_for_them(id: str, outcomes: O
     target, found = outcomes(id)
     different = [each for each in found if each.outcome == "different"]
     spans = without_checksum(target)
-    if id.startswith("ntuple"):
+    if target.index.format == "RNTuple":
         assert different == []
     for each in different:
         assert any(
@@ -607,6 +758,35 @@ MESSAGES = [
         "ntuple-none",
         "list-size-7",
         f"FILE:events: its page list is damaged: it has SIZE bytes instead of 7. {AGAIN}",
+    ),
+    (
+        "vectortree-none",
+        "a-positions-0",
+        "FILE:events: the page of column 'a' with the entries [60, 120) is damaged: it tells 0 "
+        f"positions for 60 entries. {AGAIN}",
+    ),
+    (
+        "vectortree-none",
+        "a-position-1-0",
+        "FILE:events: the page of column 'a' with the entries [60, 120) is damaged: entry 60 lies at "
+        f"the bytes [0, -70) of 360, with elements of 4 bytes. {AGAIN}",
+    ),
+    (
+        "vectortree-none",
+        "b-count--1",
+        "FILE:events: the page of column 'b' with the entries [29, 56) is damaged: entry 33 tells "
+        f"another number of elements than its size does. {AGAIN}",
+    ),
+    (
+        "vectorntuple-none",
+        "page-0-1-large",
+        "FILE:events: the page of column 'b' with the entries [0, 64) is damaged: entry 1 does not end "
+        f"between the one before it and the 180 elements of its cluster. {AGAIN}",
+    ),
+    (
+        "vectorntuple-none",
+        "offsets-elements-1",
+        f"FILE:events: column 'b' lacks 63 of the entries [0, 120). {AGAIN}",
     ),
 ]
 

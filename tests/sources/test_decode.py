@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rootfeed.schema import Encoding
 from rootfeed.sources import Scratch
 from rootfeed.sources.compression import DamagedPageError
+from rootfeed.sources.decoding import decode
 from rootfeed.sources.reals import real_encoding
-from rootfeed.sources.root import decode
 
 Array = np.ndarray
 

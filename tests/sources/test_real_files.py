@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -22,6 +23,7 @@ from rootfeed.schema import Column, FileIndex
 from rootfeed.sources import Location, Scratch
 from rootfeed.sources.metadata import RootObject, open_object
 from rootfiles import read_with_root
+from rootfiles.vectors import read_vectors_with_root
 
 Array = np.ndarray
 
@@ -41,6 +43,8 @@ REFUSED: dict[str, tuple[type[RootfeedError], str]] = {
 REFUSED_COLUMNS = {
     ("unroot/issue246.root", "DSID"): "column 'DSID' has 9 entries, the tree has 10",
     ("unroot/issue246.root", "MCWgtIndex"): "column 'MCWgtIndex' has 9 entries, the tree has 10",
+    ("unroot/issue108_small.root", "ph2_bbxi"): "column 'ph2_bbxi' has 0 entries, the tree has 3",
+    ("unroot/issue246.root", "v_mcGenSumWgt"): "column 'v_mcGenSumWgt' has 9 entries, the tree has 10",
 }
 
 #: Columns where ROOT is right and uproot differs in the last bits: packed reals with a range, for
@@ -49,7 +53,20 @@ ROUNDED_BY_UPROOT = {
     "skhep/uproot-double32-float16.root": (
         *("double32_32", "double32_30", "double32_20", "double32_10", "double32_5"),
         *("float16_16", "float16_10", "float16_5", "float16_3"),
+        *("array_30", "array_10"),
     )
+}
+
+#: A file whose baskets leave the positions of entries out: uproot takes the counts of the basket with
+#: the same number, whatever its entries are.
+WITHOUT_POSITIONS = "skhep/uproot-small-dy-nooffsets.root"
+
+#: How many vectors of numbers these files hold, all of which our kernels decode.
+VECTORS = {
+    "coffea/nano_tt_v12.root": 247,
+    "coffea/nano_dy_rntuple.root": 758,
+    "coffeagit/PHYSLITE_example.root": 669,
+    "coffea/delphes.root": 830,
 }
 
 
@@ -71,7 +88,8 @@ def files_in(folder: Path | None, reason: str) -> list[Any]:
 
 def short_name(path: Path) -> str:
     """Return a file's name as the tables have it."""
-    names = [*REFUSED, *ROUNDED_BY_UPROOT, *(name for name, _ in REFUSED_COLUMNS)]
+    names = [*REFUSED, *ROUNDED_BY_UPROOT, *VECTORS, WITHOUT_POSITIONS]
+    names += [name for name, _ in REFUSED_COLUMNS]
     return next((name for name in names if path.as_posix().endswith(name)), path.name)
 
 
@@ -80,8 +98,8 @@ def objects_in(file: Any) -> list[str]:
     return list(dict.fromkeys(key.rpartition(";")[0] for key in names))
 
 
-def read_columns(found: RootObject) -> tuple[FileIndex, dict[str, Array]]:
-    """Read every scalar column of an object; those that are refused are in the table."""
+def read_columns(found: RootObject, kind: str = "scalar") -> tuple[FileIndex, dict[str, Any]]:
+    """Read every column of numbers of an object; those that are refused are in the table."""
     location = Location(found.path, found.object_path)
     refused = {
         column: words
@@ -92,8 +110,12 @@ def read_columns(found: RootObject) -> tuple[FileIndex, dict[str, Array]]:
         with pytest.raises(DamagedFileError) as raised:
             sources.index(location, [column])
         assert str(raised.value).startswith(f"{found.path}:{found.object_path}: {words}")
-    scalars = [column for column, type_ in found.types().items() if type_.kind == "scalar"]
-    index = sources.index(location, [column for column in scalars if column not in refused])
+    numbers = [
+        column
+        for column, type_ in found.types().items()
+        if type_.kind == kind and type_.dtype is not None
+    ]
+    index = sources.index(location, [column for column in numbers if column not in refused])
 
     def out_for(column: str) -> Array:
         return np.empty(index.entries, index.columns[column].type.dtype)
@@ -139,21 +161,22 @@ def test_roots_own_files_read_as_root_reads_them(path: Path) -> None:
 
 
 def read_with_uproot(handle: Any, column: Column) -> Array:
-    key = column.key
     if isinstance(handle, uproot.behaviors.RNTuple.RNTuple):
-        key = key.replace("._", ".")  # uproot leaves out the underscore of a pair's members
-        return np.asarray(handle[key].array())
-    values = handle[key].array(library="np")
+        return np.asarray(handle[column.key].array())
+    values = handle[column.key].array(library="np")
     return values[column.leaf] if column.leaf else values
 
 
-@pytest.mark.parametrize(
+every_real_file = pytest.mark.parametrize(
     "path",
     files_in(
         Path(os.environ["ROOTFEED_TEST_DATA"]) if "ROOTFEED_TEST_DATA" in os.environ else None,
         "ROOTFEED_TEST_DATA names no folder",
     ),
 )
+
+
+@every_real_file
 def test_real_files_read_as_uproot_reads_them(path: Path) -> None:
     short = short_name(path)
     if short in REFUSED:
@@ -178,3 +201,53 @@ def test_real_files_read_as_uproot_reads_them(path: Path) -> None:
             assert got[column].dtype == values.dtype.newbyteorder("=")
             native = values.astype(got[column].dtype)
             assert got[column].tobytes() == native.tobytes(), f"{name}: {column}"
+
+
+def flattened(values: Any) -> tuple[Array, Array]:
+    counts = ak.to_numpy(ak.num(values, axis=1))
+    return np.concatenate([[0], np.cumsum(counts)]), ak.to_numpy(ak.flatten(values, axis=1))
+
+
+@every_real_file
+def test_vectors_of_real_files_are_uproots(path: Path) -> None:
+    short = short_name(path)
+    if short in REFUSED:
+        return  # and tested above
+    with uproot.open(path) as file:
+        names = objects_in(file)
+    found_vectors = 0
+    for name in names:
+        with open_object(str(path), name) as found:
+            index, got = read_columns(found, "vector")
+            found_vectors += len(got)
+            # Whatever is a vector of plain numbers goes through our kernels.
+            assert [column for column in got if index.columns[column].pages is None] == []
+            for column, jagged in got.items():
+                type_ = index.columns[column].type
+                assert jagged.values.dtype == type_.dtype
+                if short == WITHOUT_POSITIONS and column.startswith("Jet_"):
+                    continue  # below
+                leaf, key = index.columns[column].leaf, index.columns[column].key
+                read = found.handle[key].array()
+                offsets, values = flattened(read[leaf] if leaf else read)
+                assert jagged.offsets.tolist() == offsets.tolist(), f"{name}: {column}"
+                if column in ROUNDED_BY_UPROOT.get(short, ()):
+                    np.testing.assert_allclose(jagged.values, values, rtol=3e-7, atol=3e-7)
+                    continue
+                assert values.dtype.newbyteorder("=") == type_.dtype
+                native = values.astype(type_.dtype)
+                assert jagged.values.tobytes() == native.tobytes(), f"{name}: {column}"
+    assert found_vectors == VECTORS.get(short, found_vectors)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
+@pytest.mark.skipif("ROOTFEED_TEST_DATA" not in os.environ, reason="it names no folder")
+def test_vectors_without_positions_are_roots() -> None:
+    path = Path(os.environ["ROOTFEED_TEST_DATA"]) / WITHOUT_POSITIONS
+    with open_object(str(path), "tree") as found:
+        index, got = read_columns(found, "vector")
+    dtypes = {column: str(jagged.values.dtype) for column, jagged in got.items()}
+    for column, want in read_vectors_with_root(path, "tree", dtypes).items():
+        assert index.columns[column].counts is not None
+        assert got[column].offsets.tolist() == want.offsets.tolist()
+        assert got[column].values.tobytes() == want.values.tobytes()

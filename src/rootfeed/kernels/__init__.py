@@ -7,18 +7,22 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 
 from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
 from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
+from rootfeed.kernels.jagged import basket_ends, page_ends, strip
 from rootfeed.kernels.rows import gather, pack
 
 __all__ = [
+    "basket_ends",
     "choose",
     "count_inexact",
     "gather",
     "mantissa",
     "pack",
+    "page_ends",
     "permute",
     "positions",
     "scatter",
     "shuffle",
+    "strip",
     "unpack",
     "unsplit",
     "unzigzag",

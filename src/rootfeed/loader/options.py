@@ -183,7 +183,7 @@ def check_types(
     ------
     UnsupportedColumnError
     """
-    if type_.dtype is None:
+    if type_.kind != "scalar" or type_.dtype is None:
         what = {
             "vector": "holds several numbers per entry, which is not supported yet",
             "text": "holds text",

@@ -47,7 +47,7 @@ def boundaries(columns: Mapping[str, Column], entries: int) -> Boundaries:
     groups: dict[bytes, tuple[int, Entries]] = {}
     for column in columns.values():
         if column.pages is not None:
-            bounds = column.pages.bounds
+            bounds = column.entry_bounds
             key = bounds.tobytes()
             stored = groups.get(key, (0, bounds))[0]
             groups[key] = (stored + int(column.pages.stored_bytes.sum()), bounds)

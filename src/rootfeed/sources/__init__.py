@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import Event
 from typing import Protocol
 
-from rootfeed.schema import Array, ColumnType, FileIndex
+import awkward as ak
+
+from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources import root
 from rootfeed.sources.paths import Location, PathLike, expand
 from rootfeed.sources.scratch import Scratch
@@ -25,7 +27,9 @@ __all__ = [
     "is_remote",
     "prepare",
     "read",
+    "read_awkward",
     "types",
+    "vector_bytes",
 ]
 
 
@@ -50,11 +54,21 @@ class Source(Protocol):
         out_for: Callable[[str], Array],
         scratch: Scratch,
         stopped: Event,
-    ) -> Iterator[tuple[str, Array]]:
+    ) -> Iterator[tuple[str, Array | Jagged]]:
         """Fill and yield each column's entries ``[start, stop)`` in its native dtype."""
+
+    def read_awkward(
+        self, index: FileIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
+    ) -> ak.Array:
+        """Return the entries ``[start, stop)`` of any column: slower, and exact."""
+
+    def vector_bytes(self, index: FileIndex, name: str) -> float:
+        """Return the decoded bytes of an entry of a vector column, on average."""
 
 
 types = root.types
 index = root.index
 prepare = root.prepare
 read = root.read
+read_awkward = root.read_awkward
+vector_bytes = root.vector_bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,10 +14,17 @@ import uproot
 
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import EMBEDDED, Column, ColumnType, Encoding, Pages
+from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.reals import real_encoding
 
 __all__ = ["Origin", "branch_column", "branches"]
 
+_TYPICAL_EXPANSION = 4
+_POSITION_BYTES = 4
+_SHORTEST_KEY_BYTES = 60
+_DIMENSION = re.compile(r"\[[^\],]*\]")
+_GENERATE_OFFSET_MAP = 1  # a bit of ROOT::TIOFeatures
+_BITS = 15  # fType of `TObject::fBits`
 _BASE_CLASS = 1  # TBranchElement::fType of a branch that holds a base class
 _STORED_DTYPES = {
     "TLeafO": ("?", "?"),
@@ -36,12 +45,27 @@ _PACKED_TYPES = {int(uproot.const.kFloat16): True, int(uproot.const.kDouble32): 
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """Where a column comes from: uproot's branch, its key in the tree, the leaf of a leaf list."""
+    """Where a column comes from.
+
+    Attributes
+    ----------
+    branch : object
+        uproot's.
+    key : str
+        Its key in the tree.
+    leaf : str or None
+        The leaf of a leaf list.
+    encoding : Encoding or None
+        None where only uproot reads it.
+    length : int
+        Elements in each entry of an array; 0 where this is none.
+    """
 
     branch: Any
     key: str
     leaf: str | None = None
     encoding: Encoding | None = None
+    length: int = 0
 
 
 def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
@@ -66,6 +90,8 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
             yield from _plain_columns(name, origin, interpretation)
         elif isinstance(interpretation, uproot.interpretation.grouped.AsGrouped):
             continue  # a split object: its members are columns of their own
+        elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
+            yield _jagged_column(name, origin, interpretation)
         else:
             yield name, ColumnType(str(branch.typename), _kind(interpretation)), origin
 
@@ -75,20 +101,38 @@ def _plain_columns(
 ) -> Iterator[tuple[str, ColumnType, Origin]]:
     stored = interpretation.from_dtype
     if not stored.fields:
-        encoding = Encoding("swapped", stored.newbyteorder("="))
-        yield name, _numpy_type(interpretation.to_dtype), replace(origin, encoding=encoding)
+        type_, length = _numpy_type(interpretation.to_dtype)
+        yield name, type_, replace(origin, encoding=_swapped(stored), length=length)
         return
     for leaf, (dtype, place, *_) in stored.fields.items():
-        encoding = Encoding(
-            "swapped", dtype.newbyteorder("="), stride=int(stored.itemsize), place=int(place)
+        type_, length = _numpy_type(dtype)
+        encoding = replace(
+            _swapped(dtype), stride=int(stored.itemsize), place=int(place), length=max(1, length)
         )
-        yield f"{name}.{leaf}", _numpy_type(dtype), replace(origin, leaf=leaf, encoding=encoding)
+        yield f"{name}.{leaf}", type_, replace(origin, leaf=leaf, encoding=encoding, length=length)
+
+
+def _swapped(stored: np.dtype[Any]) -> Encoding:
+    return Encoding("swapped", stored.base.newbyteorder("="))
+
+
+def _jagged_column(name: str, origin: Origin, interpretation: Any) -> tuple[str, ColumnType, Origin]:
+    content, text = interpretation.content, str(origin.branch.typename)
+    if type(content) is not uproot.interpretation.numerical.AsDtype:
+        return name, ColumnType(text, "vector"), origin
+    element, _ = _numpy_type(content.to_dtype)
+    if element.kind != "scalar":
+        return name, ColumnType(text, "vector"), origin
+    leaf = origin.branch.member("fLeaves")[0]
+    if leaf.member("fType", none_if_missing=True) == _BITS:
+        # Of variable width: those of a referenced TObject have two bytes more, which uproot overlooks.
+        return name, ColumnType("bits of TObjects", "other"), origin
+    encoding = replace(_swapped(content.from_dtype), header_bytes=int(interpretation.header_bytes))
+    return name, ColumnType(text, "vector", element.dtype), replace(origin, encoding=encoding)
 
 
 def _packed(branch: Any, leaf: Any) -> bool | None:
     """Tell whether a leaf is a ``Float16_t`` (True), a ``Double32_t`` (False), or neither (None)."""
-    if leaf.member("fLeafCount") is not None:
-        return None
     if leaf.classname == "TLeafElement":
         return _PACKED_TYPES.get(int(leaf.member("fType")))
     return _PACKED_LEAVES.get(leaf.classname)
@@ -97,23 +141,39 @@ def _packed(branch: Any, leaf: Any) -> bool | None:
 def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
     """Yield the leaves of a branch of which at least one is a packed real."""
     leaves = origin.branch.member("fLeaves")
-    laid_out: list[tuple[str, ColumnType, Encoding]] = []
+    laid_out: list[tuple[str, ColumnType, Encoding, int]] = []
     place = 0
     for leaf in leaves:
         type_, encoding = _leaf_layout(origin.branch, leaf)
-        if encoding is None or leaf.member("fLeafCount") is not None:
+        counted = leaf.member("fLeafCount") is not None
+        if encoding is not None and counted and len(leaves) == 1 and int(leaf.member("fLen")) == 1:
+            # uproot takes these for plain reals.
+            yield (
+                name,
+                ColumnType(f"{type_}[]", "vector", type_.dtype),
+                replace(origin, encoding=encoding),
+            )
+            return
+        if encoding is None or counted:
             yield name, ColumnType("packed reals of undefined layout", "other"), origin
             return
-        elements = int(leaf.member("fLen"))
+        elements, length = int(leaf.member("fLen")), 0
         if elements != 1:
-            type_ = ColumnType(f"{type_}[{elements}]", "vector")
-        laid_out.append((leaf.member("fName"), type_, replace(encoding, place=place)))
+            # Brackets with a comma are a range, the others are dimensions.
+            flat = len(_DIMENSION.findall(leaf.member("fTitle"))) < 2
+            type_ = ColumnType(f"{type_}[{elements}]", "vector", type_.dtype if flat else None)
+            length = elements
+        encoding = replace(encoding, place=place, length=max(1, length))
+        laid_out.append((leaf.member("fName"), type_, encoding, length))
         place += elements * encoding.page_bytes(1)
     if len(laid_out) == 1:
-        yield name, laid_out[0][1], replace(origin, encoding=laid_out[0][2])
+        _, type_, encoding, length = laid_out[0]
+        yield name, type_, replace(origin, encoding=encoding, length=length)
         return
-    for leaf_name, type_, encoding in laid_out:
-        leaf_origin = replace(origin, leaf=leaf_name, encoding=replace(encoding, stride=place))
+    for leaf_name, type_, encoding, length in laid_out:
+        leaf_origin = replace(
+            origin, leaf=leaf_name, encoding=replace(encoding, stride=place), length=length
+        )
         yield f"{name}.{leaf_name}", type_, leaf_origin
 
 
@@ -125,10 +185,10 @@ def _leaf_layout(branch: Any, leaf: Any) -> tuple[ColumnType, Encoding | None]:
         if dtypes is None:
             return ColumnType(leaf.classname, "other"), None
         dtype = np.dtype(dtypes[bool(leaf.member("fIsUnsigned"))])
-        return _numpy_type(dtype), Encoding("swapped", dtype)
+        return _numpy_type(dtype)[0], Encoding("swapped", dtype)
     streamed = leaf.classname == "TLeafElement"
     title = branch.streamer.title if streamed and branch.streamer else leaf.member("fTitle")
-    type_ = _numpy_type(np.dtype(np.float32 if single else np.float64))
+    type_, _ = _numpy_type(np.dtype(np.float32 if single else np.float64))
     return type_, real_encoding(str(title), single=single)
 
 
@@ -149,20 +209,23 @@ def _branch_name(branch: Any) -> str:
 
 
 def _kind(interpretation: Any) -> Any:
-    if isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
-        return "vector"
     if isinstance(interpretation, uproot.interpretation.strings.AsStrings):
         return "text"
     return "other"
 
 
-def _numpy_type(dtype: np.dtype[Any]) -> ColumnType:
+def _numpy_type(dtype: np.dtype[Any]) -> tuple[ColumnType, int]:
+    """Return the type of a column of this dtype, and the elements of an array."""
     base, shape = dtype.subdtype or (dtype, ())
+    native = base.newbyteorder("=")
+    is_number = base.kind in "biuf"
     if shape:
-        return ColumnType(f"{base.newbyteorder('=')}{list(shape)}", "vector")
-    if base.kind not in "biuf":
-        return ColumnType(str(dtype), "other")
-    return ColumnType(str(base.newbyteorder("=")), "scalar", base.newbyteorder("="))
+        flat = is_number and len(shape) == 1 and shape[0] > 0
+        type_ = ColumnType(f"{native}{list(shape)}", "vector", native if flat else None)
+        return type_, int(shape[0]) if flat else 0
+    if not is_number:
+        return ColumnType(str(dtype), "other"), 0
+    return ColumnType(str(native), "scalar", native), 0
 
 
 def branch_column(
@@ -188,7 +251,7 @@ def branch_column(
         Where the branch does not cover all entries.
     """
     branch, encoding = origin.branch, origin.encoding
-    if type_.kind != "scalar" or encoding is None:
+    if type_.dtype is None or encoding is None:
         return Column(name, type_, None, origin.key, origin.leaf)
     if branch.num_entries != entries:
         raise DamagedFileError(
@@ -208,17 +271,74 @@ def branch_column(
         )
     keep = np.flatnonzero(np.diff(bounds) != 0)
     position = {int(page): place for place, page in enumerate(keep)}
+    is_jagged = type_.kind == "vector" and not origin.length
     pages = Pages(
-        bounds=np.append(bounds[keep], bounds[-1]),
+        bounds=np.append(bounds[keep], bounds[-1]) * max(1, origin.length),
         offset=offset[keep],
         stored_bytes=stored[keep],
         encoding=np.zeros(len(keep), np.uint8),
         checksum=np.zeros(len(keep), np.bool_),
         encodings=(encoding,),
         embedded={
-            position[normal + i]: bytes(basket.data)
+            position[normal + i]: _embedded_bytes(basket, is_jagged)
             for i, basket in enumerate(embedded)
             if normal + i in position
         },
     )
-    return Column(name, type_, pages, origin.key, origin.leaf)
+    if is_jagged:
+        value_bytes = _value_bytes(branch, pages, type_.dtype.itemsize)
+    else:
+        value_bytes = float(origin.length * type_.dtype.itemsize)
+    return Column(
+        name,
+        type_,
+        pages,
+        origin.key,
+        origin.leaf,
+        length=origin.length,
+        counts=_counts(where, tree, entries, branch) if is_jagged else None,
+        value_bytes=value_bytes,
+    )
+
+
+def _leaves_positions_out(branch: Any) -> bool:
+    """Tell whether a branch was written with ROOT's feature ``kGenerateOffsetMap``."""
+    features = branch.member("fIOFeatures", none_if_missing=True)
+    bits = features.member("fIOBits", none_if_missing=True) if features is not None else None
+    return bool(int(bits or 0) & _GENERATE_OFFSET_MAP)
+
+
+def _embedded_bytes(basket: Any, is_jagged: bool) -> bytes:
+    """Return a basket's contents; of vectors first the size of their data, at last the positions."""
+    data = bytes(basket.data)
+    if not is_jagged:
+        return data
+    data = struct.pack(">i", len(data)) + data
+    if basket.byte_offsets is None:
+        return data
+    places = np.asarray(basket.byte_offsets)
+    return data + struct.pack(">i", len(places)) + places.astype(">i4").tobytes()
+
+
+def _counts(where: str, tree: Any, entries: int, branch: Any) -> Column | None:
+    """Return the column with the numbers of elements, where baskets leave positions out."""
+    if not _leaves_positions_out(branch) or (counting := branch.count_branch) is None:
+        return None
+    interpretation = counting.interpretation
+    if type(interpretation) is not uproot.interpretation.numerical.AsDtype:
+        return None
+    listed = _plain_columns(str(counting.name), Origin(counting, str(counting.name)), interpretation)
+    name, type_, origin = next(listed)
+    return branch_column(where, tree, entries, name, type_, origin) if type_.kind == "scalar" else None
+
+
+def _value_bytes(branch: Any, pages: Pages, item_bytes: int) -> float:
+    """Estimate the decoded bytes of an entry of vectors."""
+    encoding, entries = pages.encodings[0], int(pages.bounds[-1])
+    stored = int(pages.stored_bytes.sum()) + sum(len(data) for data in pages.embedded.values())
+    whole = int(branch.member("fTotBytes", none_if_missing=True) or 0)
+    if not stored <= whole <= MOST_EXPANSION * stored:
+        whole = _TYPICAL_EXPANSION * stored
+    apart = encoding.header_bytes + (0 if _leaves_positions_out(branch) else _POSITION_BYTES)
+    payload = whole - _SHORTEST_KEY_BYTES * len(pages) - apart * entries
+    return max(0, payload) / max(1, entries) * item_bytes / encoding.page_bytes(1)

@@ -19,7 +19,7 @@ from rootfeed.errors import (
     nearest,
 )
 from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages
-from rootfeed.sources import branches, fields
+from rootfeed.sources import branches, fields, tables
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.storage import Storage, is_remote, open_storage
 
@@ -28,6 +28,7 @@ __all__ = ["RootObject", "damaged", "open_object"]
 _TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 _RNTUPLE = "ROOT::RNTuple"
 _RNTUPLE_PREVIEW = "ROOT::Experimental::RNTuple"
+_POSITION_BYTES = 4
 _LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
 
 
@@ -63,8 +64,9 @@ class RootObject:
     def columns(self, names: Iterable[str]) -> dict[str, Column]:
         """Return the page tables of some columns; unknown names are left out."""
         wanted = set(names)
+        shared: dict[Any, Pages] = {}
         return {
-            name: self._column(name, type_, origin)
+            name: self._column(name, type_, origin, shared)
             for name, type_, origin in self._listing()
             if name in wanted
         }
@@ -78,16 +80,28 @@ class RootObject:
         with damaged(f"{self._where}: the list of its columns cannot be read"):
             return list(listing(self.handle))
 
-    def _column(self, name: str, type_: ColumnType, origin: Any) -> Column:
+    def _column(self, name: str, type_: ColumnType, origin: Any, shared: dict[Any, Pages]) -> Column:
         with damaged(f"{self._where}: the page list of column {name!r} cannot be read"):
             if self.format == "TTree":
                 column = branches.branch_column(
                     self._where, self.handle, self.entries, name, type_, origin
                 )
             else:
-                column = fields.field_column(self._where, self.handle, name, type_, origin)
-            if column.pages is not None:
-                _check(self, name, column.pages)
+                column = tables.field_column(self._where, self.handle, name, type_, origin, shared)
+            if column.offsets is not None:
+                _check(self, name, column.offsets, self.entries)
+            if column.counts is not None and column.counts.pages is not None:
+                _check(self, column.counts.name, column.counts.pages, self.entries)
+            if (pages := column.pages) is None:
+                return column
+            if column.offsets is not None:
+                _check(self, name, pages, None)
+            elif type_.kind == "vector" and not column.length:
+                # Entries may be empty, but each has a position, unless it is counted elsewhere.
+                entry_bytes = pages.encodings[0].header_bytes + (0 if column.counts else _POSITION_BYTES)
+                _check(self, name, pages, self.entries, entry_bytes)
+            else:
+                _check(self, name, pages, self.entries * max(1, column.length))
         return column
 
 
@@ -250,12 +264,18 @@ def _check_closed(path: str, file: Any) -> None:
         )
 
 
-def _check(found: RootObject, name: str, pages: Pages) -> None:
-    """Refuse a page table that does not cover all entries once, in order, or that cannot be true."""
+def _check(
+    found: RootObject, name: str, pages: Pages, elements: int | None, element_bytes: int | None = None
+) -> None:
+    """Refuse a page table that does not cover all entries once, in order, or that cannot be true.
+
+    `elements` is None where their number is what the table says; `element_bytes` where it is what the
+    encoding says.
+    """
     bounds = pages.bounds
     if (
         bounds[0] != 0
-        or bounds[-1] != found.entries
+        or (elements is not None and bounds[-1] != elements)
         or np.any(np.diff(bounds) <= 0)
         or np.any(pages.stored_bytes < 0)
         or np.any(pages.offset < EMBEDDED)
@@ -266,7 +286,12 @@ def _check(found: RootObject, name: str, pages: Pages) -> None:
             "Copy or produce the file again."
         )
     # Entries that no compression could have stored would otherwise be planned and allocated.
-    bytes_of_eight = np.array([encoding.page_bytes(8) for encoding in pages.encodings])
+    bytes_of_eight = np.array(
+        [
+            encoding.page_bytes(8) if element_bytes is None else 8 * element_bytes
+            for encoding in pages.encodings
+        ]
+    )
     whole = np.diff(bounds) / 8 * bytes_of_eight[pages.encoding]
     impossible = np.flatnonzero((pages.offset >= 0) & (whole > MOST_EXPANSION * pages.stored_bytes))
     if len(impossible):

@@ -43,6 +43,25 @@ class Scratch:
         array: Array = buffer[:size].view(dtype).reshape(shape)
         return array
 
+    def grown(self, name: str, kept: int, size: int, dtype: Any) -> Array:
+        """Return an array whose first items are those of the last one of this name.
+
+        Parameters
+        ----------
+        name : str
+        kept, size : int
+            Items to keep, and items in all.
+        dtype : dtype-like
+        """
+        dtype = np.dtype(dtype)
+        before = self._buffers.get(name)
+        if before is None or len(before) < size * dtype.itemsize:
+            # Half as much again, so that many small pages are not copied for each of them.
+            self.array(name, size + (size // 2 if kept else 0), dtype)
+            if kept and before is not None:
+                self._buffers[name][: kept * dtype.itemsize] = before[: kept * dtype.itemsize]
+        return self.array(name, size, dtype)
+
     def keep(self, key: Any, open_: Callable[[ExitStack], Any]) -> Any:
         """Return what `open_` opened for this key; only the last one is kept open."""
         if self._kept is not None and self._kept[0] == key:

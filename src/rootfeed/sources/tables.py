@@ -1,0 +1,233 @@
+"""RNTuple: from column records and page lists to tables of pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.errors import DamagedFileError
+from rootfeed.schema import ABSENT, Column, ColumnType, Encoding, Pages
+from rootfeed.sources.fields import Origin
+
+__all__ = ["field_column"]
+
+Entries = npt.NDArray[np.int64]
+
+# Column types of the RNTuple binary format specification: name of the encoding and stored dtype.
+_ENCODINGS: dict[int, tuple[str, str]] = {
+    0x00: ("bit", "u1"),
+    0x01: ("plain", "u1"),
+    0x02: ("plain", "i1"),
+    0x03: ("plain", "i1"),
+    0x04: ("plain", "u1"),
+    0x05: ("plain", "i2"),
+    0x06: ("plain", "u2"),
+    0x07: ("plain", "i4"),
+    0x08: ("plain", "u4"),
+    0x09: ("plain", "i8"),
+    0x0A: ("plain", "u8"),
+    0x0B: ("plain", "f2"),
+    0x0C: ("plain", "f4"),
+    0x0D: ("plain", "f8"),
+    0x0E: ("plain", "u4"),
+    0x0F: ("plain", "u8"),
+    0x11: ("zigzag", "i2"),
+    0x12: ("split", "u2"),
+    0x13: ("zigzag", "i4"),
+    0x14: ("split", "u4"),
+    0x15: ("zigzag", "i8"),
+    0x16: ("split", "u8"),
+    0x17: ("split", "f2"),
+    0x18: ("split", "f4"),
+    0x19: ("split", "f8"),
+    0x1A: ("delta", "u4"),
+    0x1B: ("delta", "u8"),
+    0x1C: ("truncated", "f4"),
+    0x1D: ("quantized", "f8"),
+}
+_OFFSETS = frozenset({0x0E, 0x0F, 0x1A, 0x1B})
+
+# Fewest and most bits of an element of these; one of the others has the bits of its stored dtype.
+_BITS = {"bit": (1, 1), "truncated": (10, 31), "quantized": (1, 32)}
+
+_MOST_ENTRY_BYTES = 1 << 30
+
+
+def field_column(
+    where: str,
+    ntuple: Any,
+    name: str,
+    type_: ColumnType,
+    origin: Origin,
+    shared: dict[Any, Pages],
+) -> Column:
+    """Return a field's tables of pages.
+
+    Parameters
+    ----------
+    where : str
+        File and ntuple, for messages.
+    ntuple : object
+        uproot's.
+    name : str
+    type_ : ColumnType
+    origin : Origin
+    shared : dict
+        Tables of offsets that were made for other fields: those of a collection are made once.
+
+    Raises
+    ------
+    DamagedFileError
+        Where the pages do not cover all entries.
+    """
+    values, offsets = origin.values, origin.offsets
+    # uproot leaves the underscore of a pair's members out.
+    key = str(ntuple.all_fields[origin.field].path)
+    is_jagged = type_.kind == "vector" and not origin.length
+    # The sizes of a collection, which the file calls its cardinality.
+    is_sizes = type_.kind == "scalar" and bool(offsets)
+    if (
+        not values
+        or any(record.type not in _ENCODINGS for record in values)
+        or any(record.type in _OFFSETS for record in values if not is_sizes)
+        or any(record.type not in _OFFSETS for record in offsets)
+        or (is_jagged and not offsets)
+    ):
+        return Column(name, type_, None, key)
+    assert type_.dtype is not None
+    if origin.length * type_.dtype.itemsize > _MOST_ENTRY_BYTES:
+        raise DamagedFileError(
+            f"{where}: column {name!r} claims {origin.length} elements for each entry. "
+            "Copy or produce the file again."
+        )
+    pages, clusters = _table(where, ntuple, name, values, None if offsets else max(1, origin.length))
+    elements = float(pages.bounds[-1])
+    entries = int(ntuple.num_entries)
+    ends = None
+    if offsets:
+        same = (*(record.idx for record in offsets), clusters.tobytes())
+        if same not in shared:
+            shared[same], _ = _table(where, ntuple, name, offsets, 1, clusters)
+        ends = shared[same]
+    if is_sizes:
+        return Column(name, type_, None, key, offsets=ends)
+    return Column(
+        name,
+        type_,
+        pages,
+        key,
+        offsets=ends,
+        length=origin.length,
+        value_bytes=elements * type_.dtype.itemsize / max(1, entries),
+    )
+
+
+def _table(
+    where: str,
+    ntuple: Any,
+    name: str,
+    records: Sequence[Any],
+    per_entry: int | None,
+    spans: Entries | None = None,
+) -> tuple[Pages, Entries]:
+    """Return a column's table of pages, and the elements ``[first, stop)`` of each cluster.
+
+    Parameters
+    ----------
+    where : str
+    ntuple : object
+    name : str
+    records : sequence of object
+        Of the column, one for each representation.
+    per_entry : int or None
+        Elements of an entry; None where their number varies.
+    spans : ndarray of int64, shape (clusters, 2), optional
+        What the column's elements are offsets of.
+    """
+    encodings = tuple(_column_encoding(where, name, record) for record in records)
+    # The element at which a deferred column was added; ROOT stores it negative where the
+    # representation was suppressed at that time, and uproot shows it unsigned.
+    added = max(abs(int(np.uint64(record.first_element_index).astype(np.int64))) for record in records)
+    bounds, offset, stored, encoding, checksum = [0], [], [], [], []
+    clusters: list[tuple[int, int]] = []
+    cluster_of: list[int] = []
+    entry = 0
+    for summary, columns in zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True):
+        start, stop = summary.num_first_entry, summary.num_first_entry + summary.num_entries
+        listed = [
+            i
+            for i, record in enumerate(records)
+            if record.idx < len(columns) and not columns[record.idx].suppressed
+        ]
+        pages = columns[records[listed[0]].idx].pages if listed else []
+        elements = sum(page.num_elements for page in pages)
+        missing = 0 if per_entry is None else summary.num_entries * per_entry - elements
+        first = bounds[-1]
+        if start != entry or missing < 0:
+            raise DamagedFileError(
+                f"{where}: column {name!r} has {elements} elements in the cluster of entries "
+                f"[{start}, {stop}). Copy or produce the file again."
+            )
+        entry = stop
+        if missing:
+            if first + missing > added:
+                raise DamagedFileError(
+                    f"{where}: column {name!r} lacks {missing} of the entries [{start}, {stop}). "
+                    "Copy or produce the file again."
+                )
+            bounds.append(first + missing)
+            offset.append(ABSENT)
+            stored.append(0)
+            encoding.append(0)
+            checksum.append(False)
+            cluster_of.append(len(clusters))
+        for page in pages:
+            if page.num_elements == 0:
+                continue
+            bounds.append(bounds[-1] + page.num_elements)
+            offset.append(page.locator.offset)
+            stored.append(page.locator.num_bytes)
+            encoding.append(listed[0])
+            checksum.append(page.has_checksum)
+            cluster_of.append(len(clusters))
+        clusters.append((first, bounds[-1]))
+    table = Pages(
+        bounds=np.array(bounds, np.int64),
+        offset=np.array(offset, np.int64),
+        stored_bytes=np.array(stored, np.int64),
+        encoding=np.array(encoding, np.uint8),
+        checksum=np.array(checksum, np.bool_),
+        encodings=encodings,
+        clusters=None if spans is None else spans[np.array(cluster_of, np.int64)],
+    )
+    return table, np.array(clusters, np.int64).reshape(-1, 2)
+
+
+def _column_encoding(where: str, name: str, record: Any) -> Encoding:
+    kind, stored = _ENCODINGS[record.type]
+    bits = int(record.nbits)
+    dtype = np.dtype(stored)
+    least, most = _BITS.get(kind, (8 * dtype.itemsize,) * 2)
+    if not least <= bits <= most:
+        expected = f"{least}" if least == most else f"{least} to {most}"
+        raise DamagedFileError(
+            f"{where}: column {name!r} claims {bits} bits for each element, expected {expected}. "
+            "Copy or produce the file again."
+        )
+    if kind == "bit":
+        return Encoding(kind, dtype, bits=1)
+    if kind == "truncated":
+        return Encoding(kind, dtype, bits=bits)
+    if kind != "quantized":
+        return Encoding(kind, dtype)
+    low, high = record.min_value, record.max_value
+    if low is None or not low < high or not math.isfinite(high - low):
+        raise DamagedFileError(
+            f"{where}: column {name!r} is quantized in the range [{low}, {high}]. "
+            "Copy or produce the file again."
+        )
+    return Encoding(kind, dtype, bits=bits, low=float(low), high=float(high))
