@@ -2,8 +2,8 @@
 
 from rootfeed import errors
 from rootfeed.frame import Frame, open
-from rootfeed.loader import Loader
+from rootfeed.loader import Loader, flat, padded, ragged
 
-__all__ = ["Frame", "Loader", "__version__", "errors", "open"]
+__all__ = ["Frame", "Loader", "__version__", "errors", "flat", "open", "padded", "ragged"]
 
 __version__ = "0.1.0"

@@ -8,13 +8,18 @@
     ├── MissingObjectError       (KeyError)           no such tree or ntuple in a file
     ├── MissingColumnError       (KeyError)           no such column in a file
     ├── UnsupportedColumnError   (TypeError)          a column that cannot become a number per entry
+    ├── ExpressionError          (ValueError)         a text that is no expression
+    ├── ExpressionTypeError      (TypeError)          an expression whose types do not fit
+    ├── EvaluationError          (ValueError)         an expression that has no value in an entry
     ├── DamagedFileError         (OSError)            truncated, overwritten or inconsistent contents
     ├── EmptyDatasetError        (ValueError)         nothing is left to read
+    ├── UnequalLengthsError      (ValueError)         vectors that belong together differ in length
     ├── UnsupportedFileError     (OSError)            a file in a format that cannot be read
     └── ForkedIteratorError      (RuntimeError)       an iterator that crossed a fork
 
     RootfeedWarning              (UserWarning)
-    └── PrecisionWarning         values that the batch dtype cannot represent
+    ├── PrecisionWarning         values that the batch dtype cannot represent
+    └── CutVectorWarning         vectors that are longer than an input has room for
 
 Every message says what was expected, what was found, where (file, column, entries) and what to do.
 """
@@ -26,8 +31,12 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArgumentError",
+    "CutVectorWarning",
     "DamagedFileError",
     "EmptyDatasetError",
+    "EvaluationError",
+    "ExpressionError",
+    "ExpressionTypeError",
     "ForkedIteratorError",
     "MissingColumnError",
     "MissingFileError",
@@ -35,6 +44,7 @@ __all__ = [
     "PrecisionWarning",
     "RootfeedError",
     "RootfeedWarning",
+    "UnequalLengthsError",
     "UnsupportedColumnError",
     "UnsupportedFileError",
     "nearest",
@@ -69,12 +79,28 @@ class UnsupportedColumnError(RootfeedError, TypeError):
     """A column's type cannot become one number per entry."""
 
 
+class ExpressionError(RootfeedError, ValueError):
+    """A text that is no expression; the message shows the place."""
+
+
+class ExpressionTypeError(RootfeedError, TypeError):
+    """An expression whose types do not fit; the message shows the place."""
+
+
+class EvaluationError(RootfeedError, ValueError):
+    """An expression that has no value in some entry, such as an element that is not there."""
+
+
 class DamagedFileError(RootfeedError, OSError):
     """A file is truncated, was changed since it was indexed, or contradicts itself."""
 
 
 class UnsupportedFileError(RootfeedError, OSError):
     """A file in a format that cannot be read."""
+
+
+class UnequalLengthsError(RootfeedError, ValueError):
+    """Vector columns that belong together have different lengths in an entry."""
 
 
 class EmptyDatasetError(RootfeedError, ValueError):
@@ -91,6 +117,10 @@ class RootfeedWarning(UserWarning):
 
 class PrecisionWarning(RootfeedWarning):
     """Values in the files differ from their representation in the batch dtype."""
+
+
+class CutVectorWarning(RootfeedWarning):
+    """Vectors in the files are longer than an input has room for, and were cut."""
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

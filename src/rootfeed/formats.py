@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from rootfeed.errors import ArgumentError
@@ -11,21 +12,33 @@ from rootfeed.schema import Array
 __all__ = ["Batch", "Convert", "to_numpy", "to_torch"]
 
 Batch = Any
-"""``x``; ``(x, y)`` with a target; ``(x, y, w)`` with a target and weights."""
+"""``x``; ``(x, y)`` with a target; ``(x, y, w)`` with a target and weights; ``x`` may be a dict."""
 
 Convert = Callable[[tuple[Array, ...]], Batch]
 
 
-def to_numpy(arrays: tuple[Array, ...]) -> Batch:
-    """Return the arrays themselves: one alone, or a tuple."""
-    return arrays[0] if len(arrays) == 1 else arrays
+Names = Sequence[str] | None
+"""Names of the first arrays, which ``x`` is a dict of; None where ``x`` is the first array."""
 
 
-def to_torch(device: Any = None) -> Convert:
+def to_numpy(names: Names) -> Convert:
+    """Return a function that nests arrays as a batch: ``x``, ``(x, y)`` or ``(x, y, w)``."""
+    return partial(_nested, names)
+
+
+def _nested(names: Names, arrays: Sequence[Any]) -> Batch:
+    if names is not None:
+        count = len(names)
+        arrays = [dict(zip(names, arrays, strict=False)), *arrays[count:]]
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
+def to_torch(names: Names, device: Any = None) -> Convert:
     """Return a function that makes torch tensors.
 
     Parameters
     ----------
+    names : sequence of str or None
     device : torch.device, str or None
         None gives tensors on the CPU that share memory with the gathered arrays. Another device
         costs one copy.
@@ -35,7 +48,7 @@ def to_torch(device: Any = None) -> Convert:
     ArgumentError
         Where torch is not installed.
     """
-    convert = ToTorch(device)
+    convert = ToTorch(names, device)
     convert.load()
     return convert
 
@@ -43,7 +56,8 @@ def to_torch(device: Any = None) -> Convert:
 class ToTorch:
     """Makes torch tensors; it can be pickled."""
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, names: Names, device: Any) -> None:
+        self.names = names
         self.device = device
 
     def load(self) -> Any:
@@ -58,7 +72,7 @@ class ToTorch:
 
     def __call__(self, arrays: tuple[Array, ...]) -> Batch:
         torch = self.load()
-        tensors = tuple(torch.from_numpy(array) for array in arrays)
+        tensors = [torch.from_numpy(array) for array in arrays]
         if self.device is not None:
-            tensors = tuple(tensor.to(self.device) for tensor in tensors)
-        return tensors[0] if len(tensors) == 1 else tensors
+            tensors = [tensor.to(self.device) for tensor in tensors]
+        return _nested(self.names, tensors)

@@ -17,8 +17,10 @@ float32 cannot represent are reported.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
@@ -27,9 +29,16 @@ from rootfeed.frame import open as open_frame
 from rootfeed.loader import Batches, Loader
 from rootfeed.loader.options import as_tuple
 
-__all__ = ["CreateNumPyGenerators", "CreatePyTorchGenerators", "Generator", "RDataFrame"]
+__all__ = [
+    "CreateNumPyGenerators",
+    "CreatePyTorchGenerators",
+    "Generator",
+    "RDataFrame",
+    "Result",
+]
 
 PathLike = str | os.PathLike[str]
+Expression = str | Callable[..., Any]
 
 _EVERYTHING = 1 << 50
 
@@ -47,14 +56,108 @@ class RDataFrame:
 
     def __init__(self, tree: str, files: PathLike | Iterable[PathLike]) -> None:
         names = [files] if isinstance(files, str | os.PathLike) else list(files)
-        self.frame: Frame = open_frame([f"{os.fspath(name)}:{tree}" for name in names])
+        opened = open_frame([f"{os.fspath(name)}:{tree}" for name in names])
+        self.frame: Frame = opened.in_dialect("c++")
+
+    def Define(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
+        """Return a data frame with one more column.
+
+        Parameters
+        ----------
+        name : str
+        expression : str or function
+            In C++'s meaning: ``/`` of integers gives an integer.
+        columns : sequence of str
+            What a function takes, if it is not told by its arguments' names.
+        """
+        return _over(self.frame.define(name, expression, columns=list(columns) or None))
+
+    def Redefine(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
+        """Return a data frame in which a column has other contents: see `Define`."""
+        return _over(self.frame.redefine(name, expression, columns=list(columns) or None))
+
+    def Alias(self, alias: str, column: str) -> RDataFrame:
+        """Return a data frame in which a column has a second name."""
+        return _over(self.frame.alias(alias, column))
+
+    def Filter(self, expression: Expression, name: str = "") -> RDataFrame:
+        """Return a data frame with the entries for which an expression holds.
+
+        Parameters
+        ----------
+        expression : str or function
+        name : str
+            In `Report`.
+        """
+        return _over(self.frame.filter(expression, name or None))
+
+    def Range(self, begin: int, end: int | None = None, stride: int = 1) -> RDataFrame:
+        """Return a data frame with some of the entries, by number; an end of 0 means the last one."""
+        if end is None:
+            begin, end = 0, begin
+        return _over(self.frame.range(begin, end or _EVERYTHING, stride))
+
+    def Count(self) -> Result:
+        """Return the number of entries; as in ROOT, ``GetValue()`` gives it, and so does ``int()``."""
+        return Result(self.frame.count)
+
+    def Report(self) -> Result:
+        """Return the cut flow: ``Print()`` shows it."""
+        return Result(self.frame.report)
+
+    def AsNumpy(
+        self, columns: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Return columns as NumPy arrays; vectors as arrays of objects, which are arrays."""
+        left_out = set(exclude or ())
+        names = [name for name in columns or self.GetColumnNames() if name not in left_out]
+        arrays = self.frame.arrays(names)
+        return {name: _as_objects(array) for name, array in arrays.items()}
 
     def GetColumnNames(self) -> list[str]:
-        """Return the names of all columns, sorted, as ROOT does for a TTree."""
-        return sorted(self.frame.columns)
+        """Return the names of all columns, sorted, as ROOT does for a TTree; defined ones come first."""
+        stored = self.frame.stored
+        made = [name for name in self.frame.columns if name not in stored]
+        return made + sorted(name for name in self.frame.columns if name in stored)
 
     def __repr__(self) -> str:
         return f"<RDataFrame over {self.frame!r}>"
+
+
+class Result:
+    """An answer that is computed when it is asked for."""
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute = compute
+
+    def GetValue(self) -> Any:
+        """Return the answer; what it takes is kept by the data frame."""
+        return self._compute()
+
+    def Print(self) -> None:
+        """Print the answer."""
+        print(self._compute())
+
+    def __int__(self) -> int:
+        return int(self._compute())
+
+    def __str__(self) -> str:
+        return str(self._compute())
+
+
+def _over(frame: Frame) -> RDataFrame:
+    made = object.__new__(RDataFrame)
+    made.frame = frame
+    return made
+
+
+def _as_objects(array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return array
+    objects = np.empty(len(array), object)
+    for number, item in enumerate(array):
+        objects[number] = item if isinstance(item, str) else np.asarray(item)
+    return objects
 
 
 class Generator:

@@ -25,6 +25,7 @@ __all__ = [
     "Layout",
     "Pages",
     "Part",
+    "Vectors",
 ]
 
 Array = npt.NDArray[Any]
@@ -280,15 +281,63 @@ class Block:
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a batch: ``x``, ``y`` or ``w``, of shape (n, columns)."""
+    """Neighbouring words of a row, which become one array of a batch.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Of a matrix the columns' names; of vectors those that lie side by side in each element.
+    dtype : numpy.dtype
+    name : str
+        Where features are a mapping, the name of this input.
+    length : int or None
+        Elements of a row; None for a matrix.
+    ragged : bool
+        Of the elements, a batch gets those that are there, not the padding.
+    scalars : tuple of (str, int)
+        The columns that hold one number per entry, and their positions in a row of the part.
+    """
 
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
+    name: str = ""
+    length: int | None = None
+    ragged: bool = False
+    scalars: tuple[tuple[str, int], ...] = ()
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row of this part."""
-        return len(self.columns) * self.dtype.itemsize
+        elements = 1 if self.length is None else self.length
+        return elements * len(self.columns) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vector columns that are cut or padded to one length in each row.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        They agree in length in each entry.
+    part : int
+        The part that they belong to.
+    position : int
+        Word of the part at which the first element of the first column lies.
+    length : int
+        Elements in a row.
+    value : float
+        What missing elements are filled up with.
+    sort_by : str or None
+        Elements are in descending order of this column, NaN last; None keeps their order.
+    """
+
+    columns: tuple[str, ...]
+    part: int
+    position: int
+    length: int
+    value: float
+    sort_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -296,36 +345,51 @@ class Layout:
     """How the parts of a batch lie side by side in a chunk's rows.
 
     Each part starts at a multiple of the widest item, so that a chunk's rows can be viewed as
-    words of any part's size.
+    words of any part's size. At the end of a row lie the lengths of its vectors, four bytes each.
 
     Attributes
     ----------
     parts : tuple of Part
+    vectors : tuple of Vectors
+    inputs : int
+        Parts that belong to ``x``; one of ``y`` and one of ``w`` may follow.
+    mapping : bool
+        Whether ``x`` is a mapping of its parts' names.
     """
 
     parts: tuple[Part, ...]
+    vectors: tuple[Vectors, ...] = ()
+    inputs: int = 1
+    mapping: bool = False
 
     @property
     def alignment(self) -> int:
         """Bytes to whose multiple each part is padded inside a row."""
-        return max(part.dtype.itemsize for part in self.parts)
+        return max([part.dtype.itemsize for part in self.parts] + [4] * bool(self.vectors))
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Position in bytes of each part inside a row."""
+        """Position in bytes of each part inside a row, and of the vectors' lengths if there are any."""
         positions, position = [], 0
-        for part in self.parts:
+        for row_bytes in self.sizes:
             positions.append(position)
-            position += -(-part.row_bytes // self.alignment) * self.alignment
+            position += -(-row_bytes // self.alignment) * self.alignment
         return tuple(positions)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each part inside a row, and of the vectors' lengths if there are any."""
+        sizes = [part.row_bytes for part in self.parts]
+        return tuple(sizes + [4 * len(self.vectors)] * bool(self.vectors))
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row in a chunk."""
-        last = self.parts[-1]
-        return self.offsets[-1] + -(-last.row_bytes // self.alignment) * self.alignment
+        return self.offsets[-1] + -(-self.sizes[-1] // self.alignment) * self.alignment
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of all columns, each once, in the order of the parts."""
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.columns))
+        """Names of all columns that are needed, each once."""
+        scalars = [name for part in self.parts for name, _ in part.scalars]
+        vectors = [name for each in self.vectors for name in (*each.columns, each.sort_by) if name]
+        return tuple(dict.fromkeys(scalars + vectors))

@@ -8,22 +8,36 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
 from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
+from rootfeed.kernels.padding import (
+    first_unequal,
+    lengths_of,
+    pad,
+    sort_descending,
+    take_elements,
+    unpad,
+)
 from rootfeed.kernels.rows import gather, pack
 
 __all__ = [
     "basket_ends",
     "choose",
     "count_inexact",
+    "first_unequal",
     "gather",
+    "lengths_of",
     "mantissa",
     "pack",
+    "pad",
     "page_ends",
     "permute",
     "positions",
     "scatter",
     "shuffle",
+    "sort_descending",
     "strip",
+    "take_elements",
     "unpack",
+    "unpad",
     "unsplit",
     "unzigzag",
 ]

@@ -1,9 +1,8 @@
-"""From a block's pages to rows of a chunk: read, cast, pack."""
+"""From a block's pages to rows of a chunk: read, cast, evaluate, pack."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
@@ -13,98 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels, sources
-from rootfeed.engine import ForkLock, Task
-from rootfeed.errors import ArgumentError
+from rootfeed.engine import Task
+from rootfeed.errors import ArgumentError, UnequalLengthsError
+from rootfeed.loader.casting import CUT, Alterations, cast
+from rootfeed.loader.dataset import Dataset, DatasetFile
 from rootfeed.loader.pool import Pool
-from rootfeed.plan import Sieve
-from rootfeed.schema import Array, Block, FileIndex, Layout
+from rootfeed.schema import Array, Jagged, Layout
 from rootfeed.sources import Scratch
 
-__all__ = [
-    "Alterations",
-    "Dataset",
-    "cast",
-    "fill_tasks",
-    "prepare",
-    "scratch_page_bytes",
-    "scratch_row_bytes",
-]
+__all__ = ["fill_tasks", "prepare"]
+
+Positions = npt.NDArray[np.int32]
 
 _ALL = np.empty(0, np.int32)
 
 _PIECE_BYTES = 4_000_000
 """What a task reads: a few milliseconds of work."""
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """The blocks of a loader's rows.
-
-    Attributes
-    ----------
-    files : tuple of FileIndex
-    layout : Layout
-    sieve : Sieve
-    blocks : tuple of Block
-    rows : ndarray of int64
-        Rows of each block: its entries that pass the sieve.
-    """
-
-    files: tuple[FileIndex, ...]
-    layout: Layout
-    sieve: Sieve
-    blocks: tuple[Block, ...]
-    rows: npt.NDArray[np.int64]
-
-
-class Alterations:
-    """Counts, from all threads, of values that the batch dtype could not represent."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._lock = ForkLock()
-
-    def add(self, column: str, dtype: Any, count: int) -> None:
-        """Count altered values of a column."""
-        with self._lock:
-            self._counts[column, str(dtype)] += count
-
-    def take(self) -> dict[tuple[str, str], int]:
-        """Return the counts by (column, dtype), and forget them."""
-        if not self._counts:
-            return {}
-        with self._lock:
-            counts, self._counts = dict(self._counts), Counter()
-        return counts
-
-
-def scratch_row_bytes(layout: Layout, files: tuple[FileIndex, ...]) -> int:
-    """Return the bytes per entry that `fill` takes for decoding."""
-    packed = sum(part.row_bytes for part in layout.parts)
-    widest = max(
-        (
-            column.type.dtype.itemsize
-            for index in files
-            for column in index.columns.values()
-            if column.type.dtype is not None
-        ),
-        default=8,
-    )
-    return packed + 2 * widest + np.dtype(np.int32).itemsize
-
-
-def scratch_page_bytes(files: tuple[FileIndex, ...]) -> int:
-    """Return the bytes that `fill` takes, at most, for a page as it is stored and for its contents."""
-    stored = contents = 0
-    for index in files:
-        for column in index.columns.values():
-            pages = column.pages
-            if pages is None or len(pages) == 0:
-                continue
-            stored = max(stored, int(pages.stored_bytes.max()))
-            longest = int(np.diff(pages.bounds).max())
-            contents = max(contents, *(each.page_bytes(longest) for each in pages.encodings))
-    return stored + contents
 
 
 def fill_tasks(
@@ -132,18 +55,24 @@ def fill_tasks(
 
 
 def _pieces(dataset: Dataset, number: int) -> list[tuple[str, ...]]:
-    """Divide the columns among the tasks of a block: some megabytes for each."""
-    block, columns = dataset.blocks[number], dataset.layout.columns
-    index = dataset.files[block.file]
+    """Divide the stored columns among the tasks of a block: some megabytes for each."""
+    block = dataset.blocks[number]
+    file = dataset.files[block.file]
+    index, columns = file.index, file.wanted.columns
     if sources.is_remote(index.path):
         return [columns]  # whose pages are fetched at once: fewer and larger requests
-    sizes = [len(block) * index.dtype(name).itemsize for name in columns]
-    total, pieces, done = sum(sizes), max(1, sum(sizes) // _PIECE_BYTES), 0
+    sizes = [
+        int(len(block) * sources.vector_bytes(index, name))
+        if index.columns[name].type.kind == "vector"
+        else len(block) * index.dtype(name).itemsize
+        for name in columns
+    ]
+    total, pieces, done = max(sum(sizes), 1), max(1, sum(sizes) // _PIECE_BYTES), 0
     divided: list[list[str]] = [[] for _ in range(pieces)]
     for name, size in zip(columns, sizes, strict=True):
-        divided[done * pieces // total].append(name)
+        divided[min(done * pieces // total, pieces - 1)].append(name)
         done += size
-    return [tuple(names) for names in divided if names]
+    return [tuple(names) for names in divided if names] or [()]
 
 
 class _Filling:
@@ -160,41 +89,49 @@ class _Filling:
     ) -> None:
         self._dataset = dataset
         self._block = dataset.blocks[number]
-        self._index = dataset.files[self._block.file]
+        self._file = dataset.files[self._block.file]
         self._rows = rows
         self._pool = pool
         self._alterations = alterations
         self._unread = unread
         self._lock = Lock()
         self._scratch: Scratch | None = None
-        self._slots = Slots({}, {}, {})
+        self._held: list[Scratch] = []
+        self._slots: list[Slots] = []
+        self._inputs: dict[str, Array | Jagged] = {}
 
     def read(self, names: Sequence[str], stopped: Event) -> None:
-        """Read some columns; after the last of them, pack all."""
+        """Read some columns; after the last of them, evaluate the definitions and pack all."""
         with self._lock:
             if self._scratch is None:
                 self._scratch = self._pool.take_scratch("columns")
-                self._slots = _slots(self._dataset.layout, len(self._block), self._scratch)
+                self._slots = _slots(self._dataset, self._file, len(self._block), self._scratch)
+            columns = self._scratch
         scratch = self._pool.take_scratch("pages")
         try:
-            self._read(names, scratch, stopped)
+            self._read(names, columns, scratch, stopped)
         finally:
-            self._pool.give_scratch("pages", scratch)
+            with self._lock:
+                self._held.append(scratch)  # in which vectors lie until they are used
         with self._lock:
             self._unread -= 1
             if self._unread:
                 return
-            columns, self._scratch = self._scratch, None
         if not stopped.is_set():
-            self._pack()
+            self._make_rows(columns)
+        for scratch in self._held:
+            self._pool.give_scratch("pages", scratch)
         self._pool.give_scratch("columns", columns)
 
-    def _read(self, names: Sequence[str], scratch: Scratch, stopped: Event) -> None:
-        block, index, slots = self._block, self._index, self._slots.columns
+    def _read(self, names: Sequence[str], columns: Scratch, scratch: Scratch, stopped: Event) -> None:
+        block, index, inputs = self._block, self._file.index, self._file.wanted.inputs
+        stored = self._slots[0].columns
 
         def out_for(name: str) -> Array:
             native = index.dtype(name)
-            for slot in slots[name]:
+            if name in inputs:
+                return columns.array(f"input {name}", len(block), native)
+            for slot in stored[name]:
                 if slot.dtype == native:
                     return slot
             return scratch.array("native", len(block), native)
@@ -202,17 +139,121 @@ class _Filling:
         for name, values in sources.read(
             index, names, block.start, block.stop, out_for, scratch, stopped
         ):
-            for slot in slots[name]:
+            if name in inputs or isinstance(values, Jagged):
+                self._inputs[name] = values
+            if isinstance(values, Jagged):
+                continue
+            for slot in stored.get(name, ()):
                 if slot is not values:
-                    _cast_column(index, block, name, values, slot, self._alterations)
+                    self._cast(name, values, slot)
 
-    def _pack(self) -> None:
-        sieve, block, index = self._dataset.sieve, self._block, self._index
-        take = _ALL
-        if sieve:
-            take = sieve.positions(index.identity, index.entries, block.start, block.stop)
-        for itemsize, matrix in self._slots.matrices.items():
-            kernels.pack(matrix, take, self._slots.places[itemsize], self._rows.view(matrix.dtype))
+    def _make_rows(self, columns: Scratch) -> None:
+        take = self._dataset.positions(self._block)
+        stored, defined = self._slots
+        made: Mapping[str, Jagged] = {}
+        if self._file.wanted.defined:
+            made = self._evaluate(defined, columns, take)
+        for slots, chosen in ((stored, take), (defined, None)):
+            for matrix, place in zip(slots.matrices, slots.places, strict=True):
+                rows = self._rows.view(matrix.dtype)
+                kernels.pack(matrix, _ALL if chosen is None else chosen, place, rows)
+        for number in range(len(self._dataset.layout.vectors)):
+            self._pad(number, made, columns, take)
+
+    def _evaluate(self, slots: Slots, columns: Scratch, take: Positions | None) -> Mapping[str, Jagged]:
+        """Evaluate the definitions for the entries that make rows; return those that are vectors."""
+        if take is None:
+            take = np.arange(len(self._block), dtype=np.int32)
+        file, block = self._file, self._block
+        outs: dict[str, Array] = {}
+        for name, places in slots.columns.items():
+            native = file.wanted.types(file.index)[name].dtype
+            same = [slot[: len(take)] for slot in places if slot.dtype == native]
+            outs[name] = same[0] if same else columns.array(f"made {name}", len(take), native)
+        number = file.first_number + block.start
+        made = file.wanted.evaluate(file.index, self._inputs, block, number, take, outs)
+        for name, places in slots.columns.items():
+            for slot in places:
+                if not np.may_share_memory(slot, outs[name]):
+                    self._cast(name, outs[name], slot[: len(take)])
+        return made
+
+    def _pad(
+        self, number: int, made: Mapping[str, Jagged], columns: Scratch, take: Positions | None
+    ) -> None:
+        """Write vectors into the rows, cut or padded."""
+        layout = self._dataset.layout
+        wanted = layout.vectors[number]
+        part = layout.parts[wanted.part]
+        lengths = columns.array("lengths", len(self._rows), np.int32)
+        first = wanted.columns[0]
+        vectors, chosen = self._vectors(first, made, take)
+        kernels.lengths_of(vectors.offsets, chosen, lengths)
+        total = int(lengths.sum(dtype=np.int64))
+        matrix = columns.array("elements", (len(wanted.columns), total), part.dtype)
+        for name, out in zip(wanted.columns, matrix, strict=True):
+            self._cast(name, self._elements(name, first, made, take, lengths, total, columns), out)
+        order = _ALL
+        if wanted.sort_by is not None:
+            keys = self._elements(wanted.sort_by, first, made, take, lengths, total, columns)
+            order = columns.array("element order", total, np.int32)
+            kernels.sort_descending(keys.astype(np.float64), lengths, order)
+        word = np.dtype(f"u{part.dtype.itemsize}")
+        position = layout.offsets[wanted.part] // part.dtype.itemsize + wanted.position
+        fill = np.array(wanted.value, part.dtype).view(word)[()]
+        rows = self._rows.view(word)
+        cut = kernels.pad(matrix.view(word), lengths, order, wanted.length, fill, position, rows)
+        if cut:
+            self._alterations.add(first, CUT + str(wanted.length), cut)
+        self._rows.view(np.int32)[:, layout.offsets[-1] // 4 + number] = lengths
+
+    def _vectors(
+        self, name: str, made: Mapping[str, Jagged], take: Positions | None
+    ) -> tuple[Jagged, Positions]:
+        """Return a vector column, and which of its entries make rows (empty for all)."""
+        if name in made:
+            return made[name], _ALL
+        vectors = self._inputs[name]
+        assert isinstance(vectors, Jagged)
+        return vectors, _ALL if take is None else take
+
+    def _elements(
+        self,
+        name: str,
+        first: str,
+        made: Mapping[str, Jagged],
+        take: Positions | None,
+        lengths: Positions,
+        total: int,
+        columns: Scratch,
+    ) -> Array:
+        """Return the elements of a vector column in the rows, one row after another."""
+        vectors, chosen = self._vectors(name, made, take)
+        wrong = kernels.first_unequal(vectors.offsets, chosen, lengths)
+        if wrong >= 0:
+            entry = self._block.start + (wrong if take is None else int(take[wrong]))
+            raise UnequalLengthsError(
+                f"{self._file.index.where}: columns {first!r} and {name!r} of one input have "
+                f"different lengths in entry {entry}. Give each an input of its own."
+            )
+        if not chosen.size:
+            return vectors.values[:total]
+        out = columns.array("taken elements", total, vectors.values.dtype)
+        word = f"u{out.dtype.itemsize}"
+        kernels.take_elements(vectors.values.view(word), vectors.offsets, chosen, out.view(word))
+        return out
+
+    def _cast(self, name: str, values: Array, out: Array) -> None:
+        block = self._block
+        try:
+            altered = cast(values, out)
+        except ArgumentError as error:
+            raise ArgumentError(
+                f"{self._file.index.where}: column {name!r}, entries [{block.start}, {block.stop}): "
+                f"{error}"
+            ) from None
+        if altered:
+            self._alterations.add(name, out.dtype, altered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,114 +262,69 @@ class Slots:
 
     Attributes
     ----------
-    matrices : dict of int to ndarray
-        Words by item size, shape (columns, entries or more).
     columns : dict of str to list of ndarray
-        A column's places in them, each of the dtype that it has in a batch.
-    places : dict of int to ndarray of int64
+        A column's places in the matrices, each of the dtype that it has in a batch.
+    matrices : list of ndarray
+        Words of each item size, shape (columns, entries or more).
+    places : list of ndarray of int64
         Position in a row of each column of a matrix, in words.
     """
 
-    matrices: dict[int, Array]
     columns: dict[str, list[Array]]
-    places: dict[int, Array]
+    matrices: list[Array]
+    places: list[Array]
 
 
-def _slots(layout: Layout, entries: int, scratch: Scratch) -> Slots:
+def _slots(dataset: Dataset, file: DatasetFile, entries: int, scratch: Scratch) -> list[Slots]:
+    """Return the slots of the stored columns, for all entries, and of the defined ones, for the rows."""
+    return [
+        _slots_of(dataset.layout, names, entries, scratch, label)
+        for label, names in (("stored", file.wanted.stored), ("defined", file.wanted.defined))
+    ]
+
+
+def _slots_of(layout: Layout, names: Sequence[str], entries: int, scratch: Scratch, label: str) -> Slots:
     wanted: dict[int, list[tuple[str, np.dtype[Any], int]]] = {}
-    for part, offset in zip(layout.parts, layout.offsets, strict=True):
+    for part, offset in zip(layout.parts, layout.offsets, strict=False):
         size = part.dtype.itemsize
-        for position, name in enumerate(part.columns):
-            wanted.setdefault(size, []).append((name, part.dtype, offset // size + position))
-    matrices: dict[int, Array] = {}
-    places: dict[int, Array] = {}
-    slots: dict[str, list[Array]] = {name: [] for name in layout.columns}
+        for name, position in part.scalars:
+            if name in names:
+                wanted.setdefault(size, []).append((name, part.dtype, offset // size + position))
+    slots = Slots({name: [] for uses in wanted.values() for name, _, _ in uses}, [], [])
     for size, uses in wanted.items():
         # Rows a power of two apart would share the same few lines of the cache while they are packed.
         stride = -(-entries // 16) * 16 + 16
-        matrix = scratch.array(f"words{size}", (len(uses), stride), f"u{size}")
+        matrix = scratch.array(f"{label} {size}", (len(uses), stride), f"u{size}")
         for row, (name, dtype, _) in zip(matrix, uses, strict=True):
-            slots[name].append(row[:entries].view(dtype))
-        matrices[size] = matrix
-        places[size] = np.array([place for _, _, place in uses], np.int64)
-    return Slots(matrices, slots, places)
-
-
-def _cast_column(
-    index: FileIndex,
-    block: Block,
-    name: str,
-    values: Array,
-    out: Array,
-    alterations: Alterations,
-) -> None:
-    try:
-        altered = cast(values, out)
-    except ArgumentError as error:
-        raise ArgumentError(
-            f"{index.where}: column {name!r}, entries [{block.start}, {block.stop}): {error}"
-        ) from None
-    if altered:
-        alterations.add(name, out.dtype, altered)
-
-
-def cast(values: Array, out: Array) -> int:
-    """Cast a column to a batch dtype; return how many values it could not represent.
-
-    Counted are integers that a floating dtype cannot hold exactly, and finite numbers that become
-    infinite; the rounding of reals is not.
-
-    Raises
-    ------
-    ArgumentError
-        Where an integer is out of the range of an integer dtype.
-    """
-    if _is_exact(values.dtype, out.dtype):
-        out[...] = values
-        return 0
-    if out.dtype.kind != "f":
-        limits = np.iinfo(out.dtype)
-        least, most = int(values.min()), int(values.max())
-        if least < limits.min or most > limits.max:
-            worst = least if least < limits.min else most
-            raise ArgumentError(
-                f"the value {worst} does not fit into {out.dtype}. Choose a wider dtype."
-            )
-        out[...] = values
-        return 0
-    with np.errstate(over="ignore"):
-        np.copyto(out, values, casting="unsafe")
-    if values.dtype.kind != "f":
-        inexact = int(kernels.count_inexact(values, 2 ** (np.finfo(out.dtype).nmant + 1)))
-        if out.dtype.itemsize > 2:
-            return inexact
-        # Beyond float16's range integers become infinite, those with a short mantissa too.
-        return int(np.count_nonzero(values.astype(np.float64) != out))
-    infinite = int(np.count_nonzero(np.isinf(out)))
-    return infinite - int(np.count_nonzero(np.isinf(values))) if infinite else 0
-
-
-def _is_exact(stored: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
-    """Tell whether a dtype holds every value of another; NumPy calls int64 to float64 safe."""
-    if stored.kind in "iu" and wanted.kind == "f":
-        return stored.itemsize * 8 - (stored.kind == "i") <= np.finfo(wanted).nmant + 1
-    return np.can_cast(stored, wanted, "safe")
+            slots.columns[name].append(row[:entries].view(dtype))
+        slots.matrices.append(matrix)
+        slots.places.append(np.array([place for _, _, place in uses], np.int64))
+    return slots
 
 
 def prepare(dataset: Dataset) -> None:
     """Compile every kernel that this dataset needs, before threads start."""
-    sources.prepare(dataset.files)
-    columns = (column for index in dataset.files for column in index.columns.values())
-    for dtype in {column.type.dtype for column in columns}:
+    indexes = [file.index for file in dataset.files]
+    sources.prepare(indexes)
+    dtypes = {column.type.dtype for index in indexes for column in index.columns.values()}
+    # Files whose columns have the same types need the same kernels.
+    for file in {file.wanted.signature(file.index): file for file in dataset.files}.values():
+        dtypes |= {type_.dtype for type_ in file.wanted.types(file.index).values()}
+        for slots in _slots(dataset, file, 0, Scratch()):
+            for matrix, place in zip(slots.matrices, slots.places, strict=True):
+                rows = np.empty((0, dataset.layout.row_bytes), np.uint8).view(matrix.dtype)
+                kernels.pack(matrix, _ALL, place, rows)
+    for dtype in dtypes:
         if dtype is not None and dtype.kind in "iu":
             kernels.count_inexact(np.empty(0, dtype), 2)
-    slots = _slots(dataset.layout, 0, Scratch())
-    rows = np.empty((0, dataset.layout.row_bytes), np.uint8)
-    for size, matrix in slots.matrices.items():
-        kernels.pack(matrix, _ALL, slots.places[size], rows.view(matrix.dtype))
     order = np.empty(0, np.uint32)
     kernels.permute(np.uint64(0), order)
     kernels.scatter(np.uint64(0), order, np.empty(256, np.int64))
     kernels.shuffle(np.uint64(0), 0, order)
-    outs = tuple(np.empty((0, part.row_bytes), np.uint8) for part in dataset.layout.parts)
-    kernels.gather(rows, order, np.array(dataset.layout.offsets, np.int64), outs)
+    outs = tuple(np.empty((0, size), np.uint8) for size in dataset.layout.sizes)
+    kernels.gather(
+        np.empty((0, dataset.layout.row_bytes), np.uint8),
+        order,
+        np.array(dataset.layout.offsets, np.int64),
+        outs,
+    )

@@ -13,9 +13,11 @@ import numpy.typing as npt
 from rootfeed.errors import ArgumentError, EmptyDatasetError
 from rootfeed.formats import Batch, Convert, to_numpy, to_torch
 from rootfeed.frame import Frame
+from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import build
-from rootfeed.loader.options import as_tuple, layout, options
+from rootfeed.loader.options import as_tuple, options
 from rootfeed.loader.reader import Reader
+from rootfeed.loader.structure import Features, layout
 from rootfeed.plan import Sieve, needed_bytes
 
 __all__ = ["Batches", "Loader"]
@@ -34,8 +36,10 @@ class Loader:
         Several frames are one dataset; columns are matched by name.
     batch_size : int
         Rows of a batch. Only an epoch's last batch can be shorter.
-    features : str or sequence of str, optional
-        Columns of ``x``. None means every numeric column that is neither target nor weight.
+    features : str, sequence of str, or mapping, optional
+        Columns of ``x``. None means every numeric column that is neither target nor weight. A mapping
+        such as ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
+        makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged` and `flat`.
     target : str or sequence of str, optional
         Columns of ``y``.
     weights : str, optional
@@ -89,7 +93,7 @@ class Loader:
         self,
         frames: Frame | Sequence[Frame],
         batch_size: int = 1024,
-        features: str | Iterable[str] | None = None,
+        features: Features | None = None,
         target: str | Iterable[str] | None = None,
         weights: str | None = None,
         *,
@@ -172,18 +176,21 @@ class Loader:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Columns of ``x``."""
-        return self._layout.parts[0].columns
+        """Columns of ``x``, of all its inputs."""
+        inputs = self._layout.parts[: self._layout.inputs]
+        return tuple(name for part in inputs for name in part.columns)
 
     @property
     def target(self) -> tuple[str, ...]:
         """Columns of ``y``; empty without a target."""
-        return self._layout.parts[1].columns if len(self._layout.parts) > 1 else ()
+        others = self._layout.parts[self._layout.inputs :]
+        return others[0].columns if others else ()
 
     @property
     def weights(self) -> str | None:
         """Column of ``w``."""
-        return self._layout.parts[2].columns[0] if len(self._layout.parts) > 2 else None
+        others = self._layout.parts[self._layout.inputs :]
+        return others[1].columns[0] if len(others) > 1 else None
 
     @property
     def in_memory(self) -> bool:
@@ -212,7 +219,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the next epoch; batches are NumPy arrays."""
-        return self._iterate(to_numpy)
+        return self._iterate(to_numpy(names(self._layout)))
 
     def torch(self, device: Any = None) -> Batches:
         """Return the same batches as torch tensors.
@@ -227,7 +234,7 @@ class Loader:
         Batches
             Iterates over this loader: both count the same epochs.
         """
-        return Batches(self, to_torch(device))
+        return Batches(self, to_torch(names(self._layout), device))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next epoch to be started; the ones after it follow on.
@@ -298,11 +305,14 @@ class Loader:
         rest = self.entries - int(fraction * self.entries)
         train: list[tuple[int, int, int]] = []
         test: list[tuple[int, int, int]] = []
-        for block in self._reader.dataset.blocks:
-            kept = min(len(block), rest)
-            rest -= kept
-            middle = block.start + kept
-            train += [(block.file, block.start, middle)] if kept else []
+        dataset = self._reader.dataset
+        for block, rows in zip(dataset.blocks, dataset.rows.tolist(), strict=True):
+            middle = block.stop
+            if rest < rows:
+                positions = dataset.positions(block)
+                middle = block.start + (rest if positions is None else int(positions[rest]))
+            rest = max(rest - rows, 0)
+            train += [(block.file, block.start, middle)] if block.start < middle else []
             test += [(block.file, middle, block.stop)] if middle < block.stop else []
         if not train or not test:
             raise EmptyDatasetError(

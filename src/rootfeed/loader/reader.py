@@ -12,8 +12,11 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 from rootfeed.engine import ForkLock, Prefetch, Task
-from rootfeed.errors import PrecisionWarning
-from rootfeed.loader.fill import Alterations, Dataset, fill_tasks, prepare
+from rootfeed.errors import CutVectorWarning, PrecisionWarning
+from rootfeed.loader.batches import batches
+from rootfeed.loader.casting import CUT, Alterations
+from rootfeed.loader.dataset import Dataset
+from rootfeed.loader.fill import fill_tasks, prepare
 from rootfeed.loader.options import Options
 from rootfeed.loader.pool import Lent, Pool, Slot
 from rootfeed.plan import Chunk, Sizes, deal
@@ -184,35 +187,54 @@ class Reader:
     ) -> Iterator[tuple[_Run, Sequence[Task]]]:
         for wanted in orders:
             run = _Run()
-            yield run, [partial(run.gather, self.dataset.layout, self._lent, rows, wanted, done)]
+            yield (
+                run,
+                [
+                    partial(
+                        run.gather,
+                        self.dataset.layout,
+                        self._lent,
+                        rows,
+                        wanted,
+                        self._options.batch_size,
+                        done,
+                    )
+                ],
+            )
 
     def _batches(self, gathering: Prefetch[_Run]) -> Generator[Arrays, None, None]:
-        size = self._options.batch_size
         while True:
             try:
                 run = gathering.next()
             except StopIteration:
                 return
             self._warn()
-            arrays = run.arrays
+            batches = run.batches
             del run  # what the user drops, nobody else holds
-            for start in range(0, len(arrays[0]), size):
-                yield tuple([array[start : start + size] for array in arrays])
-            del arrays
+            yield from batches
             gathering.release()
 
     def _warn(self) -> None:
         """Report altered values, once for each column."""
-        for (column, dtype), count in self._alterations.take().items():
-            if (column, dtype) not in self._warned:
-                self._warned.add((column, dtype))
+        for (column, what), count in self._alterations.take().items():
+            if (column, what) in self._warned:
+                continue
+            self._warned.add((column, what))
+            if what.startswith(CUT):
                 warnings.warn(
-                    f"column {column!r} has {count} values (so far) that {dtype} cannot represent; "
-                    "they were rounded, or became infinite. Choose a wider dtype, such as "
-                    "dtype='float64', or leave the column out.",
-                    PrecisionWarning,
+                    f"column {column!r} has {count} vectors (so far) that were {what} elements. "
+                    "Ask for a greater length, or ignore this warning if that is meant.",
+                    CutVectorWarning,
                     stacklevel=5,
                 )
+                continue
+            warnings.warn(
+                f"column {column!r} has {count} values (so far) that {what} cannot represent; "
+                "they were rounded, or became infinite. Choose a wider dtype, such as "
+                "dtype='float64', or leave the column out.",
+                PrecisionWarning,
+                stacklevel=5,
+            )
 
 
 class _Run:
@@ -220,12 +242,12 @@ class _Run:
 
     Attributes
     ----------
-    arrays : tuple of ndarray
-        The parts of the batches, one batch after another.
+    batches : iterator of tuple of ndarray
+        Each batch, once: nothing else holds on to it.
     """
 
     def __init__(self) -> None:
-        self.arrays: Arrays = ()
+        self.batches: Iterator[Arrays] = iter(())
 
     def gather(
         self,
@@ -233,25 +255,26 @@ class _Run:
         lent: Lent,
         rows: Rows,
         wanted: Order,
+        batch_size: int,
         done: Callable[[], None],
         _: Event,
     ) -> None:
         """Copy rows into memory that belongs to whoever holds the batches."""
         memory, count = lent.take(), len(wanted)
         outs = tuple(
-            memory[start : start + count * part.row_bytes].reshape(count, part.row_bytes)
-            for start, part in zip(_run_places(layout, count), layout.parts, strict=False)
+            memory[start : start + count * size].reshape(count, size)
+            for start, size in zip(_run_places(layout, count), layout.sizes, strict=False)
         )
         kernels.gather(rows, wanted, np.array(layout.offsets, np.int64), outs)
-        self.arrays = tuple(out.view(part.dtype) for out, part in zip(outs, layout.parts, strict=True))
         done()
+        self.batches = batches(layout, outs, batch_size)
 
 
 def _run_places(layout: Layout, rows: int) -> list[int]:
     """Return where each part of a run starts in its memory, and where the last one ends."""
     places = [0]
-    for part in layout.parts:
-        places.append(-(-(places[-1] + rows * part.row_bytes) // _LINE_BYTES) * _LINE_BYTES)
+    for size in layout.sizes:
+        places.append(-(-(places[-1] + rows * size) // _LINE_BYTES) * _LINE_BYTES)
     return places
 
 

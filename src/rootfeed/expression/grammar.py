@@ -1,0 +1,350 @@
+"""From text to nodes. One grammar takes the spellings of C++ and of Python.
+
+Precedence is that of C++, also for ``&``, ``|`` and ``^``, which bind less than comparisons there:
+``a > 1 & b < 2`` means ``(a > 1) & (b < 2)``. Words (``not``) bind as in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken, VisitError
+
+from rootfeed.errors import ExpressionError
+from rootfeed.expression.nodes import (
+    Binary,
+    Call,
+    Cast,
+    Compare,
+    Conditional,
+    Expression,
+    Index,
+    Items,
+    Logic,
+    Name,
+    Node,
+    Number,
+    Unary,
+)
+
+__all__ = ["MOST_DEPTH", "mark", "parse"]
+
+MOST_CHARACTERS = 10_000
+MOST_DEPTH = 100
+_SHOWN = 60
+
+TYPES = {
+    "bool": "?",
+    "char": "i1",
+    "short": "i2",
+    "int": "i4",
+    "long": "i8",
+    "float": "f4",
+    "double": "f8",
+    "Bool_t": "?",
+    "Char_t": "i1",
+    "UChar_t": "u1",
+    "Short_t": "i2",
+    "UShort_t": "u2",
+    "Int_t": "i4",
+    "UInt_t": "u4",
+    "Long_t": "i8",
+    "ULong_t": "u8",
+    "Long64_t": "i8",
+    "ULong64_t": "u8",
+    "Float_t": "f4",
+    "Double_t": "f8",
+    "size_t": "u8",
+    **{f"int{bits}_t": f"i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}_t": f"u{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"int{bits}": f"i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"u{bits // 8}" for bits in (8, 16, 32, 64)},
+    "float32": "f4",
+    "float64": "f8",
+    "unsigned char": "u1",
+    "unsigned short": "u2",
+    "unsigned int": "u4",
+    "unsigned": "u4",
+    "unsigned long long": "u8",
+    "unsigned long": "u8",
+    "long long": "i8",
+}
+"""Names of types and their dtypes, also after ``std::`` and ``np.``."""
+
+_VECTORS = {"F": "f4", "D": "f8", "I": "i4", "U": "u4", "L": "i8", "UL": "u8", "B": "?", "C": "i1"}
+
+_WORDS = "|".join(sorted((name.replace(" ", r"\s+") for name in TYPES), key=len, reverse=True))
+_TYPE = rf"(?:std::|np\.)?(?:{_WORDS})(?![\w:.])"
+
+_GRAMMAR = rf"""
+?start: conditional
+?conditional: either
+    | either "?" conditional ":" conditional -> ternary
+    | either "if" either "else" conditional -> if_else
+?either: both
+    | either ("||" | "or") both -> logic_or
+?both: negated
+    | both ("&&" | "and") negated -> logic_and
+?negated: bits_or
+    | "not" negated -> negation
+?bits_or: bits_xor
+    | bits_or BAR bits_xor -> binary
+?bits_xor: bits_and
+    | bits_xor CARET bits_and -> binary
+?bits_and: comparison
+    | bits_and AMPERSAND comparison -> binary
+?comparison: shift
+    | shift (COMPARISON shift)+ -> compare
+?shift: sum
+    | shift SHIFT sum -> binary
+?sum: product
+    | sum SIGN product -> binary
+?product: unary
+    | product TIMES unary -> binary
+?unary: power
+    | (SIGN | BANG | TILDE) unary -> unary_
+    | "(" TYPE ")" unary -> cast
+?power: postfix
+    | postfix POWER unary -> binary
+?postfix: atom
+    | postfix LSQUARE conditional RSQUARE -> indexed
+    | postfix "." PATH "(" ")" -> method
+?atom: NUMBER -> number
+    | PATH -> name
+    | PATH "(" [conditional ("," conditional)*] ")" -> call
+    | TYPE "(" conditional ")" -> cast
+    | STATIC_CAST "(" conditional ")" -> cast
+    | "(" conditional ")"
+    | LBRACE [conditional ("," conditional)*] RBRACE -> items
+    | LSQUARE [conditional ("," conditional)*] RSQUARE -> items
+    | VECTOR LBRACE [conditional ("," conditional)*] RBRACE -> typed_items
+
+LBRACE: "{{"
+RBRACE: "}}"
+LSQUARE: "["
+RSQUARE: "]"
+BAR: "|"
+CARET: "^"
+AMPERSAND: "&"
+COMPARISON: "==" | "!=" | "<=" | ">=" | "<" | ">"
+SHIFT: "<<" | ">>"
+SIGN: "+" | "-"
+TIMES: "*" | "//" | "/" | "%"
+POWER.2: "**"
+BANG: "!"
+TILDE: "~"
+NUMBER.3: /0[xX][0-9a-fA-F]+[uUlL]{{0,3}}(?!\w)|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?[fFuUlL]{{0,3}}(?![\w.])/
+STATIC_CAST.5: /static_cast\s*<\s*{_TYPE}\s*>/
+VECTOR.5: /(?:ROOT::)?(?:VecOps::)?RVec(?:\s*<\s*{_TYPE}\s*>|[FDIULBC]{{1,2}}(?!\w))/
+TYPE.4: /{_TYPE}/
+PATH: /(?:::)?[A-Za-z_]\w*(?:(?:::|\.)[A-Za-z_]\w*)*/
+%ignore /[ \t\r\n]+/
+"""
+
+
+def dtype_of(text: str) -> np.dtype[Any]:
+    """Return the dtype that a type's name stands for."""
+    name = re.sub(r"\s+", " ", text.strip()).removeprefix("std::").removeprefix("np.")
+    return np.dtype(TYPES[name])
+
+
+class _Nodes(Transformer[Token, Node]):
+    """Makes nodes while the text is parsed, so that nothing recurses over its depth."""
+
+    def number(self, children: list[Any]) -> Node:
+        value, dtype = _number(str(children[0]), children[0].start_pos)
+        return Number(*_place(children), value, dtype)
+
+    def name(self, children: list[Any]) -> Node:
+        text = str(children[0])
+        if text in ("true", "True", "false", "False"):
+            return Number(*_place(children), text in ("true", "True"), np.dtype(np.bool_))
+        return Name(*_place(children), text.removeprefix("::"))
+
+    def call(self, children: list[Any]) -> Node:
+        return Call(*_place(children), str(children[0]).removeprefix("::"), _nodes(children))
+
+    def method(self, children: list[Any]) -> Node:
+        return Call(*_place(children), f".{children[1]}", (children[0],))
+
+    def binary(self, children: list[Any]) -> Node:
+        left, operator, right = children
+        return Binary(*_place(children), str(operator), left, right)
+
+    def logic_or(self, children: list[Any]) -> Node:
+        return Logic(*_place(children), "||", *children)
+
+    def logic_and(self, children: list[Any]) -> Node:
+        return Logic(*_place(children), "&&", *children)
+
+    def negation(self, children: list[Any]) -> Node:
+        return Unary(*_place(children), "!", children[0])
+
+    def unary_(self, children: list[Any]) -> Node:
+        return Unary(*_place(children), str(children[0]), children[1])
+
+    def compare(self, children: list[Any]) -> Node:
+        operators = tuple(str(operator) for operator in children[1::2])
+        return Compare(*_place(children), operators, tuple(children[::2]))
+
+    def ternary(self, children: list[Any]) -> Node:
+        return Conditional(*_place(children), *children)
+
+    def if_else(self, children: list[Any]) -> Node:
+        yes, condition, no = children
+        return Conditional(*_place(children), condition, yes, no)
+
+    def indexed(self, children: list[Any]) -> Node:
+        return Index(*_place(children), *_nodes(children))
+
+    def items(self, children: list[Any]) -> Node:
+        return Items(*_place(children), None, _nodes(children))
+
+    def typed_items(self, children: list[Any]) -> Node:
+        text = str(children[0])
+        if "<" in text:
+            dtype = dtype_of(text[text.index("<") + 1 : text.index(">")])
+        else:
+            letters = text[text.index("RVec") + 4 :]
+            if letters not in _VECTORS:
+                raise _Problem(f"there is no type {text}", children[0].start_pos)
+            dtype = np.dtype(_VECTORS[letters])
+        return Items(*_place(children), dtype, _nodes(children))
+
+    def cast(self, children: list[Any]) -> Node:
+        text = str(children[0])
+        if "<" in text:
+            text = text[text.index("<") + 1 : text.index(">")]
+        return Cast(*_place(children), dtype_of(text), children[1])
+
+
+def _nodes(children: list[Any]) -> tuple[Node, ...]:
+    return tuple(child for child in children if isinstance(child, Node))
+
+
+class _Problem(Exception):
+    """Something that the grammar allows and that means nothing."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.message, self.position = message, position
+
+
+def _place(children: list[Any]) -> tuple[int, int, int]:
+    """Return start, stop and depth of a node, brackets around it left out."""
+    start = min(each.start if isinstance(each, Node) else each.start_pos for each in children)
+    stop = max(each.stop if isinstance(each, Node) else each.end_pos for each in children)
+    depth = 1 + max((each.depth for each in children if isinstance(each, Node)), default=0)
+    if depth > MOST_DEPTH:
+        raise _Problem(
+            f"more than {MOST_DEPTH} operations are nested here. Define a part of it on its own", start
+        )
+    return start, stop, depth
+
+
+def _number(text: str, position: int) -> tuple[float | int, np.dtype[Any]]:
+    lowered = text.lower()
+    if lowered.startswith("0x"):
+        digits, suffix = lowered.rstrip("ul"), lowered[len(lowered.rstrip("ul")) :]
+        value: float | int = int(digits, 16)
+    else:
+        digits = lowered.rstrip("ulf")
+        suffix = lowered[len(digits) :]
+        if "." in digits or "e" in digits:
+            if suffix not in ("", "f"):
+                raise _Problem(f"a number ends with {suffix!r}", position)
+            real = float(digits)
+            return (float(np.float32(real)), np.dtype("f4")) if suffix else (real, np.dtype("f8"))
+        if "f" in suffix:
+            raise _Problem(f"an integer ends with {suffix!r}; write {digits}.{suffix}", position)
+        value = int(digits)
+    if suffix not in ("", "u", "l", "ll", "ul", "ull", "lu", "llu"):
+        raise _Problem(f"a number ends with {suffix!r}", position)
+    if value >= 2**64:
+        raise _Problem("this integer has more than 64 bits", position)
+    for dtype in ("i4", "u4", "i8", "u8"):
+        fits = value <= np.iinfo(dtype).max
+        wide_enough = "l" not in suffix or dtype[1] == "8"
+        signed = dtype[0] == "i"
+        if fits and wide_enough and (signed != ("u" in suffix) or dtype == "u8"):
+            if dtype == "u4" and "u" not in suffix:
+                continue
+            return value, np.dtype(dtype)
+    raise AssertionError(text)
+
+
+@cache
+def _parser() -> Lark:
+    return Lark(
+        _GRAMMAR,
+        parser="lalr",
+        transformer=_Nodes(),
+        maybe_placeholders=False,
+    )
+
+
+def parse(text: str) -> Expression:
+    """Understand a text.
+
+    Parameters
+    ----------
+    text : str
+        An expression in the spelling of C++ or of Python, at most 10 000 characters.
+
+    Raises
+    ------
+    ExpressionError
+        Shows the place at which it is not understood.
+    """
+    if not isinstance(text, str):
+        raise ExpressionError(f"an expression must be a text, got {text!r}.")
+    if len(text) > MOST_CHARACTERS:
+        raise ExpressionError(
+            f"an expression has at most {MOST_CHARACTERS} characters, got {len(text)}. "
+            "Define parts of it on their own."
+        )
+    if not text.strip():
+        raise ExpressionError("an expression must not be empty.")
+    try:
+        node = _parser().parse(text)
+    except _Problem as problem:
+        raise ExpressionError(mark(text, problem.position, problem.message)) from None
+    except VisitError as error:
+        problem_ = error.orig_exc
+        if not isinstance(problem_, _Problem):
+            raise
+        raise ExpressionError(mark(text, problem_.position, problem_.message)) from None
+    except UnexpectedInput as error:
+        raise ExpressionError(mark(text, *_unexpected(text, error))) from None
+    return Expression(text, node)  # type: ignore[arg-type]
+
+
+def _unexpected(text: str, error: UnexpectedInput) -> tuple[int, str]:
+    position = error.pos_in_stream if error.pos_in_stream is not None else len(text)
+    if isinstance(error, UnexpectedToken):
+        if error.token.type == "$END":
+            return len(text), "the expression ends too early"
+        return position, f"{str(error.token)[:40]!r} is not expected here"
+    if isinstance(error, UnexpectedCharacters):
+        character = text[position : position + 1]
+        if character == "=":
+            return position, "'=' is not expected here; to compare, write '=='"
+        return position, f"{character!r} means nothing here"
+    return position, "this is not understood"
+
+
+def mark(text: str, position: int, message: str, stop: int | None = None) -> str:
+    """Return a message with the text and a caret under a place in it."""
+    position = max(0, min(position, len(text)))
+    first = max(0, position - _SHOWN)
+    last = min(len(text), position + _SHOWN)
+    shown = "".join(c if c.isprintable() else " " for c in text[first:last])
+    before = "…" if first else ""
+    after = "…" if last < len(text) else ""
+    width = 1 if stop is None else max(1, min(stop, last) - position)
+    caret = " " * (len(before) + position - first) + "^" * width
+    return f"{message}:\n  {before}{shown}{after}\n  {caret}"

@@ -1,0 +1,136 @@
+"""What a text says: a tree of frozen nodes, each of which knows its place in the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "Binary",
+    "Call",
+    "Cast",
+    "Compare",
+    "Conditional",
+    "Expression",
+    "Index",
+    "Items",
+    "Logic",
+    "Name",
+    "Node",
+    "Number",
+    "Unary",
+]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A part of an expression, from character `start` to before `stop`; `depth` counts what it nests."""
+
+    start: int
+    stop: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    """A literal."""
+
+    value: float | int | bool
+    dtype: np.dtype[np.generic]
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    """A column or a constant, with its dots and namespaces."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Unary(Node):
+    """``-``, ``+``, ``!`` or ``~``."""
+
+    operator: str
+    operand: Node
+
+
+@dataclass(frozen=True)
+class Binary(Node):
+    """Arithmetic, shifts, and operations on bits."""
+
+    operator: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
+class Compare(Node):
+    """Comparisons, chained where there are several: ``a < b < c`` is ``a < b && b < c``."""
+
+    operators: tuple[str, ...]
+    operands: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Logic(Node):
+    """``&&`` or ``||``."""
+
+    operator: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
+class Conditional(Node):
+    """``condition ? yes : no``."""
+
+    condition: Node
+    yes: Node
+    no: Node
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """A function and its arguments; a method's object is its first one."""
+
+    function: str
+    arguments: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Index(Node):
+    """``vector[index]``."""
+
+    vector: Node
+    index: Node
+
+
+@dataclass(frozen=True)
+class Items(Node):
+    """A vector of numbers: ``{a, b}``; the dtype is None where the text names none."""
+
+    dtype: np.dtype[np.generic] | None
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Cast(Node):
+    """``(float) x``."""
+
+    dtype: np.dtype[np.generic]
+    operand: Node
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A text that was understood.
+
+    Attributes
+    ----------
+    text : str
+    node : Node
+    """
+
+    text: str
+    node: Node

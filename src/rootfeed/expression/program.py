@@ -1,0 +1,529 @@
+"""Definitions and cuts as a program: its types, and the kernels that evaluate it.
+
+A kernel is one loop over entries. What a cut or a wanted definition needs is written once, in the order
+of the steps; a cut leaves the entry, so that what follows is evaluated only where it passes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.errors import EvaluationError, ExpressionTypeError, MissingColumnError, nearest
+from rootfeed.expression import functions
+from rootfeed.expression.grammar import mark
+from rootfeed.expression.kernels import compiled
+from rootfeed.expression.nodes import Call, Expression
+from rootfeed.expression.python import (
+    compiled_function,
+    result_type,
+    vectorized_result,
+    vectorized_type,
+)
+from rootfeed.expression.steps import Cut, Definition, Step, names_in
+from rootfeed.expression.values import Scalar, Value, Vector
+from rootfeed.expression.writer import BOOL, INT32, INT64, UINT64, Dialect, Writer, number, type_text
+from rootfeed.schema import Array, ColumnType, Jagged
+
+__all__ = ["Cuts", "Outputs", "compile_cuts", "compile_outputs", "infer"]
+
+Types = Mapping[str, ColumnType]
+Inputs = Mapping[str, Array | Jagged]
+
+_NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
+_STATUS = 4
+
+
+def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, ColumnType]:
+    """Return the types of all columns after some steps.
+
+    Raises
+    ------
+    ExpressionError, ExpressionTypeError, MissingColumnError
+        Where a step cannot be understood.
+    """
+    types = dict(columns)
+    for number_, step in enumerate(steps):
+        writer = _Kernel(steps[: number_ + 1], columns, dialect, types)
+        value = writer.written(step)
+        if isinstance(step, Definition):
+            types[step.name] = _type(value, dialect)
+    return types
+
+
+def _type(value: Value, dialect: Dialect) -> ColumnType:
+    if isinstance(value, Scalar):
+        return ColumnType(str(value.dtype), "scalar", value.dtype)
+    dtype = _stored_dtype(value, dialect)
+    return ColumnType(f"vector of {dtype}", "vector", dtype)
+
+
+def _stored_dtype(value: Value, dialect: Dialect) -> np.dtype[Any]:
+    """Return the dtype of a value as a column: ROOT's comparisons of vectors give integers."""
+    masks = isinstance(value, Vector) and value.dtype == BOOL and dialect == "c++"
+    return INT32 if masks else value.dtype
+
+
+class _Kernel:
+    """Writes definitions and cuts one after another, and remembers which stored columns they read."""
+
+    def __init__(
+        self, steps: Sequence[Step], columns: Types, dialect: Dialect, types: Types | None = None
+    ) -> None:
+        self._steps, self._columns, self._dialect = steps, columns, dialect
+        self._types = types
+        self.inputs: dict[str, str] = {}
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.values: dict[str, Value] = {}
+        self.made: dict[str, ColumnType] = {}
+        self.writer = Writer(dialect, self._resolve)
+        self.writer.call = self._call
+
+    # --- names --------------------------------------------------------------------------------
+
+    def _resolve(self, name: str) -> Value | None:
+        if name in self.values:
+            return self.values[name]
+        types = self._columns if self._types is None else self._types
+        if name in types:
+            return self._column(name, types[name])
+        if name in _NUMBERS:
+            dtype = _NUMBERS[name]
+            return Scalar(dtype, f"{type_text(dtype)}(first_number + i)")
+        bare = functions.bare(name)
+        if bare in functions.CONSTANTS and (bare != name or name.startswith("M_")):
+            return number(np.dtype("f8"), float(functions.CONSTANTS[bare]))
+        raise MissingColumnError(
+            mark(
+                self.writer.text,
+                max(self.writer.text.find(name), 0),
+                f"there is no column {name!r}",
+                max(self.writer.text.find(name), 0) + len(name),
+            )
+            + f"\n{nearest(name, types)}"
+        )
+
+    def _column(self, name: str, type_: ColumnType) -> Value | None:
+        if type_.dtype is None:
+            return None
+        argument = self.inputs.setdefault(name, f"a{len(self.inputs)}")
+        at = "j" if name in self.made else "i"
+        if type_.kind == "scalar":
+            return Scalar(type_.dtype, f"{argument}[{at}]")
+        first, stop = f"{argument}_o[{at}]", f"{argument}_o[{at} + 1]"
+        return self.writer.counted(
+            type_.dtype, f"({stop} - {first})", lambda k: f"{argument}_v[{first} + {k}]"
+        )
+
+    def _call(self, writer: Writer, node: Call, arguments: Sequence[Value]) -> Value:
+        if (found := functions.method(node)) is not None:
+            column, name = found
+            given = [writer.value(column), *arguments]
+            return functions.call(writer, Call(node.start, node.stop, node.depth, name, ()), given)
+        if node.function.startswith("."):
+            plain = Call(node.start, node.stop, node.depth, node.function[1:], ())
+            return functions.call(writer, plain, arguments)
+        return functions.call(writer, node, arguments)
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def written(self, step: Step) -> Value:
+        """Write a step, and return its value."""
+        if isinstance(step.how, Expression):
+            value = self.writer.write(step.how)
+            if isinstance(step, Cut) and isinstance(value, Vector):
+                raise ExpressionTypeError(
+                    mark(step.how.text, 0, "a cut is a number or a truth value, got a vector")
+                    + "\nUse Any(...) or All(...)."
+                )
+            return value
+        assert isinstance(step, Definition)
+        arguments = []
+        for name in step.needs:
+            self.writer.text = f"{step.name} = {_name_of(step.how)}({', '.join(step.needs)})"
+            value_ = self._resolve(name)
+            if value_ is None:
+                raise ExpressionTypeError(
+                    f"the function for {step.name!r} takes column {name!r}, which holds no plain numbers."
+                )
+            arguments.append(value_)
+        if step.vectorized:
+            return self._vectorized(step, arguments)
+        return self._called(step, arguments)
+
+    def _called(self, step: Definition, arguments: Sequence[Value]) -> Value:
+        """Write a call of a compiled function."""
+        assert callable(step.how)
+        types = [(isinstance(each, Vector), each.dtype) for each in arguments]
+        function = compiled_function(step.name, step.how, types)
+        is_vector, dtype = result_type(step.name, function, types)
+        name = f"f{len(self.functions)}"
+        self.functions[name] = function
+        texts = []
+        for each in arguments:
+            texts.append(self.writer.array(each)[0] if isinstance(each, Vector) else each.text)
+        call = f"{name}({', '.join(texts)})"
+        if not is_vector:
+            return self.writer.assign(dtype, call)
+        array, length = self.writer.new("m"), self.writer.new("n")
+        self.writer.line(f"{array} = {call}")
+        self.writer.line(f"{length} = {array}.size")
+        return self.writer.counted(dtype, length, lambda k: f"{array}[{k}]")
+
+    def _vectorized(self, step: Definition, arguments: Sequence[Value]) -> Value:
+        """Return a column that a function makes beside the kernel."""
+        type_ = vectorized_type(step, [_type(each, self._dialect) for each in arguments])
+        self.made[step.name] = type_
+        value = self._column(step.name, type_)
+        assert value is not None
+        return value
+
+    def keep(self, step: Definition, uses: int) -> None:
+        """Write a definition for those that follow, stored where it is used several times."""
+        if step.vectorized:
+            value = self._column(step.name, self.made[step.name])
+            assert value is not None
+        else:
+            value = self.written(step)
+        if isinstance(value, Vector) and uses > 1:
+            value = self.writer.stored(value)
+        self.values[step.name] = value
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", "function")
+
+
+def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[list[Step], Counter[int]]:
+    """Return the steps that some columns or the cuts need, and how often each is used."""
+    needed: dict[int, None] = {}
+    uses: Counter[int] = Counter()
+    stack: list[tuple[str, int]] = [(name, len(steps)) for name in names]
+    if cuts:
+        for place, step in enumerate(steps):
+            if isinstance(step, Cut):
+                needed[place] = None
+                stack += [(name, place) for name in names_in(step.how.node)]
+    while stack:
+        name, before = stack.pop()
+        for place in range(before - 1, -1, -1):
+            step = steps[place]
+            if isinstance(step, Definition) and step.name == name:
+                uses[place] += 1
+                if place not in needed:
+                    needed[place] = None
+                    stack += [(each, place) for each in step.needs]
+                break
+    return [steps[place] for place in sorted(needed)], Counter(
+        {id(steps[place]): count for place, count in uses.items()}
+    )
+
+
+class _Program:
+    """What `Cuts` and `Outputs` share: inputs, functions beside the kernel, and the kernel itself."""
+
+    def __init__(
+        self, steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect, cuts: bool
+    ) -> None:
+        self._steps, uses = _needed(steps, names, cuts)
+        self._before: list[tuple[Definition, Outputs]] = []
+        kernel = _Kernel(self._steps, columns, dialect)
+        types = infer(self._steps, columns, dialect)
+        for number_, step in enumerate(self._steps):
+            if isinstance(step, Definition) and step.vectorized:
+                earlier = [each for each in self._steps[:number_] if isinstance(each, Definition)]
+                made = {each.name for each in earlier}
+                outputs = Outputs(
+                    earlier, [n for n in step.needs if n in made], columns, dialect, stored=step.needs
+                )
+                self._before.append((step, outputs))
+                kernel.made[step.name] = types[step.name]
+        self._kernel, self._uses, self._types = kernel, uses, types
+        self._columns = columns
+
+    def _finish(self, head: str, body: Sequence[str], arguments: tuple[Any, ...]) -> None:
+        kernel = self._kernel
+        names = [
+            text
+            for column, argument in kernel.inputs.items()
+            for text in self._argument_names(column, argument)
+        ]
+        source = "\n".join([f"def kernel({', '.join([head, *names])}):", *body]) + "\n"
+        self.source = source
+        self.failures = tuple(kernel.writer.failures)
+        made = set(kernel.made)
+        others = (name for _, outputs in self._before for name in outputs.inputs)
+        self.inputs = tuple(dict.fromkeys([*(n for n in kernel.inputs if n not in made), *others]))
+        nothing: dict[str, Array | Jagged] = {
+            name: _empty(self._type_of(name)) for name in kernel.inputs
+        }
+        self._compiled = compiled(source, kernel.functions, (*arguments, *self._flat(nothing)))
+
+    def _type_of(self, name: str) -> ColumnType:
+        return self._kernel.made.get(name) or self._columns[name]
+
+    def _argument_names(self, column: str, argument: str) -> list[str]:
+        scalar = self._type_of(column).kind == "scalar"
+        return [argument] if scalar else [f"{argument}_v", f"{argument}_o"]
+
+    def _flat(self, inputs: Inputs) -> list[Array]:
+        arrays: list[Array] = []
+        for name in self._kernel.inputs:
+            value = inputs[name]
+            arrays += [value.values, value.offsets] if isinstance(value, Jagged) else [value]
+        return arrays
+
+    def _all_inputs(
+        self, inputs: Inputs, first_entry: int, first_number: int, take: Array, where: str
+    ) -> Inputs:
+        """Add what the functions beside the kernel make."""
+        known = dict(inputs)
+        for step, outputs in self._before:
+            given = outputs.columns_for(step.needs, known, first_entry, first_number, take, where)
+            known[step.name] = vectorized_result(step, given, len(take), self._types[step.name])
+        return known
+
+    def _check(self, status: Array, first_entry: int, where: str) -> None:
+        if status[0] == 0:
+            return
+        text, message = self.failures[int(status[0]) - 1]
+        shown = text if len(text) <= 200 else f"{text[:200]}…"
+        what = message.format(a=int(status[2]), b=int(status[3]))
+        raise EvaluationError(
+            f"{where}: {what}, in entry {first_entry + int(status[1])}, evaluating:\n  {shown}\n"
+            "Guard it, as in 'n > 0 && v[0] > 3', or give a default: 'at(v, 0, -1)'."
+        )
+
+
+def _empty(type_: ColumnType) -> Array | Jagged:
+    values = np.empty(0, type_.dtype)
+    return values if type_.kind == "scalar" else Jagged(values, np.zeros(1, np.int64))
+
+
+class Cuts(_Program):
+    """All cuts of a program, compiled.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The stored columns that they need.
+    """
+
+    def __init__(self, steps: Sequence[Step], columns: Types, dialect: Dialect) -> None:
+        super().__init__(steps, (), columns, dialect, cuts=True)
+        kernel = self._kernel
+        writer = kernel.writer
+        cut = 0
+        with writer.block(""), writer.block("for i in range(passed.size):"):
+            writer.line("j = i")
+            writer.line("passed[i] = 0")
+            for step in self._steps:
+                if isinstance(step, Definition):
+                    kernel.keep(step, self._uses[id(step)])
+                    continue
+                value = kernel.written(step)
+                assert isinstance(value, Scalar)
+                with writer.block(
+                    f"if not {value.text}:" if value.dtype == BOOL else f"if {value.text} == 0:"
+                ):
+                    writer.line("continue")
+                writer.line(f"passing[{cut}] += 1")
+                cut += 1
+            writer.line("passed[i] = 1")
+        arguments = (np.zeros(_STATUS, np.int64), 0, np.empty(0, np.uint8), np.zeros(cut, np.int64))
+        self._finish("status, first_number, passed, passing", writer.lines[1:], arguments)
+
+    def run(
+        self,
+        inputs: Inputs,
+        first_entry: int,
+        first_number: int,
+        count: int,
+        where: str,
+        passed: npt.NDArray[np.uint8],
+        passing: npt.NDArray[np.int64],
+    ) -> None:
+        """Evaluate the cuts for `count` entries.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray or Jagged
+        first_entry, first_number : int
+            Number of the first one in its file, and in the whole dataset.
+        count : int
+        where : str
+            The file, for messages.
+        passed : ndarray of uint8, shape (count,)
+            Receives 1 for entries that pass all cuts, 0 for the others.
+        passing : ndarray of int64, shape (cuts,)
+            The number of entries that passed a cut, and all before it, is added.
+
+        Raises
+        ------
+        EvaluationError
+        """
+        known = inputs
+        if self._before:
+            take = np.arange(count, dtype=np.int32)
+            known = self._all_inputs(inputs, first_entry, first_number, take, where)
+        status = np.zeros(_STATUS, np.int64)
+        self._compiled(status, first_number, passed[:count], passing, *self._flat(known))
+        self._check(status, first_entry, where)
+
+
+class Outputs(_Program):
+    """Some definitions of a program, compiled.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The stored columns that they need.
+    types : mapping of str to ColumnType
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        names: Sequence[str],
+        columns: Types,
+        dialect: Dialect,
+        stored: Sequence[str] = (),
+    ) -> None:
+        super().__init__(steps, names, columns, dialect, cuts=False)
+        kernel = self._kernel
+        writer = kernel.writer
+        self.types = {name: self._types[name] for name in names}
+        self._scalars = [name for name in names if self.types[name].kind == "scalar"]
+        self._vectors = [name for name in names if self.types[name].kind == "vector"]
+        arrays = [f"v_{number_}" for number_ in range(len(self._vectors))]
+        writer.leave = f"return ({', '.join([*arrays, '0'])},)"
+        with writer.block(""):
+            for array, name in zip(arrays, self._vectors, strict=True):
+                writer.line(f"{array} = np.empty(1024, {type_text(self.types[name].dtype)})")  # type: ignore[arg-type]
+                writer.line(f"n_{array} = 0")
+            with writer.block("for j in range(take.size):"):
+                writer.line("i = np.int64(take[j])")
+                for step in self._steps:
+                    assert isinstance(step, Definition)
+                    kernel.keep(step, self._uses[id(step)])
+                for number_, name in enumerate(self._scalars):
+                    scalar = kernel.values[name]
+                    assert isinstance(scalar, Scalar)
+                    writer.line(f"s_{number_}[j] = {scalar.text}")
+                for number_, name in enumerate(self._vectors):
+                    self._write_vector(name, arrays[number_], f"o_{number_}")
+            writer.line(f"return ({', '.join([*(f'{a}[:n_{a}]' for a in arrays), '0'])},)")
+        outs = [f"s_{number_}" for number_ in range(len(self._scalars))]
+        offsets = [f"o_{number_}" for number_ in range(len(self._vectors))]
+        empty = (
+            np.zeros(_STATUS, np.int64),
+            0,
+            np.empty(0, np.int32),
+            *(np.empty(0, self.types[name].dtype) for name in self._scalars),
+            *(np.zeros(1, np.int64) for _ in offsets),
+        )
+        head = ", ".join(["status", "first_number", "take", *outs, *offsets])
+        self._finish(head, writer.lines[1:], empty)
+        self.inputs = tuple(dict.fromkeys([*self.inputs, *(name for name in stored if name in columns)]))
+
+    def _write_vector(self, name: str, array: str, offsets: str) -> None:
+        writer = self._kernel.writer
+        vector = self._kernel.values[name]
+        assert isinstance(vector, Vector)
+        dtype = self.types[name].dtype
+        assert dtype is not None
+        with writer.block(f"if n_{array} + {vector.most} > {array}.size:"):
+            writer.line(f"{array} = grown({array}, n_{array} + {vector.most})")
+
+        def store(element: str) -> None:
+            writer.line(f"{array}[n_{array}] = {type_text(dtype)}({element})")
+            writer.line(f"n_{array} += 1")
+
+        vector.each(store)
+        writer.line(f"{offsets}[j + 1] = n_{array}")
+
+    def run(
+        self,
+        inputs: Inputs,
+        first_entry: int,
+        first_number: int,
+        take: npt.NDArray[np.int32],
+        where: str,
+        outs: Mapping[str, Array],
+    ) -> dict[str, Jagged]:
+        """Evaluate the definitions for some entries of a block.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray or Jagged
+            For all entries of the block.
+        first_entry, first_number : int
+            Number of the block's first entry in its file, and in the whole dataset.
+        take : ndarray of int32
+            The entries wanted, relative to the block's first one.
+        where : str
+            The file, for messages.
+        outs : mapping of str to ndarray
+            Receives scalars, each shape (len(take),) and of its column's dtype.
+
+        Returns
+        -------
+        dict of str to Jagged
+            The vectors, in fresh memory.
+
+        Raises
+        ------
+        EvaluationError
+        """
+        known = self._all_inputs(inputs, first_entry, first_number, take, where)
+        status = np.zeros(_STATUS, np.int64)
+        offsets = [np.zeros(len(take) + 1, np.int64) for _ in self._vectors]
+        scalars = [outs[name] for name in self._scalars]
+        found = self._compiled(status, first_number, take, *scalars, *offsets, *self._flat(known))
+        self._check(status, first_entry, where)
+        return {
+            name: Jagged(values, ends)
+            for name, values, ends in zip(self._vectors, found, offsets, strict=False)
+        }
+
+    def columns_for(
+        self,
+        names: Sequence[str],
+        inputs: Inputs,
+        first_entry: int,
+        first_number: int,
+        take: npt.NDArray[np.int32],
+        where: str,
+    ) -> list[Array | Jagged]:
+        """Return stored and defined columns for some entries, in the order of the names."""
+        outs = {name: np.empty(len(take), self.types[name].dtype) for name in self._scalars}
+        made: dict[str, Array | Jagged] = dict(outs)
+        made |= self.run(inputs, first_entry, first_number, take, where, outs)
+        return [made[name] if name in made else _taken(inputs[name], take) for name in names]
+
+
+def _taken(column: Array | Jagged, take: npt.NDArray[np.int32]) -> Array | Jagged:
+    if not isinstance(column, Jagged):
+        taken: Array = column[take]
+        return taken
+    lengths = np.diff(column.offsets)[take]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = np.repeat(column.offsets[:-1][take] - offsets[:-1], lengths)
+    return Jagged(column.values[starts + np.arange(offsets[-1])], offsets)
+
+
+def compile_cuts(steps: Sequence[Step], columns: Types, dialect: Dialect) -> Cuts:
+    """Compile all cuts of some steps, and the definitions that they need."""
+    return Cuts(steps, columns, dialect)
+
+
+def compile_outputs(
+    steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect
+) -> Outputs:
+    """Compile the definitions of some columns; cuts among the steps are left out."""
+    plain = [step for step in steps if isinstance(step, Definition)]
+    return Outputs(plain, names, columns, dialect)

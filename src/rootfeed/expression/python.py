@@ -1,0 +1,152 @@
+"""Functions that the user wrote in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from rootfeed.errors import EvaluationError, ExpressionTypeError
+from rootfeed.expression.steps import Definition
+from rootfeed.schema import Array, ColumnType, Jagged
+
+__all__ = ["compiled_function", "result_type", "vectorized_result", "vectorized_type"]
+
+_Types = Sequence[tuple[bool, np.dtype[Any]]]
+
+_dispatchers: dict[Callable[..., Any], Any] = {}
+
+
+def _numba_types(given: _Types) -> tuple[Any, ...]:
+    scalars = [numba.from_dtype(dtype) for _, dtype in given]
+    return tuple(
+        types.Array(scalar, 1, "C") if is_vector else scalar
+        for (is_vector, _), scalar in zip(given, scalars, strict=True)
+    )
+
+
+def compiled_function(name: str, function: Callable[..., Any], given: _Types) -> Any:
+    """Compile a function for some types of arguments.
+
+    Raises
+    ------
+    ExpressionTypeError
+        Quotes why Numba refuses.
+    """
+    if isinstance(function, numba.core.dispatcher.Dispatcher):
+        dispatcher: Any = function
+    else:
+        dispatcher = _dispatchers.get(function)
+        if dispatcher is None:
+            dispatcher = _dispatchers[function] = numba.njit(nogil=True, error_model="numpy")(function)
+    try:
+        dispatcher.compile(_numba_types(given))
+    except Exception as error:  # Numba raises many kinds
+        reason = "\n".join(line for line in str(error).splitlines() if line.strip())[:600]
+        raise ExpressionTypeError(
+            f"the function for {name!r} cannot be compiled for ({_shown(given)}). Numba says:\n{reason}\n"
+            "Write it with what Numba knows, or give vectorized=True: it then gets arrays of many entries."
+        ) from error
+    return dispatcher
+
+
+def _shown(given: _Types) -> str:
+    return ", ".join(f"vector of {dtype}" if is_vector else str(dtype) for is_vector, dtype in given)
+
+
+def result_type(name: str, dispatcher: Any, given: _Types) -> tuple[bool, np.dtype[Any]]:
+    """Return whether a compiled function gives a vector, and its dtype."""
+    signature = dispatcher.overloads[_numba_types(given)].signature
+    found = signature.return_type
+    if isinstance(found, types.Literal):
+        found = found.literal_type
+    is_vector = isinstance(found, types.Array) and found.ndim == 1
+    try:
+        dtype = numba.np.numpy_support.as_dtype(found.dtype if is_vector else found)
+    except (NotImplementedError, AttributeError):
+        dtype = np.dtype(object)
+    if dtype.kind not in "biuf":
+        raise ExpressionTypeError(
+            f"the function for {name!r} must return a number or a 1-D array of numbers, got {found}."
+        )
+    return is_vector, dtype
+
+
+def _offered(column: Array | Jagged) -> Any:
+    """Return a column as a vectorized function gets it: vectors as awkward arrays."""
+    if not isinstance(column, Jagged):
+        return column
+    import awkward as ak
+
+    content = ak.contents.NumpyArray(column.values[: column.offsets[-1]])
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(column.offsets), content))
+
+
+def _column(name: str, result: Any, entries: int) -> Array | Jagged:
+    import awkward as ak
+
+    if isinstance(result, ak.Array) and result.ndim == 2:
+        packed = ak.to_packed(result)
+        lengths = np.asarray(ak.num(packed))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        found: Array | Jagged = Jagged(np.asarray(ak.flatten(packed)), offsets)
+        length, dtype = len(result), found.values.dtype
+    else:
+        found = np.ascontiguousarray(result)
+        length, dtype = (found.shape[0] if found.ndim == 1 else -1), found.dtype
+    if length != entries or dtype.kind not in "biuf":
+        raise EvaluationError(
+            f"the function for {name!r} must return one number or one vector for each of {entries} "
+            f"entries, got {type(result).__name__} of {'shape ' + str(np.shape(result)) if length < 0 else length}"
+            f" ({dtype})."
+        )
+    return found
+
+
+def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType:
+    """Return the type of what a vectorized function makes: it is called with no entries to learn it."""
+    nothing: list[Array | Jagged] = [
+        np.empty(0, each.dtype)
+        if each.kind == "scalar"
+        else Jagged(np.empty(0, each.dtype), np.zeros(1, np.int64))
+        for each in given
+    ]
+    try:
+        found = _column(step.name, step.how(*map(_offered, nothing)), 0)  # type: ignore[operator]
+    except Exception as error:
+        raise ExpressionTypeError(
+            f"the function for {step.name!r} failed when it was called with no entries, to learn its type: "
+            f"{type(error).__name__}: {error}. It must work on arrays of any length."
+        ) from error
+    if isinstance(found, Jagged):
+        dtype = found.values.dtype
+        return ColumnType(f"vector of {dtype}", "vector", dtype)
+    return ColumnType(str(found.dtype), "scalar", found.dtype)
+
+
+def vectorized_result(
+    step: Definition, given: Sequence[Array | Jagged], entries: int, type_: ColumnType
+) -> Array | Jagged:
+    """Call a vectorized function for some entries.
+
+    Raises
+    ------
+    EvaluationError
+        Where it does not return as many entries, or another type than before.
+    """
+    found = _column(step.name, step.how(*map(_offered, given)), entries)  # type: ignore[operator]
+    is_vector = isinstance(found, Jagged)
+    dtype = found.values.dtype if isinstance(found, Jagged) else found.dtype
+    if is_vector != (type_.kind == "vector"):
+        raise EvaluationError(
+            f"the function for {step.name!r} returned a {'vector' if is_vector else 'number'} for each "
+            f"entry, and the other kind when it was asked before."
+        )
+    if dtype != type_.dtype:
+        if isinstance(found, Jagged):
+            return Jagged(found.values.astype(type_.dtype), found.offsets)
+        return found.astype(type_.dtype)
+    return found

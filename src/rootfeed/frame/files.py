@@ -1,0 +1,102 @@
+"""The files of a dataset, and what was learnt about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import Any
+
+from rootfeed import sources
+from rootfeed.engine import ForkLock
+from rootfeed.errors import MissingColumnError, nearest
+from rootfeed.progress import progress
+from rootfeed.schema import ColumnType, FileIndex
+from rootfeed.sources import Location
+
+__all__ = ["Files"]
+
+_INDEX_THREADS = 8
+
+
+class Files:
+    """The files that a frame, and every frame derived from it, reads.
+
+    Holds no open file. What it learns is kept, so that several loaders read the metadata once.
+
+    Parameters
+    ----------
+    locations : sequence of Location
+    types : mapping of str to ColumnType
+        The stored columns, as the first file declares them.
+    """
+
+    def __init__(self, locations: Sequence[Location], types: Mapping[str, ColumnType]) -> None:
+        self.locations = tuple(locations)
+        self.types = MappingProxyType(dict(types))
+        self._indexes: dict[int, FileIndex] = {}
+        self._lock = ForkLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "locations": self.locations,
+            "types": dict(self.types),
+            "indexes": dict(self._indexes),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["locations"], state["types"])  # type: ignore[misc]
+        self._indexes = state["indexes"]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files' paths, in order."""
+        return tuple(location.path for location in self.locations)
+
+    def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
+        """Return the storage metadata of some stored columns, for each file.
+
+        Reads the metadata of each file once, on several threads, with a progress bar if that takes
+        longer than a second; files whose columns are known already are not opened again.
+
+        Raises
+        ------
+        MissingColumnError
+            Names the file that lacks a column.
+        """
+        wanted = tuple(dict.fromkeys(names))
+        for name in wanted:
+            if name not in self.types:
+                where = self.locations[0].path
+                raise MissingColumnError(f"{where} has no column {name!r}. {nearest(name, self.types)}")
+        with self._lock:
+            missing = [
+                number
+                for number in range(len(self.locations))
+                if number not in self._indexes or not set(wanted) <= set(self._indexes[number].columns)
+            ]
+            self._read_indexes(missing, wanted)
+            return tuple(self._indexes[number] for number in range(len(self.locations)))
+
+    def _read_indexes(self, numbers: Sequence[int], wanted: Sequence[str]) -> None:
+        def read(number: int) -> FileIndex:
+            known = self._indexes.get(number)
+            names = dict.fromkeys([*(known.columns if known else ()), *wanted])
+            return sources.index(self.locations[number], list(names))
+
+        if len(numbers) <= 1:
+            for number in numbers:
+                self._indexes[number] = read(number)
+            return
+        threads = min(_INDEX_THREADS, len(numbers))
+        with (
+            ThreadPoolExecutor(threads, thread_name_prefix="rootfeed-index") as pool,
+            progress("Indexing files", len(numbers)) as advance,
+        ):
+            try:
+                for number, index in zip(numbers, pool.map(read, numbers), strict=True):
+                    self._indexes[number] = index
+                    advance(1)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise

@@ -1,0 +1,379 @@
+"""The lazy frame: which files, which object in them, which columns, definitions and cuts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import awkward as ak
+
+from rootfeed import sources
+from rootfeed.engine import ForkLock
+from rootfeed.errors import ArgumentError, MissingColumnError, nearest
+from rootfeed.expression import Cut, Definition, Dialect, infer, parse
+from rootfeed.frame.answers import Report, Summary
+from rootfeed.frame.files import Files
+from rootfeed.frame.passing import Passing, Words, passing
+from rootfeed.frame.scan import collect, describe, longest
+from rootfeed.frame.steps import Range, Step
+from rootfeed.frame.wanted import Wanted
+from rootfeed.schema import Array, ColumnType, FileIndex
+from rootfeed.sources import PathLike
+
+__all__ = ["Frame", "open"]
+
+Expression = str | Callable[..., Any]
+
+
+class Frame:
+    """A lazy, immutable description of a dataset; made by `rootfeed.open`.
+
+    A frame holds no open file. Its methods return new frames, which share what is known of the files,
+    so that several loaders of one frame read the metadata once.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        steps: Sequence[Step] = (),
+        selected: Sequence[str] | None = None,
+        dialect: Dialect = "python",
+    ) -> None:
+        self._files = files
+        self._steps = tuple(steps)
+        self._selected = None if selected is None else tuple(selected)
+        self._dialect = dialect
+        self._passing: Passing | None = None
+        self._longest: dict[str, int] = {}
+        self._lock = ForkLock()
+        types = infer(self._expressions, files.types, dialect)
+        chosen = types if selected is None else {name: types[name] for name in selected}
+        self._columns = MappingProxyType(dict(chosen))
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("_files", "_steps", "_selected", "_dialect", "_passing", "_longest")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(  # type: ignore[misc]
+            state["_files"], state["_steps"], state["_selected"], state["_dialect"]
+        )
+        self._passing = state["_passing"]
+        self._longest = state["_longest"]
+
+    # --- what it is ---------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        """Name and type of every column: the stored ones as the first file declares them."""
+        return self._columns
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files' paths, in order."""
+        return self._files.paths
+
+    @property
+    def entries(self) -> int:
+        """Entries in all files, before any cut. The first time, this reads each file's metadata."""
+        return sum(index.entries for index in self._files.index(()))
+
+    def __repr__(self) -> str:
+        first = self._files.locations[0]
+        name = f":{first.object_path}" if first.object_path else ""
+        others = len(self._files.locations) - 1
+        more = f" and {others} more" if others else ""
+        cuts = sum(isinstance(step, Cut) for step in self._steps)
+        after = f", {cuts} cut{'s' if cuts > 1 else ''}" if cuts else ""
+        return f"<Frame {first.path}{name}{more}, {len(self._columns)} columns{after}>"
+
+    # --- what can be derived ------------------------------------------------------------------
+
+    def define(
+        self,
+        name: str,
+        expression: Expression,
+        *,
+        columns: Sequence[str] | None = None,
+        vectorized: bool = False,
+    ) -> Frame:
+        """Return a frame with one more column.
+
+        Parameters
+        ----------
+        name : str
+        expression : str or function
+            Text such as ``"sqrt(px*px + py*py)"``, or a function whose arguments are columns. It is
+            compiled and called once per entry; vector columns arrive as 1-D arrays.
+        columns : sequence of str, optional
+            The columns that the function takes, if they are not named like its arguments.
+        vectorized : bool
+            The function takes arrays of many entries and is not compiled.
+
+        Raises
+        ------
+        ArgumentError
+            Where there is such a column already: see `redefine`.
+        ExpressionError, MissingColumnError, ExpressionTypeError
+            Where the expression cannot be understood.
+        """
+        if name in self._all_types():
+            raise ArgumentError(f"there is a column {name!r} already. Use redefine to replace it.")
+        return self._defined(name, expression, columns, vectorized)
+
+    def redefine(
+        self,
+        name: str,
+        expression: Expression,
+        *,
+        columns: Sequence[str] | None = None,
+        vectorized: bool = False,
+    ) -> Frame:
+        """Return a frame in which a column has other contents, from here on: see `define`."""
+        known = self._all_types()
+        if name not in known:
+            raise MissingColumnError(
+                f"there is no column {name!r} to redefine. {nearest(name, known)} "
+                "Use define to make a new one."
+            )
+        return self._defined(name, expression, columns, vectorized)
+
+    def alias(self, name: str, column: str) -> Frame:
+        """Return a frame in which a column has a second name."""
+        known = self._all_types()
+        if column not in known:
+            raise MissingColumnError(f"there is no column {column!r}. {nearest(column, known)}")
+        return self.define(name, column)
+
+    def filter(self, expression: Expression, name: str | None = None) -> Frame:
+        """Return a frame with the entries for which an expression holds.
+
+        Definitions that follow are evaluated only for entries that pass.
+
+        Parameters
+        ----------
+        expression : str or function
+            See `define`; its value is a bool or a number, of which 0 does not pass.
+        name : str, optional
+            The cut's name in `report`; the expression's text if left out.
+        """
+        if isinstance(expression, str):
+            return self._with(Cut(parse(expression), name or expression))
+        hidden = f"cut_{len(self._steps)}_"
+        label = name or str(getattr(expression, "__name__", "function"))
+        shown = self._columns if self._selected is None else self._selected
+        defined = self._defined(hidden, expression, None, False).select(shown)
+        return defined._with(Cut(parse(hidden), label))
+
+    def select(self, columns: Iterable[str]) -> Frame:
+        """Return a frame that shows only some columns: those that a loader takes when none are named."""
+        names = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
+        known = self._all_types()
+        for name in names:
+            if name not in known:
+                raise MissingColumnError(f"there is no column {name!r}. {nearest(name, known)}")
+        return Frame(self._files, self._steps, names, self._dialect)
+
+    def range(self, start: int, stop: int | None = None, step: int = 1) -> Frame:
+        """Return a frame with some of the entries that pass so far, by their number, as `range` does.
+
+        Parameters
+        ----------
+        start, stop : int
+            ``range(n)`` means the first n. Entries are counted in the order of the files.
+        step : int
+        """
+        first, last = (0, start) if stop is None else (start, stop)
+        if first < 0 or last < first or step < 1:
+            raise ArgumentError(
+                f"range takes 0 <= start <= stop and step >= 1, got start={first}, stop={last}, "
+                f"step={step}."
+            )
+        return self._with(Range(first, last, step))
+
+    # --- what can be asked --------------------------------------------------------------------
+
+    def count(self) -> int:
+        """Return the number of entries that pass all cuts.
+
+        The first time, this reads the columns that the cuts need.
+        """
+        return int(self.passing().counts.sum())
+
+    def report(self) -> Report:
+        """Return the cut flow: how many entries came to each cut and passed it.
+
+        Printed, it is a table. The first time, this reads the columns that the cuts need.
+        """
+        return Report(self.passing().flow, self.entries)
+
+    def describe(self, columns: str | Iterable[str] | None = None) -> Summary:
+        """Return count, mean, spread, limits and quantiles of columns, in one pass.
+
+        Parameters
+        ----------
+        columns : str or iterable of str, optional
+            All numeric columns if left out; of vectors, all elements count.
+
+        Returns
+        -------
+        Summary
+            A mapping of name to statistics; printed, it is a table.
+        """
+        names = self._names(columns, ("scalar", "vector"))
+        return describe(self.index, self.wanted(names), self._bits())
+
+    def arrays(self, columns: str | Iterable[str] | None = None) -> dict[str, Array | ak.Array]:
+        """Return columns as arrays of the entries that pass: NumPy for numbers, awkward for the rest.
+
+        Everything is in memory at once: for small results.
+        """
+        names = self._names(columns, ("scalar", "vector", "text", "other"))
+        return collect(self.index, self.wanted(names), self._bits())
+
+    # --- for loaders --------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Definitions, cuts and ranges, in order."""
+        return self._steps
+
+    @property
+    def stored(self) -> Mapping[str, ColumnType]:
+        """The columns that are stored in the files, as the first one declares them."""
+        return self._files.types
+
+    def in_dialect(self, dialect: Dialect) -> Frame:
+        """Return a frame whose expressions have C++'s or Python's meaning; "python" or "c++"."""
+        return Frame(self._files, self._steps, self._selected, dialect)
+
+    def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
+        """Return the storage metadata of some stored columns, for each file.
+
+        Reads the metadata of each file once, on several threads, with a progress bar if that takes
+        longer than a second; files whose columns are known already are not opened again.
+
+        Raises
+        ------
+        MissingColumnError
+            Names the file that lacks a column.
+        """
+        return self._files.index(names)
+
+    def passing(self) -> Passing:
+        """Return which entries pass all cuts. The first time, this reads what the cuts need."""
+        with self._lock:
+            if self._passing is None:
+                self._passing = passing(self._files, self._steps, self._dialect)
+            return self._passing
+
+    @property
+    def selects(self) -> bool:
+        """Whether there are cuts or ranges."""
+        return any(isinstance(step, Cut | Range) for step in self._steps)
+
+    def longest(self, column: str) -> int:
+        """Return the length of the longest vector of a column, over the entries that pass.
+
+        The first time, this reads the column.
+        """
+        if column not in self._longest:
+            self._longest[column] = longest(self.index, self.wanted([column]), self._bits())
+        return self._longest[column]
+
+    def wanted(self, names: Iterable[str]) -> Wanted:
+        """Return how columns come about: which stored ones are read, which definitions evaluated."""
+        return Wanted(names, self._steps, self._files.types, self._dialect)
+
+    def _bits(self) -> Sequence[Words | None]:
+        return self.passing().words if self.selects else [None] * len(self.files)
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    @property
+    def _expressions(self) -> list[Definition | Cut]:
+        return [step for step in self._steps if not isinstance(step, Range)]
+
+    def _all_types(self) -> Mapping[str, ColumnType]:
+        if self._selected is None:
+            return self._columns
+        return infer(self._expressions, self._files.types, self._dialect)
+
+    def _with(self, step: Step, *, show: str | None = None) -> Frame:
+        selected = self._selected
+        if selected is not None and show is not None and show not in selected:
+            selected = (*selected, show)
+        return Frame(self._files, (*self._steps, step), selected, self._dialect)
+
+    def _defined(
+        self,
+        name: str,
+        expression: Expression,
+        columns: Sequence[str] | None,
+        vectorized: bool,
+    ) -> Frame:
+        if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
+            raise ArgumentError(
+                f"a column's name must be made of letters, digits and underscores, got {name!r}."
+            )
+        if isinstance(expression, str):
+            return self._with(Definition(name, parse(expression)), show=name)
+        if not callable(expression):
+            raise ArgumentError(
+                f"{name!r} must be defined by an expression or a function, got {expression!r}."
+            )
+        chosen = None if columns is None else tuple(columns)
+        return self._with(Definition(name, expression, chosen, vectorized), show=name)
+
+    def _names(self, columns: str | Iterable[str] | None, kinds: Sequence[str]) -> list[str]:
+        if columns is None:
+            return [name for name, type_ in self._columns.items() if type_.kind in kinds]
+        names = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
+        known = self._all_types()
+        for name in names:
+            if name not in known:
+                raise MissingColumnError(f"there is no column {name!r}. {nearest(name, known)}")
+        return names
+
+
+def open(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> Frame:
+    """Describe a dataset in ROOT files.
+
+    Parameters
+    ----------
+    files : str, Path, iterable of these, or mapping
+        ``"file.root"``, ``"file.root:tree"``, a pattern such as ``"data/*.root:tree"``, a list of
+        these, or ``{path: tree}``. The tree's name may be left out where a file holds only one tree
+        or ntuple. Paths may be URLs of any protocol that fsspec knows.
+
+    Returns
+    -------
+    Frame
+
+    Raises
+    ------
+    MissingFileError
+        Where a file does not exist, or a pattern matches none.
+    MissingObjectError
+        Where the first file holds no such tree or ntuple, or several and none was named.
+    DamagedFileError
+        Where the first file cannot be parsed.
+
+    Notes
+    -----
+    Costs one look at each local path, and one parse of the first file's metadata. The other files
+    are opened when a loader, or `Frame.entries`, needs them.
+
+    Examples
+    --------
+    >>> import rootfeed as rf
+    >>> frame = rf.open("data/*.root:events")  # doctest: +SKIP
+    >>> frame = frame.define("m", "sqrt(E*E - p*p)").filter(
+    ...     "pt > 20 && abs(eta) < 2.5"
+    ... )  # doctest: +SKIP
+    """
+    locations = sources.expand(files)
+    _, types = sources.types(locations[0])
+    return Frame(Files(locations, types))

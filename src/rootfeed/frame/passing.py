@@ -1,0 +1,190 @@
+"""Which entries pass the cuts: one pass over the columns that the cuts need, kept as a bit per entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed import kernels
+from rootfeed.expression import Cut, Cuts, Definition, Dialect, compile_cuts
+from rootfeed.frame.files import Files
+from rootfeed.frame.steps import Range, Step
+from rootfeed.frame.sweep import Inputs, sweep
+from rootfeed.schema import Block, FileIndex
+
+__all__ = ["CutCount", "Passing", "passing"]
+
+Words = npt.NDArray[np.uint64]
+
+_NONE = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True)
+class CutCount:
+    """How many entries came to a cut, and how many passed it."""
+
+    label: str
+    entries: int
+    passed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Passing:
+    """The entries that pass all cuts of a frame.
+
+    Attributes
+    ----------
+    words : tuple of ndarray of uint64
+        For each file, bit ``e % 64`` of word ``e // 64`` tells whether entry ``e`` passes.
+    counts : ndarray of int64, shape (files,)
+        Entries that pass, in each file.
+    flow : tuple of CutCount
+        The cuts in their order.
+    """
+
+    words: tuple[Words, ...]
+    counts: npt.NDArray[np.int64]
+    flow: tuple[CutCount, ...]
+
+
+def passing(files: Files, steps: Sequence[Step], dialect: Dialect) -> Passing:
+    """Evaluate the cuts over all files.
+
+    Reads the columns that the cuts need, once for each run of cuts between ranges, on several threads,
+    with a progress bar.
+    """
+    indexes = files.index(())
+    result = Passing(
+        tuple(_all_set(index.entries) for index in indexes),
+        np.array([index.entries for index in indexes], np.int64),
+        (),
+    )
+    for stop, step in enumerate(steps):
+        if isinstance(step, Range):
+            result = _within(result, step, [index.entries for index in indexes])
+        elif isinstance(step, Cut) and _ends_a_run(steps, stop):
+            run = _run_of_cuts(steps, stop)
+            before = [each for each in steps[: stop + 1] if not isinstance(each, Range)]
+            result = _cut(files, before, run, dialect, result)
+    return result
+
+
+def _ends_a_run(steps: Sequence[Step], stop: int) -> bool:
+    """Whether no other cut follows before the next range: then all are evaluated in one pass."""
+    for step in steps[stop + 1 :]:
+        if isinstance(step, Range):
+            return True
+        if isinstance(step, Cut):
+            # After a range, only single cuts can be counted: those before it were counted without it.
+            return any(isinstance(each, Range) for each in steps[:stop])
+    return True
+
+
+def _run_of_cuts(steps: Sequence[Step], stop: int) -> list[Cut]:
+    if any(isinstance(each, Range) for each in steps[:stop]):
+        return [step for step in steps[stop : stop + 1] if isinstance(step, Cut)]
+    return [step for step in steps[: stop + 1] if isinstance(step, Cut)]
+
+
+def _cut(
+    files: Files,
+    steps: Sequence[Definition | Cut],
+    run: Sequence[Cut],
+    dialect: Dialect,
+    before: Passing,
+) -> Passing:
+    compiled = Compiled(files, steps, dialect)
+    indexes = files.index(compiled.inputs)
+    firsts = np.concatenate([[0], np.cumsum([index.entries for index in indexes])])
+    total = np.zeros(sum(isinstance(step, Cut) for step in steps), np.int64)
+    masks: list[list[npt.NDArray[np.uint8]]] = [[] for _ in indexes]
+
+    def work(block: Block, inputs: Inputs) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        index = indexes[block.file]
+        passed = np.empty(len(block), np.uint8)
+        counts = np.zeros(len(total), np.int64)
+        first_number = int(firsts[block.file]) + block.start
+        compiled.of(index).run(
+            inputs, block.start, first_number, len(block), index.where, passed, counts
+        )
+        return passed, counts
+
+    for block, (passed, counts) in sweep(indexes, compiled.inputs, work, "Counting entries"):
+        masks[block.file].append(passed)
+        total += counts
+    words = tuple(_packed(parts) & known for parts, known in zip(masks, before.words, strict=True))
+    counts = np.array(
+        [
+            kernels.positions(bits, 0, index.entries, _NONE)
+            for bits, index in zip(words, indexes, strict=True)
+        ],
+        np.int64,
+    )
+    if len(run) == len(total) and not before.flow:
+        entries = [sum(index.entries for index in indexes), *total.tolist()]
+        flow = tuple(
+            CutCount(cut.label, came, passed)
+            for cut, came, passed in zip(run, entries, entries[1:], strict=False)
+        )
+    else:
+        flow = (*before.flow, CutCount(run[-1].label, int(before.counts.sum()), int(counts.sum())))
+    return Passing(words, counts, flow)
+
+
+class Compiled:
+    """The cuts, compiled for the types that the columns have in each file."""
+
+    def __init__(self, files: Files, steps: Sequence[Definition | Cut], dialect: Dialect) -> None:
+        self._steps, self._dialect = list(steps), dialect
+        self._known: dict[tuple[tuple[str, str], ...], Cuts] = {}
+        first = compile_cuts(self._steps, files.types, dialect)
+        self.inputs = first.inputs
+
+    def of(self, index: FileIndex) -> Cuts:
+        """Return the cuts for a file."""
+        types = {name: index.columns[name].type for name in self.inputs}
+        key = tuple((type_.kind, str(type_.dtype)) for type_ in types.values())
+        if key not in self._known:
+            self._known[key] = compile_cuts(self._steps, types, self._dialect)
+        return self._known[key]
+
+
+def _all_set(entries: int) -> Words:
+    words = np.full(-(-entries // 64), ~np.uint64(0))
+    if entries % 64:
+        words[-1] = (np.uint64(1) << np.uint64(entries % 64)) - np.uint64(1)
+    return words
+
+
+def _packed(parts: Sequence[npt.NDArray[np.uint8]]) -> Words:
+    if not parts:
+        return np.empty(0, np.uint64)
+    bits = np.packbits(np.concatenate(parts), bitorder="little")
+    padded = np.zeros(-(-len(bits) // 8) * 8, np.uint8)
+    padded[: len(bits)] = bits
+    return padded.view("<u8").astype(np.uint64)
+
+
+def _within(before: Passing, chosen: Range, entries: Sequence[int]) -> Passing:
+    """Keep those whose number among the passing entries lies in a range."""
+    words, first = [], 0
+    for bits, count, length in zip(before.words, before.counts.tolist(), entries, strict=True):
+        out = np.empty(count, np.int32)
+        kernels.positions(bits, 0, length, out)
+        numbers = np.arange(first, first + count)
+        kept = numbers >= chosen.start
+        if chosen.stop is not None:
+            kept &= numbers < chosen.stop
+        kept &= (numbers - chosen.start) % chosen.step == 0
+        mask = np.zeros(length, np.uint8)
+        mask[out[kept]] = 1
+        words.append(_packed([mask]) if length else bits)
+        first += count
+    counts = [
+        int(kernels.positions(bits, 0, length, _NONE))
+        for bits, length in zip(words, entries, strict=True)
+    ]
+    return Passing(tuple(words), np.array(counts, np.int64), before.flow)

@@ -1,0 +1,99 @@
+"""One pass over the entries of a dataset: block by block, on threads, results in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from threading import Event
+from typing import Any, TypeVar
+
+from rootfeed import sources
+from rootfeed.engine import Prefetch, Task
+from rootfeed.plan import boundaries, cut, page_entries
+from rootfeed.progress import progress
+from rootfeed.schema import Array, Block, FileIndex, Jagged
+from rootfeed.sources import Scratch
+
+__all__ = ["Inputs", "read_inputs", "sweep"]
+
+Inputs = dict[str, Array | Jagged]
+Result = TypeVar("Result")
+
+_BLOCK_ENTRIES = 1 << 16
+_MOST_BLOCK_ENTRIES = 1 << 19
+_MOST_THREADS = 8
+
+
+def sweep(
+    indexes: Sequence[FileIndex],
+    names: Sequence[str],
+    work: Callable[[Block, Inputs], Result],
+    label: str,
+) -> Iterator[tuple[Block, Result]]:
+    """Read some stored columns of all files, and yield what `work` makes of each block, in order.
+
+    Parameters
+    ----------
+    indexes : sequence of FileIndex
+    names : sequence of str
+        Stored columns. Without any, nothing is read.
+    work : function of (Block, inputs)
+        Called on threads, with each column in its native dtype. It must not keep the inputs.
+    label : str
+        Of the progress bar, which appears when it takes longer than a second.
+    """
+    files = [replace(index, columns={name: index.columns[name] for name in names}) for index in indexes]
+    bounds = [boundaries(index.columns, index.entries) for index in files]
+    # Pages that are longer than a block would be decompressed twice.
+    entries = min(max(_BLOCK_ENTRIES, page_entries(bounds)), _MOST_BLOCK_ENTRIES)
+    blocks = [
+        block
+        for number, index in enumerate(files)
+        for block in cut(number, 0, index.entries, bounds[number], entries, False)
+    ]
+    sources.prepare(files)
+    spare: list[Scratch] = []
+
+    def group(block: Block) -> tuple[tuple[Block, list[Result]], list[Task]]:
+        results: list[Result] = []
+
+        def task(stopped: Event) -> None:
+            scratch = spare.pop() if spare else Scratch()
+            index = files[block.file]
+            inputs = read_inputs(index, names, block.start, block.stop, scratch, stopped)
+            if not stopped.is_set():
+                results.append(work(block, inputs))
+            spare.append(scratch)
+
+        return (block, results), [task]
+
+    threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, _MOST_THREADS)
+    prefetch = Prefetch(map(group, blocks), threads=threads, window=2 * threads + 1)
+    try:
+        with progress(label, len(blocks)) as advance:
+            for _ in blocks:
+                block, results = prefetch.next()
+                yield block, results[0]
+                prefetch.release()
+                advance(1)
+    finally:
+        prefetch.close()
+        for scratch in spare:
+            scratch.close()
+
+
+def read_inputs(
+    index: FileIndex,
+    names: Sequence[str],
+    start: int,
+    stop: int,
+    scratch: Scratch,
+    stopped: Event,
+) -> Inputs:
+    """Read the entries ``[start, stop)`` of some columns into scratch, all valid together."""
+
+    def out_for(name: str) -> Any:
+        return scratch.array(f"input {name}", stop - start, index.dtype(name))
+
+    return dict(sources.read(index, names, start, stop, out_for, scratch, stopped))

@@ -1,0 +1,110 @@
+"""How wanted columns come about: which stored ones are read, and which definitions are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.expression import Definition, Dialect, Outputs, compile_outputs
+from rootfeed.frame.steps import Step
+from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
+
+__all__ = ["Wanted"]
+
+Inputs = Mapping[str, Array | Jagged]
+Take = npt.NDArray[np.int32]
+
+
+class Wanted:
+    """Some columns of a frame, as they are after all of its steps.
+
+    Parameters
+    ----------
+    names : iterable of str
+    steps : sequence of Step
+    types : mapping of str to ColumnType
+        Of the stored columns, in the first file.
+    dialect : str
+
+    Attributes
+    ----------
+    names : tuple of str
+        All of them, each once.
+    stored : tuple of str
+        Those that are stored in the files.
+    defined : tuple of str
+        Those that definitions make.
+    inputs : tuple of str
+        The stored columns that the definitions need.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        steps: Sequence[Step],
+        types: Mapping[str, ColumnType],
+        dialect: Dialect,
+    ) -> None:
+        made = {step.name for step in steps if isinstance(step, Definition)}
+        self.names = tuple(dict.fromkeys(names))
+        self.stored = tuple(name for name in self.names if name not in made)
+        self.defined = tuple(name for name in self.names if name in made)
+        self._steps = [step for step in steps if isinstance(step, Definition)]
+        self._dialect = dialect
+        self._compiled: dict[tuple[Any, ...], Outputs] = {}
+        self.inputs: tuple[str, ...] = ()
+        if self.defined:
+            self.inputs = compile_outputs(self._steps, self.defined, types, dialect).inputs
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The stored columns that have to be read."""
+        return tuple(dict.fromkeys((*self.stored, *self.inputs)))
+
+    def types(self, index: FileIndex) -> dict[str, ColumnType]:
+        """Return the types of the wanted columns in a file."""
+        found = {name: index.columns[name].type for name in self.stored}
+        if self.defined:
+            found.update(self._outputs(index).types)
+        return found
+
+    def signature(self, index: FileIndex) -> tuple[Any, ...]:
+        """Return something that is equal for files whose columns have the same types."""
+        types = (index.columns[name].type for name in self.columns)
+        return (self, *((type_.kind, str(type_.dtype)) for type_ in types))
+
+    def evaluate(
+        self, index: FileIndex, inputs: Inputs, block: Block, first_number: int, take: Take, outs: Any
+    ) -> Mapping[str, Jagged]:
+        """Evaluate the definitions for some entries of a block.
+
+        Parameters
+        ----------
+        index : FileIndex
+        inputs : mapping of str to ndarray or Jagged
+            The stored columns `inputs`, for all entries of the block.
+        block : Block
+        first_number : int
+            Number of the block's first entry in the whole dataset.
+        take : ndarray of int32
+            Entries of the block, all of which pass the cuts.
+        outs : mapping of str to ndarray
+            Receives scalars, shape (len(take),).
+
+        Returns
+        -------
+        mapping of str to Jagged
+            The vectors.
+        """
+        outputs = self._outputs(index)
+        return outputs.run(inputs, block.start, first_number, take, index.where, outs)
+
+    def _outputs(self, index: FileIndex) -> Outputs:
+        key = self.signature(index)
+        if key not in self._compiled:
+            types = {name: index.columns[name].type for name in self.inputs}
+            self._compiled[key] = compile_outputs(self._steps, self.defined, types, self._dialect)
+        return self._compiled[key]

@@ -1,0 +1,231 @@
+"""What a batch looks like: from features, target and weights to the parts of a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
+from rootfeed.frame import Frame
+from rootfeed.loader.batches import names
+from rootfeed.loader.inputs import Flat, Padded, Ragged
+from rootfeed.schema import ColumnType, Layout, Part, Vectors
+
+__all__ = ["Features", "check_layout", "check_vector", "layout"]
+
+Features = str | Iterable[str | Flat] | Mapping[str, str | Padded | Ragged | Flat | Iterable[str | Flat]]
+"""Columns of a matrix, or a mapping of names to matrices and collections."""
+
+_Types = Mapping[str, ColumnType]
+
+
+def layout(
+    frames: Sequence[Frame],
+    features: Features | None,
+    target: str | Iterable[str] | None,
+    weights: str | None,
+    dtype: npt.DTypeLike,
+    target_dtype: npt.DTypeLike,
+) -> Layout:
+    """Return the parts of a batch: features, then target, then weights.
+
+    For ragged inputs the longest vector is looked for: a pass over their columns, once for a frame.
+
+    Raises
+    ------
+    ArgumentError
+        Where names are repeated, weights come without a target, or a dtype is not a number.
+    MissingColumnError, UnsupportedColumnError
+        Where a column does not exist, or cannot be used like that.
+    """
+    targets = _names("target", target)
+    weight = _names("weights", weights)
+    if len(weight) > 1:
+        raise ArgumentError(f"weights must be one column, got {list(weight)}.")
+    if weight and not targets:
+        raise ArgumentError(f"weights={weight[0]!r} needs a target: a batch is x, (x, y) or (x, y, w).")
+    if features is None:
+        features = _all_numbers(frames[0], (*targets, *weight))
+    real = _dtype("dtype", dtype)
+    parts: list[Part] = []
+    vectors: list[Vectors] = []
+    if isinstance(features, Mapping) and all(isinstance(t, ColumnType) for t in features.values()):
+        features = list(features)  # the columns of a frame
+    if isinstance(features, Mapping):
+        if not features:
+            raise ArgumentError("features must name at least one input, got none.")
+        for name, asked in features.items():
+            if not isinstance(name, str) or not name:
+                raise ArgumentError(f"features must map names to inputs, got the name {name!r}.")
+            _add(frames, name, asked, real, parts, vectors)
+    else:
+        _add(frames, "", features, real, parts, vectors)
+    inputs = len(parts)
+    for use, chosen, kind in (
+        ("target", targets, _dtype("target_dtype", target_dtype)),
+        ("weights", weight, real if real.kind == "f" else np.dtype(np.float32)),
+    ):
+        if chosen:
+            _add(frames, use, chosen, kind, parts, vectors)
+    made = Layout(tuple(parts), tuple(vectors), inputs, isinstance(features, Mapping))
+    for name, uses in Counter(names(made) or ()).items():
+        if uses > 1:
+            raise ArgumentError(
+                f"the input {name!r} stands for two arrays: a collection's mask or offsets have "
+                "its name, too. Choose other names."
+            )
+    for frame in frames:
+        check_layout(frame.files[0], made, frame.columns)
+    return made
+
+
+def _all_numbers(frame: Frame, others: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(
+        name for name, type_ in frame.columns.items() if type_.kind == "scalar" and name not in others
+    )
+    if not chosen:
+        raise ArgumentError(f"{frame!r} has no numeric column left to use as a feature.")
+    return chosen
+
+
+def _add(
+    frames: Sequence[Frame],
+    name: str,
+    asked: Any,
+    dtype: np.dtype[Any],
+    parts: list[Part],
+    vectors: list[Vectors],
+) -> None:
+    """Add what was asked for under a name to the parts, and to the vectors in them."""
+    number = len(parts)
+    if isinstance(asked, Padded):
+        parts.append(Part(asked.columns, dtype, name, asked.length))
+        vectors.append(Vectors(asked.columns, number, 0, asked.length, asked.value, asked.sort_by))
+        return
+    if isinstance(asked, Ragged):
+        for column in asked.columns[:1]:
+            _check_vectors(frames, column)
+        length = max(1, *(frame.longest(asked.columns[0]) for frame in frames))
+        parts.append(Part(asked.columns, dtype, name, length, ragged=True))
+        vectors.append(Vectors(asked.columns, number, 0, length, 0.0, asked.sort_by))
+        return
+    argument = f"features[{name!r}]" if name not in ("", "target", "weights") else name or "features"
+    items = [asked] if isinstance(asked, Flat | str) and asked != "" else asked
+    if not isinstance(items, Iterable):
+        raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
+    columns: list[str] = []
+    scalars: list[tuple[str, int]] = []
+    for item in items:
+        if isinstance(item, Flat):
+            vectors.append(Vectors((item.column,), number, len(columns), item.length, item.value))
+            columns.extend(item.names)
+        else:
+            scalars.append((item, len(columns)))
+            columns.append(item)
+    chosen = _names(argument, columns)
+    if not chosen:
+        raise ArgumentError(f"{argument} must name at least one column, got none.")
+    parts.append(Part(chosen, dtype, name, scalars=tuple(scalars)))
+
+
+def _check_vectors(frames: Sequence[Frame], column: str) -> None:
+    for frame in frames:
+        where = frame.files[0]
+        check_vector(where, column, _found(where, column, frame.columns, "feature"))
+
+
+def _names(argument: str, names: Any) -> tuple[str, ...]:
+    if names is None or (isinstance(names, str) and not names):
+        return ()
+    if not isinstance(names, Iterable):
+        raise ArgumentError(f"{argument} must be names of columns, got {names!r}.")
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    for name in chosen:
+        if not isinstance(name, str):
+            raise ArgumentError(f"{argument} must be names of columns, got {name!r}.")
+    repeated = [name for name in dict.fromkeys(chosen) if chosen.count(name) > 1]
+    if repeated:
+        raise ArgumentError(f"{argument} names {repeated[0]!r} more than once.")
+    return chosen
+
+
+def _dtype(argument: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{argument} must be a NumPy dtype, got {dtype!r}.") from None
+    if found.kind not in "iuf" or found.itemsize > 8:
+        raise ArgumentError(
+            f"{argument} must be an integer or floating dtype of at most 64 bits, got {found}."
+        )
+    return found.newbyteorder("=")
+
+
+def check_layout(where: str, layout: Layout, types: _Types) -> None:
+    """Refuse columns that cannot be used as they are in a layout.
+
+    Raises
+    ------
+    MissingColumnError, UnsupportedColumnError
+    """
+    uses = ["feature"] * layout.inputs + ["target", "weight"]
+    for part, use in zip(layout.parts, uses, strict=False):
+        for name, _ in part.scalars:
+            _check_scalar(where, name, _found(where, name, types, use), part.dtype, use)
+    for each in layout.vectors:
+        dtype = layout.parts[each.part].dtype
+        for name in each.columns:
+            type_ = _found(where, name, types, "feature")
+            check_vector(where, name, type_)
+            _check_fractions(where, name, type_, dtype, "feature")
+        if each.sort_by is not None:
+            check_vector(where, each.sort_by, _found(where, each.sort_by, types, "key"))
+
+
+def _found(where: str, name: str, types: _Types, use: str) -> ColumnType:
+    if name not in types:
+        raise MissingColumnError(
+            f"{where} has no column {name!r} to use as {use}. {nearest(name, types)}"
+        )
+    return types[name]
+
+
+def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], use: str) -> None:
+    if type_.kind != "scalar":
+        what, remedy = {
+            "vector": (
+                "holds several numbers per entry",
+                "Use rootfeed.padded, ragged or flat, or define a number from it.",
+            ),
+            "text": ("holds text", "Choose columns whose type in frame.columns is a number."),
+        }.get(
+            type_.kind,
+            ("is not a number", "Choose columns whose type in frame.columns is a number."),
+        )
+        raise UnsupportedColumnError(
+            f"{where}: column {name!r} ({type_.text}) {what}; it cannot be a {use}. {remedy}"
+        )
+    _check_fractions(where, name, type_, dtype, use)
+
+
+def check_vector(where: str, name: str, type_: ColumnType) -> None:
+    """Refuse a column that does not hold numbers in vectors."""
+    if type_.kind != "vector" or type_.dtype is None:
+        what = "holds one number per entry" if type_.kind == "scalar" else "holds no plain numbers"
+        raise UnsupportedColumnError(
+            f"{where}: column {name!r} ({type_.text}) {what}; collections take vectors of numbers. "
+            + ("Name it in a list of columns." if type_.kind == "scalar" else "Leave it out.")
+        )
+
+
+def _check_fractions(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], use: str) -> None:
+    if dtype.kind != "f" and type_.dtype is not None and type_.dtype.kind == "f":
+        argument = "target_dtype" if use == "target" else "dtype"
+        raise UnsupportedColumnError(
+            f"{where}: column {name!r} is {type_.dtype}; {argument}={str(dtype)!r} would cut its "
+            "fractions off. Choose a floating dtype, or leave the column out."
+        )
