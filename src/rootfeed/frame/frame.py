@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import awkward as ak
 
@@ -15,8 +15,8 @@ from rootfeed.errors import ArgumentError, MissingColumnError, nearest
 from rootfeed.expression import Cut, Definition, Dialect, infer, parse
 from rootfeed.frame.answers import Report, Summary
 from rootfeed.frame.files import Files
-from rootfeed.frame.passing import Passing, Words, passing
-from rootfeed.frame.scan import collect, describe, longest
+from rootfeed.frame.passing import CutPass, Passing, passing
+from rootfeed.frame.scan import Index, Known, Selection, collect, describe, longest
 from rootfeed.frame.steps import Range, Step
 from rootfeed.frame.wanted import Wanted
 from rootfeed.schema import Array, ColumnType, FileIndex
@@ -25,6 +25,7 @@ from rootfeed.sources import PathLike
 __all__ = ["Frame", "open"]
 
 Expression = str | Callable[..., Any]
+Result = TypeVar("Result")
 
 
 class Frame:
@@ -223,7 +224,7 @@ class Frame:
             A mapping of name to statistics; printed, it is a table.
         """
         names = self._names(columns, ("scalar", "vector"))
-        return describe(self.index, self.wanted(names), self._bits())
+        return self._scanned(describe, names)
 
     def arrays(self, columns: str | Iterable[str] | None = None) -> dict[str, Array | ak.Array]:
         """Return columns as arrays of the entries that pass: NumPy for numbers, awkward for the rest.
@@ -231,7 +232,7 @@ class Frame:
         Everything is in memory at once: for small results.
         """
         names = self._names(columns, ("scalar", "vector", "text", "other"))
-        return collect(self.index, self.wanted(names), self._bits())
+        return self._scanned(collect, names)
 
     # --- for loaders --------------------------------------------------------------------------
 
@@ -280,17 +281,32 @@ class Frame:
         The first time, this reads the column.
         """
         if column not in self._longest:
-            self._longest[column] = longest(self.index, self.wanted([column]), self._bits())
+            self._longest[column] = self._scanned(longest, [column])
         return self._longest[column]
 
     def wanted(self, names: Iterable[str]) -> Wanted:
         """Return how columns come about: which stored ones are read, which definitions evaluated."""
         return Wanted(names, self._steps, self._files.types, self._dialect)
 
-    def _bits(self) -> Sequence[Words | None]:
-        return self.passing().words if self.selects else [None] * len(self.files)
-
     # --- helpers ------------------------------------------------------------------------------
+
+    def _scanned(
+        self, scan: Callable[[Index, Wanted, Selection], Result], names: Sequence[str]
+    ) -> Result:
+        """Go through some columns of the entries that pass.
+
+        Where it is not known yet which pass, cuts are evaluated in the same pass over the files.
+        """
+        wanted = self.wanted(names)
+        if not self.selects:
+            return scan(self.index, wanted, Known(None))
+        if self._passing is not None or any(isinstance(step, Range) for step in self._steps):
+            return scan(self.index, wanted, Known(self.passing().words))
+        cuts = CutPass(self._files, self._expressions, self._dialect)
+        found = scan(self.index, wanted, cuts)
+        with self._lock:
+            self._passing = cuts.passing()
+        return found
 
     @property
     def _expressions(self) -> list[Definition | Cut]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,10 @@ from rootfeed.frame.steps import Range, Step
 from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.schema import Block, FileIndex
 
-__all__ = ["CutCount", "Passing", "passing"]
+__all__ = ["CutCount", "CutPass", "Passing", "Words", "passing"]
 
 Words = npt.NDArray[np.uint64]
+Take = npt.NDArray[np.int32]
 
 _NONE = np.empty(0, np.int32)
 
@@ -89,6 +91,62 @@ def _run_of_cuts(steps: Sequence[Step], stop: int) -> list[Cut]:
     return [step for step in steps[: stop + 1] if isinstance(step, Cut)]
 
 
+class CutPass:
+    """All cuts of some steps, evaluated block by block.
+
+    Parameters
+    ----------
+    files : Files
+    steps : sequence of Definition or Cut
+    dialect : str
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The stored columns that the cuts need.
+    """
+
+    def __init__(self, files: Files, steps: Sequence[Definition | Cut], dialect: Dialect) -> None:
+        self._compiled = Compiled(files, steps, dialect)
+        self.columns = self._compiled.inputs
+        self._indexes = files.index(self.columns)
+        self._firsts = np.cumsum([0, *(index.entries for index in self._indexes)]).tolist()
+        self._labels = [step.label for step in steps if isinstance(step, Cut)]
+        self._total = np.zeros(len(self._labels), np.int64)
+        self._bits: list[list[npt.NDArray[np.uint8]]] = [[] for _ in self._indexes]
+
+    def choose(self, block: Block, inputs: Inputs) -> tuple[Take, Any]:
+        """Evaluate the cuts; return which entries of a block pass, and a note for `add`."""
+        index = self._indexes[block.file]
+        passed = np.empty(len(block), np.uint8)
+        counts = np.zeros(len(self._total), np.int64)
+        first_number = self._firsts[block.file] + block.start
+        self._compiled.of(index).run(
+            inputs, block.start, first_number, len(block), index.where, passed, counts
+        )
+        return np.flatnonzero(passed).astype(np.int32), (passed, counts)
+
+    def add(self, block: Block, note: Any) -> None:
+        """Take in what `choose` found, block after block."""
+        passed, counts = note
+        self._bits[block.file].append(passed)
+        self._total += counts
+
+    def words(self) -> tuple[Words, ...]:
+        """Return a bit for each entry of each file, after all blocks."""
+        return tuple(_packed(parts) for parts in self._bits)
+
+    def passing(self) -> Passing:
+        """Return all that was found, after all blocks."""
+        words = self.words()
+        entries = [self._firsts[-1], *self._total.tolist()]
+        flow = tuple(
+            CutCount(label, came, passed)
+            for label, came, passed in zip(self._labels, entries, entries[1:], strict=False)
+        )
+        return Passing(words, _counted(words, self._indexes), flow)
+
+
 def _cut(
     files: Files,
     steps: Sequence[Definition | Cut],
@@ -96,42 +154,28 @@ def _cut(
     dialect: Dialect,
     before: Passing,
 ) -> Passing:
-    compiled = Compiled(files, steps, dialect)
-    indexes = files.index(compiled.inputs)
-    firsts = np.concatenate([[0], np.cumsum([index.entries for index in indexes])])
-    total = np.zeros(sum(isinstance(step, Cut) for step in steps), np.int64)
-    masks: list[list[npt.NDArray[np.uint8]]] = [[] for _ in indexes]
+    cuts = CutPass(files, steps, dialect)
+    indexes = files.index(cuts.columns)
 
-    def work(block: Block, inputs: Inputs) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        index = indexes[block.file]
-        passed = np.empty(len(block), np.uint8)
-        counts = np.zeros(len(total), np.int64)
-        first_number = int(firsts[block.file]) + block.start
-        compiled.of(index).run(
-            inputs, block.start, first_number, len(block), index.where, passed, counts
-        )
-        return passed, counts
+    def work(block: Block, inputs: Inputs) -> Any:
+        return cuts.choose(block, inputs)[1]
 
-    for block, (passed, counts) in sweep(indexes, compiled.inputs, work, "Counting entries"):
-        masks[block.file].append(passed)
-        total += counts
-    words = tuple(_packed(parts) & known for parts, known in zip(masks, before.words, strict=True))
-    counts = np.array(
-        [
-            kernels.positions(bits, 0, index.entries, _NONE)
-            for bits, index in zip(words, indexes, strict=True)
-        ],
-        np.int64,
-    )
-    if len(run) == len(total) and not before.flow:
-        entries = [sum(index.entries for index in indexes), *total.tolist()]
-        flow = tuple(
-            CutCount(cut.label, came, passed)
-            for cut, came, passed in zip(run, entries, entries[1:], strict=False)
-        )
-    else:
-        flow = (*before.flow, CutCount(run[-1].label, int(before.counts.sum()), int(counts.sum())))
-    return Passing(words, counts, flow)
+    for block, note in sweep(indexes, cuts.columns, work, "Counting entries"):
+        cuts.add(block, note)
+    if not before.flow and len(run) == sum(isinstance(step, Cut) for step in steps):
+        return cuts.passing()
+    words = tuple(new & known for new, known in zip(cuts.words(), before.words, strict=True))
+    counts = _counted(words, indexes)
+    last = CutCount(run[-1].label, int(before.counts.sum()), int(counts.sum()))
+    return Passing(words, counts, (*before.flow, last))
+
+
+def _counted(words: Sequence[Words], indexes: Sequence[FileIndex]) -> npt.NDArray[np.int64]:
+    counts = [
+        int(kernels.positions(bits, 0, index.entries, _NONE))
+        for bits, index in zip(words, indexes, strict=True)
+    ]
+    return np.array(counts, np.int64)
 
 
 class Compiled:

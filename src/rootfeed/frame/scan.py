@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import awkward as ak
 import numpy as np
@@ -16,86 +16,117 @@ from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.frame.wanted import Wanted
 from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
 
-__all__ = ["collect", "describe", "longest"]
+__all__ = ["Known", "Selection", "collect", "describe", "longest"]
 
 Index = Callable[[Iterable[str]], tuple[FileIndex, ...]]
 Take = npt.NDArray[np.int32]
+Result = TypeVar("Result")
 
 
-def describe(index: Index, wanted: Wanted, bits: Sequence[Words | None]) -> Summary:
-    """Return statistics of the wanted columns over the entries that pass."""
-    indexes = index(wanted.columns)
-    sketches: dict[str, Sketch] = {name: Sketch() for name in wanted.names}
-    firsts = _firsts(indexes)
+class Selection(Protocol):
+    """Which entries of a block count, and what is noted while that is found out."""
 
-    def work(block: Block, inputs: Inputs) -> Mapping[str, Any]:
+    columns: tuple[str, ...]
+
+    def choose(self, block: Block, inputs: Inputs) -> tuple[Take, Any]:
+        """Return the entries, relative to the block's first one, and a note; called on threads."""
+
+    def add(self, block: Block, note: Any) -> None:
+        """Take in a note, block after block."""
+
+
+class Known:
+    """Entries that are known to pass, or all of them."""
+
+    columns: tuple[str, ...] = ()
+
+    def __init__(self, words: Sequence[Words] | None) -> None:
+        self._words = words
+
+    def choose(self, block: Block, _: Inputs) -> tuple[Take, Any]:
+        """Return the entries whose bit is set."""
+        if self._words is None:
+            return np.arange(len(block), dtype=np.int32), None
+        out = np.empty(len(block), np.int32)
+        near = self._words[block.file][block.start // 64 : -(-block.stop // 64)]
+        return out[: kernels.positions(near, block.start, block.stop, out)], None
+
+    def add(self, block: Block, note: Any) -> None:
+        """Do nothing."""
+
+
+def _scan(
+    index: Index,
+    wanted: Wanted,
+    selection: Selection,
+    use: Callable[[FileIndex, Block, Take, dict[str, Array | Jagged]], Result],
+) -> Iterator[Result]:
+    """Yield what `use` makes of the wanted columns of the entries that count, block by block."""
+    needed = dict.fromkeys((*wanted.columns, *selection.columns))
+    indexes = index(needed)
+    firsts: list[int] = np.cumsum([0, *(each.entries for each in indexes)]).tolist()
+    read = [name for name in needed if indexes[0].columns[name].type.dtype is not None]
+
+    def work(block: Block, inputs: Inputs) -> tuple[Result, Any]:
         file = indexes[block.file]
-        take = _take(bits[block.file], block)
+        take, note = selection.choose(block, inputs)
         values = _values(wanted, file, inputs, block, firsts[block.file] + block.start, take)
+        return use(file, block, take, values), note
+
+    for block, (result, note) in sweep(indexes, read, work, "Reading columns"):
+        selection.add(block, note)
+        yield result
+
+
+def describe(index: Index, wanted: Wanted, selection: Selection) -> Summary:
+    """Return statistics of the wanted columns over the entries that count."""
+    sketches: dict[str, Sketch] = {name: Sketch() for name in wanted.names}
+
+    def summaries(
+        _file: FileIndex, _block: Block, _take: Take, values: dict[str, Array | Jagged]
+    ) -> dict[str, Any]:
         return {
             name: Sketch.summary(found.values if isinstance(found, Jagged) else found)
             for name, found in values.items()
         }
 
-    for _, summaries in sweep(indexes, wanted.columns, work, "Reading columns"):
-        for name, summary in summaries.items():
+    for found in _scan(index, wanted, selection, summaries):
+        for name, summary in found.items():
             sketches[name].add(summary)
     return Summary({name: sketch.statistics() for name, sketch in sketches.items()})
 
 
-def collect(index: Index, wanted: Wanted, bits: Sequence[Words | None]) -> dict[str, Array | ak.Array]:
-    """Return the wanted columns of the entries that pass, in the order of the files."""
-    indexes = index(wanted.columns)
-    firsts = _firsts(indexes)
-    plain = [name for name in wanted.columns if indexes[0].columns[name].type.dtype is not None]
+def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Array | ak.Array]:
+    """Return the wanted columns of the entries that count, in the order of the files."""
     parts: dict[str, list[Any]] = {name: [] for name in wanted.names}
 
-    def work(block: Block, inputs: Inputs) -> Mapping[str, Any]:
-        file = indexes[block.file]
-        take = _take(bits[block.file], block)
-        found = _values(wanted, file, inputs, block, firsts[block.file] + block.start, take)
+    def copies(
+        file: FileIndex, block: Block, take: Take, values: dict[str, Array | Jagged]
+    ) -> dict[str, Any]:
         made: dict[str, Any] = {
-            name: _awkward(values) if isinstance(values, Jagged) else values.copy()
-            for name, values in found.items()
+            name: _awkward(found) if isinstance(found, Jagged) else found.copy()
+            for name, found in values.items()
         }
         for name in wanted.stored:
             if name not in made:
                 made[name] = sources.read_awkward(file, name, block.start, block.stop)[take]
         return made
 
-    for _, made in sweep(indexes, plain, work, "Reading columns"):
+    for made in _scan(index, wanted, selection, copies):
         for name, values in made.items():
             parts[name].append(values)
-    types = wanted.types(indexes[0])
+    types = wanted.types(index(wanted.columns)[0])
     return {name: _joined(values, types[name]) for name, values in parts.items()}
 
 
-def longest(index: Index, wanted: Wanted, bits: Sequence[Words | None]) -> int:
+def longest(index: Index, wanted: Wanted, selection: Selection) -> int:
     """Return the length of the longest vector of the wanted columns."""
-    indexes = index(wanted.columns)
-    firsts = _firsts(indexes)
 
-    def work(block: Block, inputs: Inputs) -> int:
-        file = indexes[block.file]
-        take = _take(bits[block.file], block)
-        found = _values(wanted, file, inputs, block, firsts[block.file] + block.start, take)
-        vectors = [values for values in found.values() if isinstance(values, Jagged)]
+    def most(_file: FileIndex, _block: Block, _take: Take, values: dict[str, Array | Jagged]) -> int:
+        vectors = [found for found in values.values() if isinstance(found, Jagged)]
         return max((int(np.diff(each.offsets).max(initial=0)) for each in vectors), default=0)
 
-    return max((most for _, most in sweep(indexes, wanted.columns, work, "Reading lengths")), default=0)
-
-
-def _firsts(indexes: Sequence[FileIndex]) -> list[int]:
-    firsts: list[int] = np.cumsum([0, *(index.entries for index in indexes)]).tolist()
-    return firsts
-
-
-def _take(words: Words | None, block: Block) -> Take:
-    if words is None:
-        return np.arange(len(block), dtype=np.int32)
-    out = np.empty(len(block), np.int32)
-    near = words[block.start // 64 : -(-block.stop // 64)]
-    return out[: kernels.positions(near, block.start, block.stop, out)]
+    return max(_scan(index, wanted, selection, most), default=0)
 
 
 def _values(
