@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def ragged(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]]]:
     """Offsets, and vectors of distinct numbers."""
     lengths = draw(st.lists(st.integers(0, 30), max_size=12))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    vectors = [list(range(a, b)) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    vectors = [list(range(a, b)) for a, b in itertools.pairwise(offsets)]
     return offsets, vectors
 
 

@@ -412,7 +412,7 @@ def test_splits_out_of_range(frame: ROOT.RDataFrame, create: Any, split: float) 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"max_vec_sizes": {"hits": 3}}, "max_vec_sizes must be left at None"),
+        ({"max_vec_sizes": {"hits": 3}, "columns": ["id"]}, "max_vec_sizes names ['hits']"),
         ({"max_chunks": 2}, "max_chunks must be left at 0"),
         ({"sampling_type": "undersampling"}, "sampling_type must be left at ''"),
     ],

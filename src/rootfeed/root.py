@@ -26,7 +26,8 @@ from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
 from rootfeed.frame import Frame
 from rootfeed.frame import open as open_frame
-from rootfeed.loader import Batches, Loader
+from rootfeed.loader import Batches, Loader, flat
+from rootfeed.loader.inputs import Flat
 from rootfeed.loader.options import as_tuple
 
 __all__ = [
@@ -227,7 +228,8 @@ def CreateNumPyGenerators(
     columns : sequence of str
         Features, target and weights; all numeric columns if empty.
     max_vec_sizes, vec_padding
-        For vector columns, which are not supported yet.
+        For each vector column the number of elements that become features (``name_0``, ``name_1``,
+        ...), and what shorter vectors are filled up with.
     target : str or sequence of str
     weights : str
         Needs a target.
@@ -292,13 +294,12 @@ def CreatePyTorchGenerators(
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:
     """Refuse what is not supported; return the rest."""
     for name, neutral, what in (
-        ("max_vec_sizes", (None, {}), "vector columns are not supported yet"),
         ("max_chunks", (0,), "an epoch has all its chunks"),
         ("sampling_type", ("",), "balanced sampling is not supported yet"),
     ):
         if given.pop(name) not in neutral:
             raise ArgumentError(f"{name} must be left at {neutral[0]!r}: {what}.")
-    for name in ("vec_padding", "sampling_ratio", "replacement"):
+    for name in ("sampling_ratio", "replacement"):
         given.pop(name)  # they matter only together with the above
     return given
 
@@ -310,6 +311,8 @@ def _generators(
     chunk_size: int,
     block_size: int,
     columns: Sequence[str],
+    max_vec_sizes: Mapping[str, int] | None,
+    vec_padding: float,
     target: str | Sequence[str],
     weights: str,
     validation_split: float,
@@ -335,10 +338,23 @@ def _generators(
         raise ArgumentError(
             f"chunk_size must not be smaller than batch_size, got {chunk_size} and {batch_size}."
         )
-    given = list(columns) or _numeric(frames[0])
-    features = [name for name in given if name not in targets and name != weights]
+    sizes = dict(max_vec_sizes or {})
+    given = list(columns) or [*_numeric(frames[0]), *sizes]
+    features: list[str | Flat] = [
+        flat(name, sizes[name], vec_padding) if name in sizes else name
+        for name in given
+        if name not in targets and name != weights
+    ]
     if not features:
         raise ArgumentError(f"columns={given} leave no feature beside target and weights.")
+    if unused := set(sizes) - set(given):
+        raise ArgumentError(f"max_vec_sizes names {sorted(unused)}, which are not among the columns.")
+    types = frames[0].frame.columns
+    for name in given:
+        if name in types and types[name].kind == "vector" and name not in sizes:
+            raise ArgumentError(
+                f"column {name!r} holds vectors: give their length, max_vec_sizes={{{name!r}: n}}."
+            )
     loader = Loader(
         [frame.frame for frame in frames],
         batch_size,

@@ -283,7 +283,7 @@ def test_vectorized_functions(frame: rf.Frame) -> None:
 
 def test_a_function_that_cannot_be_compiled(frame: rf.Frame) -> None:
     with pytest.raises(ExpressionTypeError) as caught:
-        frame.define("s", lambda half: str(half).upper() + open("x").read())  # type: ignore[operator]
+        frame.define("s", lambda half: str(half).encode().hex())
     text = str(caught.value)
     assert "the function for 's' cannot be compiled" in text
     assert "vectorized=True" in text
@@ -298,7 +298,7 @@ def test_mistakes(frame: rf.Frame) -> None:
         frame.filter("label > 2 && hal > 3")
     assert "Did you mean 'half'?" in str(caught.value)
     assert "\n               ^^^\n" in str(caught.value)
-    with pytest.raises(ArgumentError, match="there is a column 'half' already. Use redefine"):
+    with pytest.raises(ArgumentError, match="there is a column 'half' already"):
         frame.define("half", "1")
     with pytest.raises(MissingColumnError, match="Use define to make a new one"):
         frame.redefine("other", "1")
