@@ -75,7 +75,7 @@ def test_descending_order(vectors: list[list[float]]) -> None:
         start += len(vector)
         # Python's sort is stable, too.
         assert order == sorted(
-            range(len(vector)), key=lambda j: np.inf if np.isnan(vector[j]) else -vector[j]
+            range(len(vector)), key=lambda j: (np.isnan(vector[j]), -np.nan_to_num(vector[j], nan=0))
         )
 
 

@@ -409,3 +409,73 @@ def test_types_may_differ_from_file_to_file(tmp_path: Path) -> None:
     made = rf.open(paths).define("m", "n * 2").filter("m % 4 == 0")
     rows = np.sort(np.concatenate([x[:, 0] for x in rf.Loader(made, 4, ["m"])]))
     assert rows.tolist() == [n * 2.0 for n in range(20) if n % 2 == 0]
+
+
+# --- what was wrong once --------------------------------------------------------------------------
+
+
+def test_a_cut_after_a_range_sees_only_the_range(frame: rf.Frame) -> None:
+    made = frame.range(10).filter("id >= 5")
+    assert made.count() == 5
+    assert ids_of(made) == [5, 6, 7, 8, 9]
+    assert [(cut.entries, cut.passed) for cut in made.report()] == [(10, 5)]
+    assert rf.Loader(made, 10, ["id"]).entries == 5
+    # Nor is it evaluated outside.
+    assert frame.range(5, 10).filter("10 // (id - 20) < 0 || 10 // id > 0").count() == 5
+
+
+def test_a_vectorized_redefinition_holds_from_there_on(frame: rf.Frame) -> None:
+    def later(half: Array) -> Array:
+        return half + 1000
+
+    made = frame.define("y", "half * 2").redefine("half", later, vectorized=True)
+    twice = made.define("z", "half").redefine("half", later, vectorized=True)
+    half = column("half")
+    arrays = twice.arrays(["y", "z", "half"])
+    assert np.array_equal(arrays["y"], half * 2)
+    assert np.array_equal(arrays["z"], half + 1000)
+    assert np.array_equal(arrays["half"], half + 2000)
+    assert (
+        frame.filter("half < 5").redefine("half", later, vectorized=True).filter("half > 5").count()
+        == 10
+    )
+
+
+def test_vectorized_functions_see_what_passed(frame: rf.Frame) -> None:
+    seen: list[int] = []
+
+    def noted(label: Array) -> Array:
+        seen.extend(label.tolist())
+        return 6 // label
+
+    made = frame.filter("label > 0").define("part", noted, columns=["label"], vectorized=True)
+    assert made.filter("part > 2").count() == ((column("label") > 0) & (column("label") < 3)).sum()
+    assert 0 not in seen
+
+
+def test_functions_that_fail(frame: rf.Frame) -> None:
+    def fussy(half: float) -> float:
+        if half > 300:
+            raise ValueError("too large")
+        return half
+
+    with pytest.raises(EvaluationError, match="a function failed .* ValueError: too large"):
+        frame.define("f", fussy).arrays("f")
+
+    def broken(half: Array) -> Array:
+        return half if len(half) == 0 else half[: len(half) - 1]
+
+    with pytest.raises(EvaluationError, match="must return one number or one vector for each of"):
+        frame.define("f", broken, vectorized=True).arrays("f")
+
+
+def test_functions_that_give_other_types(frame: rf.Frame) -> None:
+    def moody(half: Array) -> Array:
+        return np.zeros(0, int) if len(half) == 0 else half + 0.5
+
+    with pytest.raises(EvaluationError, match="returned float32, and int64 when it was asked before"):
+        frame.define("f", moody, vectorized=True).arrays("f")
+    with pytest.raises(ExpressionTypeError, match="must return a number or a 1-D array"):
+        frame.define("f", lambda half: (half, half))
+    with pytest.raises(ExpressionTypeError, match="cannot be compiled"):
+        frame.define("f", np.sqrt, columns=["half"])

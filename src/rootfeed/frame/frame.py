@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -11,11 +12,16 @@ import awkward as ak
 
 from rootfeed import sources
 from rootfeed.engine import ForkLock
-from rootfeed.errors import ArgumentError, MissingColumnError, nearest
+from rootfeed.errors import (
+    ArgumentError,
+    MissingColumnError,
+    UnsupportedColumnError,
+    nearest,
+)
 from rootfeed.expression import Cut, Definition, Dialect, infer, parse
 from rootfeed.frame.answers import Report, Summary
 from rootfeed.frame.files import Files
-from rootfeed.frame.passing import CutPass, Passing, passing
+from rootfeed.frame.passing import CutPass, Passing, interrupts, passing
 from rootfeed.frame.scan import Index, Known, Selection, collect, describe, longest
 from rootfeed.frame.steps import Range, Step
 from rootfeed.frame.wanted import Wanted
@@ -186,6 +192,11 @@ class Frame:
             ``range(n)`` means the first n. Entries are counted in the order of the files.
         step : int
         """
+        try:
+            start, step = operator.index(start), operator.index(step)
+            stop = None if stop is None else operator.index(stop)
+        except TypeError:
+            raise ArgumentError(f"range takes integers, got {start!r}, {stop!r}, {step!r}.") from None
         first, last = (0, start) if stop is None else (start, stop)
         if first < 0 or last < first or step < 1:
             raise ArgumentError(
@@ -224,6 +235,14 @@ class Frame:
             A mapping of name to statistics; printed, it is a table.
         """
         names = self._names(columns, ("scalar", "vector"))
+        known = self._all_types()
+        if columns is None:
+            names = [name for name in names if known[name].dtype is not None]
+        for name in names:
+            if known[name].dtype is None:
+                raise UnsupportedColumnError(
+                    f"column {name!r} ({known[name].text}) holds no plain numbers. Leave it out."
+                )
         return self._scanned(describe, names)
 
     def arrays(self, columns: str | Iterable[str] | None = None) -> dict[str, Array | ak.Array]:
@@ -231,7 +250,8 @@ class Frame:
 
         Everything is in memory at once: for small results.
         """
-        names = self._names(columns, ("scalar", "vector", "text", "other"))
+        # What only uproot knows how to read, if at all, has to be asked for.
+        names = self._names(columns, ("scalar", "vector", "text"))
         return self._scanned(collect, names)
 
     # --- for loaders --------------------------------------------------------------------------
@@ -300,8 +320,8 @@ class Frame:
         wanted = self.wanted(names)
         if not self.selects:
             return scan(self.index, wanted, Known(None))
-        if self._passing is not None or any(isinstance(step, Range) for step in self._steps):
-            return scan(self.index, wanted, Known(self.passing().words))
+        if self._passing is not None or any(map(interrupts, self._steps)):
+            return scan(self.index, wanted, Known(self.passing()))
         cuts = CutPass(self._files, self._expressions, self._dialect)
         found = scan(self.index, wanted, cuts)
         with self._lock:

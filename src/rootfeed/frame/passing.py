@@ -12,11 +12,11 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.expression import Cut, Cuts, Definition, Dialect, compile_cuts
 from rootfeed.frame.files import Files
-from rootfeed.frame.steps import Range, Step
+from rootfeed.frame.steps import Range, Step, named
 from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.schema import Block, FileIndex
 
-__all__ = ["CutCount", "CutPass", "Passing", "Words", "passing"]
+__all__ = ["CutCount", "CutPass", "Passing", "Words", "interrupts", "passing"]
 
 Words = npt.NDArray[np.uint64]
 Take = npt.NDArray[np.int32]
@@ -51,44 +51,37 @@ class Passing:
     counts: npt.NDArray[np.int64]
     flow: tuple[CutCount, ...]
 
+    def positions(self, block: Block) -> Take:
+        """Return the entries of a block that pass, relative to its first one."""
+        out = np.empty(len(block), np.int32)
+        near = self.words[block.file][block.start // 64 : -(-block.stop // 64)]
+        return out[: kernels.positions(near, block.start, block.stop, out)]
+
 
 def passing(files: Files, steps: Sequence[Step], dialect: Dialect) -> Passing:
     """Evaluate the cuts over all files.
 
-    Reads the columns that the cuts need, once for each run of cuts between ranges, on several threads,
-    with a progress bar.
+    Reads the columns that the cuts need, on several threads, with a progress bar: once for each run of
+    cuts that no range and no vectorized function interrupts. What follows a run is evaluated only for
+    entries that passed it.
     """
-    indexes = files.index(())
-    result = Passing(
-        tuple(_all_set(index.entries) for index in indexes),
-        np.array([index.entries for index in indexes], np.int64),
-        (),
-    )
-    for stop, step in enumerate(steps):
+    entries = [index.entries for index in files.index(())]
+    result = Passing(tuple(map(_all_set, entries)), np.array(entries, np.int64), ())
+    program: list[Definition | Cut] = []
+    for step in (*steps, None):
+        if interrupts(step) and any(isinstance(each, Cut) for each in program):
+            result = _cut(files, program, dialect, result)
+            program = [each for each in program if isinstance(each, Definition)]
         if isinstance(step, Range):
-            result = _within(result, step, [index.entries for index in indexes])
-        elif isinstance(step, Cut) and _ends_a_run(steps, stop):
-            run = _run_of_cuts(steps, stop)
-            before = [each for each in steps[: stop + 1] if not isinstance(each, Range)]
-            result = _cut(files, before, run, dialect, result)
+            result = _within(result, step, entries)
+        elif step is not None:
+            program.append(step)
     return result
 
 
-def _ends_a_run(steps: Sequence[Step], stop: int) -> bool:
-    """Whether no other cut follows before the next range: then all are evaluated in one pass."""
-    for step in steps[stop + 1 :]:
-        if isinstance(step, Range):
-            return True
-        if isinstance(step, Cut):
-            # After a range, only single cuts can be counted: those before it were counted without it.
-            return any(isinstance(each, Range) for each in steps[:stop])
-    return True
-
-
-def _run_of_cuts(steps: Sequence[Step], stop: int) -> list[Cut]:
-    if any(isinstance(each, Range) for each in steps[:stop]):
-        return [step for step in steps[stop : stop + 1] if isinstance(step, Cut)]
-    return [step for step in steps[: stop + 1] if isinstance(step, Cut)]
+def interrupts(step: Step | None) -> bool:
+    """Whether cuts before a step, or before the end, must be known before those after it."""
+    return not isinstance(step, Cut) and (not isinstance(step, Definition) or step.vectorized)
 
 
 class CutPass:
@@ -106,7 +99,13 @@ class CutPass:
         The stored columns that the cuts need.
     """
 
-    def __init__(self, files: Files, steps: Sequence[Definition | Cut], dialect: Dialect) -> None:
+    def __init__(
+        self,
+        files: Files,
+        steps: Sequence[Definition | Cut],
+        dialect: Dialect,
+        before: Passing | None = None,
+    ) -> None:
         self._compiled = Compiled(files, steps, dialect)
         self.columns = self._compiled.inputs
         self._indexes = files.index(self.columns)
@@ -114,15 +113,17 @@ class CutPass:
         self._labels = [step.label for step in steps if isinstance(step, Cut)]
         self._total = np.zeros(len(self._labels), np.int64)
         self._bits: list[list[npt.NDArray[np.uint8]]] = [[] for _ in self._indexes]
+        self._before = before
 
     def choose(self, block: Block, inputs: Inputs) -> tuple[Take, Any]:
         """Evaluate the cuts; return which entries of a block pass, and a note for `add`."""
         index = self._indexes[block.file]
         passed = np.empty(len(block), np.uint8)
         counts = np.zeros(len(self._total), np.int64)
+        take = None if self._before is None else self._before.positions(block)
         first_number = self._firsts[block.file] + block.start
         self._compiled.of(index).run(
-            inputs, block.start, first_number, len(block), index.where, passed, counts
+            inputs, block.start, first_number, len(block), index.where, passed, counts, take
         )
         return np.flatnonzero(passed).astype(np.int32), (passed, counts)
 
@@ -132,29 +133,21 @@ class CutPass:
         self._bits[block.file].append(passed)
         self._total += counts
 
-    def words(self) -> tuple[Words, ...]:
-        """Return a bit for each entry of each file, after all blocks."""
-        return tuple(_packed(parts) for parts in self._bits)
-
     def passing(self) -> Passing:
         """Return all that was found, after all blocks."""
-        words = self.words()
-        entries = [self._firsts[-1], *self._total.tolist()]
+        words = tuple(_packed(parts) for parts in self._bits)
+        came = self._firsts[-1] if self._before is None else int(self._before.counts.sum())
+        entries = [came, *self._total.tolist()]
         flow = tuple(
             CutCount(label, came, passed)
             for label, came, passed in zip(self._labels, entries, entries[1:], strict=False)
         )
-        return Passing(words, _counted(words, self._indexes), flow)
+        earlier = () if self._before is None else self._before.flow
+        return Passing(words, _counted(words, self._indexes), (*earlier, *flow))
 
 
-def _cut(
-    files: Files,
-    steps: Sequence[Definition | Cut],
-    run: Sequence[Cut],
-    dialect: Dialect,
-    before: Passing,
-) -> Passing:
-    cuts = CutPass(files, steps, dialect)
+def _cut(files: Files, steps: Sequence[Definition | Cut], dialect: Dialect, before: Passing) -> Passing:
+    cuts = CutPass(files, steps, dialect, before)
     indexes = files.index(cuts.columns)
 
     def work(block: Block, inputs: Inputs) -> Any:
@@ -162,12 +155,7 @@ def _cut(
 
     for block, note in sweep(indexes, cuts.columns, work, "Counting entries"):
         cuts.add(block, note)
-    if not before.flow and len(run) == sum(isinstance(step, Cut) for step in steps):
-        return cuts.passing()
-    words = tuple(new & known for new, known in zip(cuts.words(), before.words, strict=True))
-    counts = _counted(words, indexes)
-    last = CutCount(run[-1].label, int(before.counts.sum()), int(counts.sum()))
-    return Passing(words, counts, (*before.flow, last))
+    return cuts.passing()
 
 
 def _counted(words: Sequence[Words], indexes: Sequence[FileIndex]) -> npt.NDArray[np.int64]:
@@ -192,7 +180,8 @@ class Compiled:
         types = {name: index.columns[name].type for name in self.inputs}
         key = tuple((type_.kind, str(type_.dtype)) for type_ in types.values())
         if key not in self._known:
-            self._known[key] = compile_cuts(self._steps, types, self._dialect)
+            with named(index.where):
+                self._known[key] = compile_cuts(self._steps, types, self._dialect)
         return self._known[key]
 
 

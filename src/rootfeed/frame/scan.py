@@ -9,9 +9,10 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed import kernels, sources
+from rootfeed import sources
+from rootfeed.errors import UnsupportedColumnError
 from rootfeed.frame.answers import Sketch, Summary
-from rootfeed.frame.passing import Words
+from rootfeed.frame.passing import Passing
 from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.frame.wanted import Wanted
 from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
@@ -40,16 +41,14 @@ class Known:
 
     columns: tuple[str, ...] = ()
 
-    def __init__(self, words: Sequence[Words] | None) -> None:
-        self._words = words
+    def __init__(self, passing: Passing | None) -> None:
+        self._passing = passing
 
     def choose(self, block: Block, _: Inputs) -> tuple[Take, Any]:
-        """Return the entries whose bit is set."""
-        if self._words is None:
+        """Return the entries that pass."""
+        if self._passing is None:
             return np.arange(len(block), dtype=np.int32), None
-        out = np.empty(len(block), np.int32)
-        near = self._words[block.file][block.start // 64 : -(-block.stop // 64)]
-        return out[: kernels.positions(near, block.start, block.stop, out)], None
+        return self._passing.positions(block), None
 
     def add(self, block: Block, note: Any) -> None:
         """Do nothing."""
@@ -66,6 +65,14 @@ def _scan(
     indexes = index(needed)
     firsts: list[int] = np.cumsum([0, *(each.entries for each in indexes)]).tolist()
     read = [name for name in needed if indexes[0].columns[name].type.dtype is not None]
+    for name in needed:
+        kinds = {each.columns[name].type.kind: each.where for each in indexes}
+        if len(kinds) > 1:
+            (kind, where), (other, there) = list(kinds.items())[:2]
+            raise UnsupportedColumnError(
+                f"column {name!r} is a {kind} in {where} and a {other} in {there}. "
+                "Leave it out, or open these files on their own."
+            )
 
     def work(block: Block, inputs: Inputs) -> tuple[Result, Any]:
         file = indexes[block.file]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rootfeed.errors import RootfeedError
 from rootfeed.expression import Cut, Definition
 
-__all__ = ["Range", "Step"]
+__all__ = ["Range", "Step", "named"]
 
 
 @dataclass(frozen=True)
@@ -19,3 +22,12 @@ class Range:
 
 
 Step = Definition | Cut | Range
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Name the file in errors of types, which may differ from file to file."""
+    try:
+        yield
+    except RootfeedError as error:
+        raise type(error)(f"{where}: {error}") from error

@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 
 _BLOCK_ENTRIES = 1 << 16
 _MOST_BLOCK_ENTRIES = 1 << 19
+_BLOCK_BYTES = 32_000_000
 _MOST_THREADS = 8
 
 
@@ -47,6 +48,8 @@ def sweep(
     bounds = [boundaries(index.columns, index.entries) for index in files]
     # Pages that are longer than a block would be decompressed twice.
     entries = min(max(_BLOCK_ENTRIES, page_entries(bounds)), _MOST_BLOCK_ENTRIES)
+    entry_bytes = max((sum(_bytes(index, name) for name in names) for index in files), default=0)
+    entries = max(min(entries, int(_BLOCK_BYTES / max(entry_bytes, 1))), 1)
     blocks = [
         block
         for number, index in enumerate(files)
@@ -61,10 +64,12 @@ def sweep(
         def task(stopped: Event) -> None:
             scratch = spare.pop() if spare else Scratch()
             index = files[block.file]
-            inputs = read_inputs(index, names, block.start, block.stop, scratch, stopped)
-            if not stopped.is_set():
-                results.append(work(block, inputs))
-            spare.append(scratch)
+            try:
+                inputs = read_inputs(index, names, block.start, block.stop, scratch, stopped)
+                if not stopped.is_set():
+                    results.append(work(block, inputs))
+            finally:
+                spare.append(scratch)
 
         return (block, results), [task]
 
@@ -81,6 +86,12 @@ def sweep(
         prefetch.close()
         for scratch in spare:
             scratch.close()
+
+
+def _bytes(index: FileIndex, name: str) -> float:
+    if index.columns[name].type.kind == "vector":
+        return sources.vector_bytes(index, name)
+    return index.dtype(name).itemsize
 
 
 def read_inputs(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.expression import Definition, Dialect, Outputs, compile_outputs
-from rootfeed.frame.steps import Step
+from rootfeed.frame.steps import Step, named
 from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
 
 __all__ = ["Wanted"]
@@ -106,5 +106,6 @@ class Wanted:
         key = self.signature(index)
         if key not in self._compiled:
             types = {name: index.columns[name].type for name in self.inputs}
-            self._compiled[key] = compile_outputs(self._steps, self.defined, types, self._dialect)
+            with named(index.where):
+                self._compiled[key] = compile_outputs(self._steps, self.defined, types, self._dialect)
         return self._compiled[key]

@@ -61,7 +61,7 @@ def sort_descending(keys, lengths, out):
 
     Parameters
     ----------
-    keys : ndarray of float64
+    keys : ndarray
         The vectors, one after another.
     lengths : ndarray of int32, shape (n,)
     out : ndarray of int32
@@ -69,21 +69,30 @@ def sort_descending(keys, lengths, out):
     """
     start = 0
     for i in range(lengths.size):
-        stop = start + lengths[i]
-        negative = np.empty(stop - start, np.float64)
-        for j in range(start, stop):
-            negative[j - start] = np.inf if np.isnan(keys[j]) else -keys[j]
-        if stop - start <= 16:
-            # Insertion: most collections are short.
-            for j in range(stop - start):
-                place = j
-                while place > 0 and negative[out[start + place - 1]] > negative[j]:
-                    out[start + place] = out[start + place - 1]
-                    place -= 1
-                out[start + place] = j
-        else:
-            out[start:stop] = np.argsort(negative, kind="mergesort")
-        start = stop
+        count = lengths[i]
+        # Merge sort, from pairs upwards: short vectors are what there is most, and nothing is recursive.
+        for j in range(count):
+            out[start + j] = j
+        merged = np.empty(count, np.int32)
+        width = 1
+        while width < count:
+            for low in range(0, count, 2 * width):
+                middle, high = min(low + width, count), min(low + 2 * width, count)
+                a, b = low, middle
+                for place in range(low, high):
+                    take_second = a >= middle
+                    if a < middle and b < high:
+                        x, y = keys[start + out[start + a]], keys[start + out[start + b]]
+                        take_second = y > x or (x != x and y == y)
+                    if take_second:
+                        merged[place] = out[start + b]
+                        b += 1
+                    else:
+                        merged[place] = out[start + a]
+                        a += 1
+            out[start : start + count] = merged
+            width *= 2
+        start += count
 
 
 @kernel

@@ -50,6 +50,8 @@ def cast(values: Array, out: Array) -> int:
     ArgumentError
         Where an integer is out of the range of an integer dtype.
     """
+    if not values.size:
+        return 0
     if _is_exact(values.dtype, out.dtype):
         out[...] = values
         return 0

@@ -196,7 +196,11 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
         # Vectors as they are read, and once more as they are cast.
         inputs = 2 * sum(sources.vector_bytes(index, name) for name in vectors)
         inputs += sum(index.dtype(name).itemsize for name in file.wanted.inputs if name not in vectors)
-        evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined))
+        # How long the vectors are that definitions make is not known: as long as the longest input.
+        types = file.wanted.types(index)
+        made = sum(types[name].kind == "vector" for name in file.wanted.defined)
+        longest = max((sources.vector_bytes(index, name) for name in vectors), default=64.0)
+        evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined) + 4 * longest * made)
     return int(packed + 2 * widest + np.dtype(np.int32).itemsize + np.ceil(evaluated))
 
 

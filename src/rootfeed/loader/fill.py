@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from rootfeed import kernels, sources
 from rootfeed.engine import Task
-from rootfeed.errors import ArgumentError, UnequalLengthsError
+from rootfeed.errors import ArgumentError, EvaluationError, UnequalLengthsError
 from rootfeed.loader.casting import CUT, Alterations, cast
 from rootfeed.loader.dataset import Dataset, DatasetFile
 from rootfeed.loader.pool import Pool
@@ -96,7 +96,7 @@ class _Filling:
         self._unread = unread
         self._lock = Lock()
         self._scratch: Scratch | None = None
-        self._held: list[Scratch] = []
+        self._held: list[tuple[str, Scratch]] = []
         self._slots: list[Slots] = []
         self._inputs: dict[str, Array | Jagged] = {}
 
@@ -107,20 +107,21 @@ class _Filling:
                 self._scratch = self._pool.take_scratch("columns")
                 self._slots = _slots(self._dataset, self._file, len(self._block), self._scratch)
             columns = self._scratch
-        scratch = self._pool.take_scratch("pages")
+        purpose = f"pages {names[:1]}"  # buffers of vectors are those of the same columns again
+        scratch = self._pool.take_scratch(purpose)
         try:
             self._read(names, columns, scratch, stopped)
         finally:
             with self._lock:
-                self._held.append(scratch)  # in which vectors lie until they are used
+                self._held.append((purpose, scratch))  # in which vectors lie until they are used
         with self._lock:
             self._unread -= 1
             if self._unread:
                 return
         if not stopped.is_set():
             self._make_rows(columns)
-        for scratch in self._held:
-            self._pool.give_scratch("pages", scratch)
+        for purpose, scratch in self._held:
+            self._pool.give_scratch(purpose, scratch)
         self._pool.give_scratch("columns", columns)
 
     def _read(self, names: Sequence[str], columns: Scratch, scratch: Scratch, stopped: Event) -> None:
@@ -197,12 +198,18 @@ class _Filling:
         if wanted.sort_by is not None:
             keys = self._elements(wanted.sort_by, first, made, take, lengths, total, columns)
             order = columns.array("element order", total, np.int32)
-            kernels.sort_descending(keys.astype(np.float64), lengths, order)
+            kernels.sort_descending(keys, lengths, order)
         word = np.dtype(f"u{part.dtype.itemsize}")
         position = layout.offsets[wanted.part] // part.dtype.itemsize + wanted.position
         fill = np.array(wanted.value, part.dtype).view(word)[()]
         rows = self._rows.view(word)
         cut = kernels.pad(matrix.view(word), lengths, order, wanted.length, fill, position, rows)
+        if cut and part.ragged:
+            raise EvaluationError(
+                f"{self._file.index.where}: column {first!r} has vectors of more than {wanted.length} "
+                "elements, the most that were found before: it differs each time it is evaluated. "
+                "Use rootfeed.padded for it."
+            )
         if cut:
             self._alterations.add(first, CUT + str(wanted.length), cut)
         self._rows.view(np.int32)[:, layout.offsets[-1] // 4 + number] = lengths
@@ -317,6 +324,7 @@ def prepare(dataset: Dataset) -> None:
     for dtype in dtypes:
         if dtype is not None and dtype.kind in "iu":
             kernels.count_inexact(np.empty(0, dtype), 2)
+    _prepare_vectors(dataset)
     order = np.empty(0, np.uint32)
     kernels.permute(np.uint64(0), order)
     kernels.scatter(np.uint64(0), order, np.empty(256, np.int64))
@@ -328,3 +336,32 @@ def prepare(dataset: Dataset) -> None:
         np.array(dataset.layout.offsets, np.int64),
         outs,
     )
+
+
+def _prepare_vectors(dataset: Dataset) -> None:
+    """Compile the kernels of vectors: a call for each type that they will meet."""
+    layout = dataset.layout
+    offsets, lengths, order = np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32)
+    types = {
+        (name, str(type_.dtype)): type_
+        for file in dataset.files
+        for name, type_ in file.wanted.types(file.index).items()
+    }
+    for each in layout.vectors:
+        part = layout.parts[each.part]
+        word = np.dtype(f"u{part.dtype.itemsize}")
+        rows = np.empty((0, layout.row_bytes), np.uint8).view(word)
+        matrix = np.empty((len(each.columns), 0), word)
+        kernels.lengths_of(offsets, _ALL, lengths)
+        kernels.first_unequal(offsets, _ALL, lengths)
+        kernels.pad(matrix, lengths, order, each.length, word.type(0), each.position, rows)
+        for (name, _), type_ in types.items():
+            if name in each.columns or name == each.sort_by:
+                assert type_.dtype is not None
+                values = np.empty(0, f"u{type_.dtype.itemsize}")
+                kernels.take_elements(values, offsets, _ALL, values)
+                if name == each.sort_by:
+                    kernels.sort_descending(np.empty(0, type_.dtype), lengths, order)
+        if part.ragged:
+            shape = (0, each.length, len(part.columns))
+            kernels.unpad(np.empty(shape, word), offsets, np.empty((0, len(part.columns)), word))

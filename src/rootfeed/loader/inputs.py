@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from rootfeed.errors import ArgumentError
 
@@ -67,7 +70,12 @@ def padded(
     >>> rf.padded(["Jet_pt", "Jet_eta"], length=16, sort_by="Jet_pt")
     Padded(columns=('Jet_pt', 'Jet_eta'), length=16, value=0.0, sort_by='Jet_pt')
     """
-    return Padded(_columns("padded", columns), _length("padded", length), float(value), sort_by)
+    return Padded(
+        _columns("padded", columns),
+        _length("padded", length),
+        _value("padded", value),
+        _key("padded", sort_by),
+    )
 
 
 def ragged(columns: str | Iterable[str], sort_by: str | None = None) -> Ragged:
@@ -84,7 +92,7 @@ def ragged(columns: str | Iterable[str], sort_by: str | None = None) -> Ragged:
     sort_by : str, optional
         A vector column in whose descending order the elements come, NaN last.
     """
-    return Ragged(_columns("ragged", columns), sort_by)
+    return Ragged(_columns("ragged", columns), _key("ragged", sort_by))
 
 
 def flat(column: str, length: int, value: float = 0.0) -> Flat:
@@ -99,7 +107,9 @@ def flat(column: str, length: int, value: float = 0.0) -> Flat:
     value : float
         What shorter vectors are filled up with.
     """
-    return Flat(_columns("flat", column)[0], _length("flat", length), float(value))
+    if not isinstance(column, str):
+        raise ArgumentError(f"flat takes the name of one vector column, got {column!r}.")
+    return Flat(_columns("flat", column)[0], _length("flat", length), _value("flat", value))
 
 
 def _columns(what: str, columns: str | Iterable[str]) -> tuple[str, ...]:
@@ -110,6 +120,22 @@ def _columns(what: str, columns: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _length(what: str, length: int) -> int:
-    if isinstance(length, bool) or not isinstance(length, int) or not 0 < length < 2**20:
+    try:
+        number = -1 if isinstance(length, bool) else operator.index(length)
+    except TypeError:
+        number = -1
+    if not 0 < number < 2**20:
         raise ArgumentError(f"{what} takes a length of at least 1, got {length!r}.")
-    return length
+    return number
+
+
+def _value(what: str, value: float) -> float:
+    if isinstance(value, str) or not isinstance(value, int | float | np.number):
+        raise ArgumentError(f"{what} takes a number to fill up with, got {value!r}.")
+    return float(value)
+
+
+def _key(what: str, sort_by: str | None) -> str | None:
+    if sort_by is not None and not isinstance(sort_by, str):
+        raise ArgumentError(f"{what} takes the name of one column to sort by, got {sort_by!r}.")
+    return sort_by

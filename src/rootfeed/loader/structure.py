@@ -102,7 +102,12 @@ def _add(
 ) -> None:
     """Add what was asked for under a name to the parts, and to the vectors in them."""
     number = len(parts)
+    if isinstance(asked, Padded | Ragged) and not name:
+        raise ArgumentError(
+            'collections need a name: give a mapping, such as features={"jets": rootfeed.padded(...)}.'
+        )
     if isinstance(asked, Padded):
+        _check_value(asked.value, dtype)
         parts.append(Part(asked.columns, dtype, name, asked.length))
         vectors.append(Vectors(asked.columns, number, 0, asked.length, asked.value, asked.sort_by))
         return
@@ -120,7 +125,13 @@ def _add(
     columns: list[str] = []
     scalars: list[tuple[str, int]] = []
     for item in items:
+        if isinstance(item, Padded | Ragged):
+            raise ArgumentError(
+                f"{argument} names {item!r} among columns of a matrix. Give it a name of its own in a "
+                "mapping, or use rootfeed.flat."
+            )
         if isinstance(item, Flat):
+            _check_value(item.value, dtype)
             vectors.append(Vectors((item.column,), number, len(columns), item.length, item.value))
             columns.extend(item.names)
         else:
@@ -130,6 +141,13 @@ def _add(
     if not chosen:
         raise ArgumentError(f"{argument} must name at least one column, got none.")
     parts.append(Part(chosen, dtype, name, scalars=tuple(scalars)))
+
+
+def _check_value(value: float, dtype: np.dtype[Any]) -> None:
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        if not (limits.min <= value <= limits.max and value == int(value)):
+            raise ArgumentError(f"value={value} cannot fill up {dtype}. Choose another value, or dtype.")
 
 
 def _check_vectors(frames: Sequence[Frame], column: str) -> None:
