@@ -459,7 +459,7 @@ def test_functions_that_fail(frame: rf.Frame) -> None:
             raise ValueError("too large")
         return half
 
-    with pytest.raises(EvaluationError, match="a function failed .* ValueError: too large"):
+    with pytest.raises(EvaluationError, match=r"a function failed .* ValueError: too large"):
         frame.define("f", fussy).arrays("f")
 
     def broken(half: Array) -> Array:
