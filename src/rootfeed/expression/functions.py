@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rootfeed.errors import ExpressionError, nearest
+from rootfeed.expression.grammar import mark, shortened
 from rootfeed.expression.nodes import Call, Name
 from rootfeed.expression.values import Scalar, Value, Vector, common, promoted, shown
 from rootfeed.expression.writer import (
@@ -60,7 +61,12 @@ def call(writer: Writer, node: Call, arguments: Sequence[Value]) -> Value:
         name = _TMATH.get(name, name)
     function = _TABLE.get(name)
     if function is None:
-        raise ExpressionError(f"there is no function {node.function!r}. {nearest(name, _TABLE)}")
+        message = f"there is no function {shortened(node.function)!r}"
+        shown = mark(writer.text, node.start, message, node.stop)
+        raise ExpressionError(f"{shown}\n{nearest(shortened(name), _TABLE)}")
+    if node.function.startswith("TMath::") and function in _REALS:
+        # TMath's functions take and give doubles, those of C++ keep floats.
+        arguments = [writer.cast(each, FLOAT64) for each in arguments]
     return function(writer, node, arguments)
 
 
@@ -84,7 +90,7 @@ def _real(*dtypes: Dtype) -> Dtype:
 
 
 def _math(code: str, count: int = 1, double: bool = False) -> Function:
-    """A function of real numbers; `double` where it is only compiled for doubles."""
+    """Return a function of real numbers; `double` where it is only compiled for doubles."""
 
     def function(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
         _arguments(writer, node, given, count)
@@ -100,7 +106,8 @@ def _test(code: str) -> Function:
     def function(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
         _arguments(writer, node, given, 1)
         dtype = _real(given[0].dtype)
-        return writer.map(BOOL, lambda texts: code.format(*texts), [writer.cast(given[0], dtype)])
+        found = writer.map(BOOL, lambda texts: code.format(*texts), [writer.cast(given[0], dtype)])
+        return writer.condition(found)
 
     return function
 
@@ -110,6 +117,8 @@ def _abs(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
     dtype = FLOAT64 if bare(node.function) == "fabs" else promoted(given[0].dtype)
     if given[0].dtype == FLOAT32:
         dtype = FLOAT32
+    elif isinstance(given[0], Vector) and writer.dialect == "c++":
+        dtype = FLOAT64  # ROOT has it among the functions of reals
     return writer.map(dtype, lambda texts: f"abs({texts[0]})", [writer.cast(given[0], dtype)])
 
 
@@ -175,7 +184,7 @@ def _delta_r(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
 
 
 def _of_reals(name: str, count: int) -> Function:
-    """A function of the library, in the common type of its arguments."""
+    """Return a function of the library, in the common type of its arguments."""
     return _math(name + "(" + ", ".join(f"{{{k}}}" for k in range(count)) + ")", count)
 
 
@@ -207,7 +216,8 @@ def _accumulated(writer: Writer, vector: Vector, dtype: Dtype, first: str, code:
 def _sum(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
     _arguments(writer, node, given, 1)
     vector = _vector(writer, node, given[0])
-    return _accumulated(writer, vector, _summed(vector.dtype), "0", "{} + {}")
+    dtype = UINT64 if vector.dtype == BOOL and writer.dialect == "c++" else _summed(vector.dtype)
+    return _accumulated(writer, vector, dtype, "0", "{} + {}")
 
 
 def _product(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
@@ -342,7 +352,7 @@ def _empty(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
 
 
 def _array_function(name: str, dtype: Dtype | None) -> Function:
-    """A function of the library from an array to another one of the same length."""
+    """Return a function of the library from an array to one of the same length."""
 
     def function(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
         _arguments(writer, node, given, 1)
@@ -388,6 +398,7 @@ def _take(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
         )
         first = writer.assign(INT64, f"0 if {wanted} >= 0 else {length} - {count}").text
         return writer.counted(vector.dtype, count, lambda k: at(f"({first} + {k})"))
+    writer.fail_if(f"{count} > 1000000", "{a} elements are to be taken, at most 1000000 can be", count)
     # Of the last elements, those that are missing stand in front.
     first = writer.assign(INT64, f"0 if {wanted} >= 0 else {length} - {count}").text
     return writer.counted(
@@ -481,11 +492,9 @@ def _range(writer: Writer, node: Call, given: Sequence[Value]) -> Value:
         if isinstance(each, Vector) or each.dtype.kind == "f":
             writer.wrong(node, f"{node.function} takes integers, got {shown(each)}")
     bounds = [writer.assign(INT64, each.text).text for each in given if isinstance(each, Scalar)]
-    start, stop, step = {
-        1: lambda b: ("0", b, "1"),
-        2: lambda b: (b[0], b[1], "1"),
-        3: lambda b: tuple(b),
-    }[len(bounds)](bounds if len(bounds) > 1 else bounds[0])
+    start = bounds[0] if len(bounds) > 1 else "0"
+    stop = bounds[1] if len(bounds) > 1 else bounds[0]
+    step = bounds[2] if len(bounds) > 2 else "1"
     if len(bounds) == 3:
         writer.fail_if(f"{step} == 0", "a range has the step 0")
     count = writer.new("n")
@@ -546,7 +555,7 @@ def _end(place: int) -> Function:
 
 
 _SAME = (
-    "sqrt exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh floor ceil trunc rint deg2rad "
+    "sqrt exp expm1 log log10 log1p sin cos tan sinh cosh tanh floor ceil trunc rint deg2rad "
     "rad2deg cbrt"
 )
 _RENAMED = {
@@ -593,6 +602,9 @@ _TABLE: dict[str, Function] = {
     **{name: _math(f"np.{numpy}({{0}})") for name, numpy in _RENAMED.items()},
     **{numpy: _math(f"np.{numpy}({{0}})") for numpy in _RENAMED.values()},
     "round": _math("rounded({0})"),
+    # Numba cannot compile these for float32 and float64 in one function.
+    "exp2": _math("np.exp2({0})", double=True),
+    "log2": _math("np.log2({0})", double=True),
     "erf": _math("erf({0})", double=True),
     "erfc": _math("erfc({0})", double=True),
     "tgamma": _math("gamma({0})", double=True),
@@ -657,10 +669,16 @@ _TABLE: dict[str, Function] = {
 }
 """By name, without namespaces."""
 
+_REALS = {
+    function
+    for name, function in _TABLE.items()
+    if name in _TMATH.values() and name not in ("abs", "min", "max", "sign", "isnan")
+}
+
 
 def method(node: Call) -> tuple[Name, str] | None:
     """Split ``v.size`` of a call into the column and the method; None where it is no method."""
-    column, dot, name = node.function.rpartition(".")
-    if not dot or name not in ("size", "empty", "front", "back", "at") or column in ("np", "math"):
+    column, _, name = node.function.rpartition(".")
+    if not column or name not in ("size", "empty", "front", "back", "at") or column in ("np", "math"):
         return None
     return Name(node.start, node.start + len(column), 1, column), name

@@ -31,7 +31,7 @@ from rootfeed.expression.nodes import (
     Unary,
 )
 
-__all__ = ["MOST_DEPTH", "mark", "parse"]
+__all__ = ["MOST_DEPTH", "mark", "parse", "shortened"]
 
 MOST_CHARACTERS = 10_000
 MOST_DEPTH = 100
@@ -80,6 +80,9 @@ _VECTORS = {"F": "f4", "D": "f8", "I": "i4", "U": "u4", "L": "i8", "UL": "u8", "
 _WORDS = "|".join(sorted((name.replace(" ", r"\s+") for name in TYPES), key=len, reverse=True))
 _TYPE = rf"(?:std::|np\.)?(?:{_WORDS})(?![\w:.])"
 
+_INTEGER = r"0[xX][0-9a-fA-F]+[uUlL]{0,3}(?!\w)"
+_NUMBER = r"(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?[fFuUlL]{0,3}(?![\w.])"
+
 _GRAMMAR = rf"""
 ?start: conditional
 ?conditional: either
@@ -112,10 +115,10 @@ _GRAMMAR = rf"""
     | postfix POWER unary -> binary
 ?postfix: atom
     | postfix LSQUARE conditional RSQUARE -> indexed
-    | postfix "." PATH "(" ")" -> method
+    | postfix "." PATH "(" RPAREN -> method
 ?atom: NUMBER -> number
     | PATH -> name
-    | PATH "(" [conditional ("," conditional)*] ")" -> call
+    | PATH "(" [conditional ("," conditional)*] RPAREN -> call
     | TYPE "(" conditional ")" -> cast
     | STATIC_CAST "(" conditional ")" -> cast
     | "(" conditional ")"
@@ -123,6 +126,7 @@ _GRAMMAR = rf"""
     | LSQUARE [conditional ("," conditional)*] RSQUARE -> items
     | VECTOR LBRACE [conditional ("," conditional)*] RBRACE -> typed_items
 
+RPAREN: ")"
 LBRACE: "{{"
 RBRACE: "}}"
 LSQUARE: "["
@@ -131,13 +135,13 @@ BAR: "|"
 CARET: "^"
 AMPERSAND: "&"
 COMPARISON: "==" | "!=" | "<=" | ">=" | "<" | ">"
-SHIFT: "<<" | ">>"
+SHIFT.2: "<<" | ">>"
 SIGN: "+" | "-"
 TIMES: "*" | "//" | "/" | "%"
 POWER.2: "**"
 BANG: "!"
 TILDE: "~"
-NUMBER.3: /0[xX][0-9a-fA-F]+[uUlL]{{0,3}}(?!\w)|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?[fFuUlL]{{0,3}}(?![\w.])/
+NUMBER.3: /{_INTEGER}|{_NUMBER}/
 STATIC_CAST.5: /static_cast\s*<\s*{_TYPE}\s*>/
 VECTOR.5: /(?:ROOT::)?(?:VecOps::)?RVec(?:\s*<\s*{_TYPE}\s*>|[FDIULBC]{{1,2}}(?!\w))/
 TYPE.4: /{_TYPE}/
@@ -211,7 +215,7 @@ class _Nodes(Transformer[Token, Node]):
         else:
             letters = text[text.index("RVec") + 4 :]
             if letters not in _VECTORS:
-                raise _Problem(f"there is no type {text}", children[0].start_pos)
+                raise _ProblemError(f"there is no type {text}", children[0].start_pos)
             dtype = np.dtype(_VECTORS[letters])
         return Items(*_place(children), dtype, _nodes(children))
 
@@ -226,7 +230,7 @@ def _nodes(children: list[Any]) -> tuple[Node, ...]:
     return tuple(child for child in children if isinstance(child, Node))
 
 
-class _Problem(Exception):
+class _ProblemError(Exception):
     """Something that the grammar allows and that means nothing."""
 
     def __init__(self, message: str, position: int) -> None:
@@ -240,7 +244,7 @@ def _place(children: list[Any]) -> tuple[int, int, int]:
     stop = max(each.stop if isinstance(each, Node) else each.end_pos for each in children)
     depth = 1 + max((each.depth for each in children if isinstance(each, Node)), default=0)
     if depth > MOST_DEPTH:
-        raise _Problem(
+        raise _ProblemError(
             f"more than {MOST_DEPTH} operations are nested here. Define a part of it on its own", start
         )
     return start, stop, depth
@@ -248,7 +252,8 @@ def _place(children: list[Any]) -> tuple[int, int, int]:
 
 def _number(text: str, position: int) -> tuple[float | int, np.dtype[Any]]:
     lowered = text.lower()
-    if lowered.startswith("0x"):
+    hexadecimal = lowered.startswith("0x")
+    if hexadecimal:
         digits, suffix = lowered.rstrip("ul"), lowered[len(lowered.rstrip("ul")) :]
         value: float | int = int(digits, 16)
     else:
@@ -256,23 +261,30 @@ def _number(text: str, position: int) -> tuple[float | int, np.dtype[Any]]:
         suffix = lowered[len(digits) :]
         if "." in digits or "e" in digits:
             if suffix not in ("", "f"):
-                raise _Problem(f"a number ends with {suffix!r}", position)
+                raise _ProblemError(f"a number ends with {suffix!r}", position)
             real = float(digits)
-            return (float(np.float32(real)), np.dtype("f4")) if suffix else (real, np.dtype("f8"))
+            if not suffix:
+                return real, np.dtype("f8")
+            with np.errstate(over="ignore"):
+                return float(np.float32(real)), np.dtype("f4")
+        if len(digits.lstrip("0")) > 20:  # Python itself refuses to read integers of thousands of digits
+            raise _ProblemError("this integer has more than 64 bits", position)
         if "f" in suffix:
-            raise _Problem(f"an integer ends with {suffix!r}; write {digits}.{suffix}", position)
-        value = int(digits)
+            raise _ProblemError(f"an integer ends with {suffix!r}; write {digits}.{suffix}", position)
+        # Python refuses to read thousands of digits.
+        value = int(digits) if len(digits) <= 1000 else 2**64
     if suffix not in ("", "u", "l", "ll", "ul", "ull", "lu", "llu"):
-        raise _Problem(f"a number ends with {suffix!r}", position)
+        raise _ProblemError(f"a number ends with {suffix!r}", position)
     if value >= 2**64:
-        raise _Problem("this integer has more than 64 bits", position)
+        raise _ProblemError("this integer has more than 64 bits", position)
     for dtype in ("i4", "u4", "i8", "u8"):
         fits = value <= np.iinfo(dtype).max
         wide_enough = "l" not in suffix or dtype[1] == "8"
         signed = dtype[0] == "i"
         if fits and wide_enough and (signed != ("u" in suffix) or dtype == "u8"):
-            if dtype == "u4" and "u" not in suffix:
-                continue
+            return value, np.dtype(dtype)
+        # C++ tries the unsigned types too for hexadecimal numbers: 0xFFFFFFFF is an unsigned int.
+        if fits and wide_enough and hexadecimal and not signed:
             return value, np.dtype(dtype)
     raise AssertionError(text)
 
@@ -311,11 +323,11 @@ def parse(text: str) -> Expression:
         raise ExpressionError("an expression must not be empty.")
     try:
         node = _parser().parse(text)
-    except _Problem as problem:
+    except _ProblemError as problem:
         raise ExpressionError(mark(text, problem.position, problem.message)) from None
     except VisitError as error:
         problem_ = error.orig_exc
-        if not isinstance(problem_, _Problem):
+        if not isinstance(problem_, _ProblemError):
             raise
         raise ExpressionError(mark(text, problem_.position, problem_.message)) from None
     except UnexpectedInput as error:
@@ -335,6 +347,11 @@ def _unexpected(text: str, error: UnexpectedInput) -> tuple[int, str]:
             return position, "'=' is not expected here; to compare, write '=='"
         return position, f"{character!r} means nothing here"
     return position, "this is not understood"
+
+
+def shortened(name: str) -> str:
+    """Return a name as messages show it."""
+    return name if len(name) <= 2 * _SHOWN else f"{name[: 2 * _SHOWN]}…"
 
 
 def mark(text: str, position: int, message: str, stop: int | None = None) -> str:

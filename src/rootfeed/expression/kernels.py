@@ -34,6 +34,16 @@ _known: dict[tuple[Any, ...], Any] = {}
 _lock = RLock()
 
 
+def _renew_lock() -> None:
+    """Forget, in a forked child, that a thread of its parent was compiling."""
+    global _lock
+    _lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def compiled(
     source: str, functions: Mapping[str, Callable[..., Any]], arguments: tuple[Any, ...]
 ) -> Any:
@@ -52,16 +62,18 @@ def compiled(
     key = (source, *functions.values())
     with _lock:
         if key not in _known:
-            _known[key] = _loaded(source, functions)
+            _known[key] = _loaded(source, functions, arguments)
         kernel = _known[key]
         kernel(*arguments)
     return kernel
 
 
-def _loaded(source: str, functions: Mapping[str, Callable[..., Any]]) -> Any:
+def _loaded(source: str, functions: Mapping[str, Callable[..., Any]], arguments: tuple[Any, ...]) -> Any:
     if not functions and (folder := _folder()) is not None:
         with contextlib.suppress(OSError, RuntimeError):
-            return _from_file(source, folder)
+            kernel = _from_file(source, folder)
+            kernel(*arguments)  # Numba writes to the disk here, which may be full
+            return kernel
     names = {name: getattr(library, name) for name in dir(library) if not name.startswith("_")}
     names |= {"np": np, **functions}
     exec(compile(source, "<rootfeed kernel>", "exec"), names)
@@ -74,7 +86,7 @@ def _from_file(source: str, folder: Path) -> Any:
     library_text = Path(library.__file__).read_text(encoding="utf-8")
     digest = hashlib.sha256("\0".join((text, versions, library_text)).encode()).hexdigest()[:32]
     path = folder / f"kernel_{digest}.py"
-    if not path.exists():
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
         # Several processes may write the same file: each its own, and then in one step.
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -90,7 +102,7 @@ def _from_file(source: str, folder: Path) -> Any:
 
 
 def _folder() -> Path | None:
-    """Return the folder for kernels: below Numba's cache, or the user's; None if it cannot be written."""
+    """Return the folder for kernels, in Numba's cache or the user's; None if not writable."""
     base = os.environ.get("NUMBA_CACHE_DIR")
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     folder = Path(base or root) / "rootfeed"

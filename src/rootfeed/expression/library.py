@@ -83,7 +83,6 @@ def cbrt(x):
 @_inline
 def delta_phi(a, b):
     """Return the angle from a to b, in [-pi, pi]."""
-    c = a - a + np.pi
     r = np.fmod(b - a, 2.0 * np.pi)
     if r < -np.pi:
         r += 2.0 * np.pi

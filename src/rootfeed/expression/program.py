@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import EvaluationError, ExpressionTypeError, MissingColumnError, nearest
+from rootfeed.errors import (
+    EvaluationError,
+    ExpressionTypeError,
+    MissingColumnError,
+    RootfeedError,
+    nearest,
+)
 from rootfeed.expression import functions
-from rootfeed.expression.grammar import mark
+from rootfeed.expression.grammar import MOST_DEPTH, mark, shortened
 from rootfeed.expression.kernels import compiled
 from rootfeed.expression.nodes import Call, Expression
 from rootfeed.expression.python import (
@@ -26,7 +32,7 @@ from rootfeed.expression.python import (
 )
 from rootfeed.expression.steps import Cut, Definition, Step, names_in
 from rootfeed.expression.values import Scalar, Value, Vector
-from rootfeed.expression.writer import BOOL, INT32, INT64, UINT64, Dialect, Writer, number, type_text
+from rootfeed.expression.writer import BOOL, INT64, UINT64, Dialect, Writer, number, type_text
 from rootfeed.schema import Array, ColumnType, Jagged
 
 __all__ = ["Cuts", "Outputs", "compile_cuts", "compile_outputs", "infer"]
@@ -51,21 +57,14 @@ def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, 
         writer = _Kernel(steps[: number_ + 1], columns, dialect, types)
         value = writer.written(step)
         if isinstance(step, Definition):
-            types[step.name] = _type(value, dialect)
+            types[step.name] = _type(value)
     return types
 
 
-def _type(value: Value, dialect: Dialect) -> ColumnType:
+def _type(value: Value) -> ColumnType:
     if isinstance(value, Scalar):
         return ColumnType(str(value.dtype), "scalar", value.dtype)
-    dtype = _stored_dtype(value, dialect)
-    return ColumnType(f"vector of {dtype}", "vector", dtype)
-
-
-def _stored_dtype(value: Value, dialect: Dialect) -> np.dtype[Any]:
-    """Return the dtype of a value as a column: ROOT's comparisons of vectors give integers."""
-    masks = isinstance(value, Vector) and value.dtype == BOOL and dialect == "c++"
-    return INT32 if masks else value.dtype
+    return ColumnType(f"vector of {value.dtype}", "vector", value.dtype)
 
 
 class _Kernel:
@@ -80,6 +79,11 @@ class _Kernel:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.values: dict[str, Value] = {}
         self.made: dict[str, ColumnType] = {}
+        """Types of the columns that functions make beside the kernel, by a key of each definition."""
+        # How deeply the elements of a definition nest until they come from an array: Python's stack is
+        # finite.
+        self._nested: dict[str, int] = {}
+        self.keys: dict[int, str] = {}
         self.writer = Writer(dialect, self._resolve)
         self.writer.call = self._call
 
@@ -97,15 +101,12 @@ class _Kernel:
         bare = functions.bare(name)
         if bare in functions.CONSTANTS and (bare != name or name.startswith("M_")):
             return number(np.dtype("f8"), float(functions.CONSTANTS[bare]))
-        raise MissingColumnError(
-            mark(
-                self.writer.text,
-                max(self.writer.text.find(name), 0),
-                f"there is no column {name!r}",
-                max(self.writer.text.find(name), 0) + len(name),
-            )
-            + f"\n{nearest(name, types)}"
-        )
+        text = self.writer.text
+        first = max(text.find(name), 0)
+        start, stop = self.writer.near or (first, first + len(name))
+        self.writer.near = None
+        message = mark(text, start, f"there is no column {shortened(name)!r}", stop)
+        raise MissingColumnError(f"{message}\n{nearest(shortened(name), types)}")
 
     def _column(self, name: str, type_: ColumnType) -> Value | None:
         if type_.dtype is None:
@@ -148,7 +149,8 @@ class _Kernel:
             value_ = self._resolve(name)
             if value_ is None:
                 raise ExpressionTypeError(
-                    f"the function for {step.name!r} takes column {name!r}, which holds no plain numbers."
+                    f"the function for {step.name!r} takes column {name!r}, which holds no plain "
+                    "numbers."
                 )
             arguments.append(value_)
         if step.vectorized:
@@ -163,9 +165,9 @@ class _Kernel:
         is_vector, dtype = result_type(step.name, function, types)
         name = f"f{len(self.functions)}"
         self.functions[name] = function
-        texts = []
-        for each in arguments:
-            texts.append(self.writer.array(each)[0] if isinstance(each, Vector) else each.text)
+        texts = [
+            self.writer.array(each)[0] if isinstance(each, Vector) else each.text for each in arguments
+        ]
         call = f"{name}({', '.join(texts)})"
         if not is_vector:
             return self.writer.assign(dtype, call)
@@ -176,21 +178,29 @@ class _Kernel:
 
     def _vectorized(self, step: Definition, arguments: Sequence[Value]) -> Value:
         """Return a column that a function makes beside the kernel."""
-        type_ = vectorized_type(step, [_type(each, self._dialect) for each in arguments])
-        self.made[step.name] = type_
-        value = self._column(step.name, type_)
+        type_ = vectorized_type(step, [_type(each) for each in arguments])
+        key = f"{step.name}#"  # no column's name: a stored one may be called the same
+        self.made[key] = type_
+        value = self._column(key, type_)
         assert value is not None
         return value
 
     def keep(self, step: Definition, uses: int) -> None:
         """Write a definition for those that follow, stored where it is used several times."""
         if step.vectorized:
-            value = self._column(step.name, self.made[step.name])
+            key = self.keys[id(step)]
+            value = self._column(key, self.made[key])
             assert value is not None
         else:
             value = self.written(step)
-        if isinstance(value, Vector) and uses > 1:
-            value = self.writer.stored(value)
+        self._nested[step.name] = 0
+        if isinstance(value, Vector):
+            nested = max((self._nested.get(name, 0) for name in step.needs), default=0)
+            nested += step.how.node.depth if isinstance(step.how, Expression) else 1
+            if uses > 1 or nested > MOST_DEPTH:
+                value = self.writer.stored(value)
+            else:
+                self._nested[step.name] = nested
         self.values[step.name] = value
 
 
@@ -230,7 +240,7 @@ class _Program:
         self, steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect, cuts: bool
     ) -> None:
         self._steps, uses = _needed(steps, names, cuts)
-        self._before: list[tuple[Definition, Outputs]] = []
+        self._before: list[tuple[Definition, str, Outputs]] = []
         kernel = _Kernel(self._steps, columns, dialect)
         types = infer(self._steps, columns, dialect)
         for number_, step in enumerate(self._steps):
@@ -240,10 +250,12 @@ class _Program:
                 outputs = Outputs(
                     earlier, [n for n in step.needs if n in made], columns, dialect, stored=step.needs
                 )
-                self._before.append((step, outputs))
-                kernel.made[step.name] = types[step.name]
+                key = kernel.keys[id(step)] = f"{step.name}#{number_}"
+                kernel.made[key] = infer(self._steps[: number_ + 1], columns, dialect)[step.name]
+                self._before.append((step, key, outputs))
         self._kernel, self._uses, self._types = kernel, uses, types
         self._columns = columns
+        self.inputs: tuple[str, ...] = ()
 
     def _finish(self, head: str, body: Sequence[str], arguments: tuple[Any, ...]) -> None:
         kernel = self._kernel
@@ -256,7 +268,7 @@ class _Program:
         self.source = source
         self.failures = tuple(kernel.writer.failures)
         made = set(kernel.made)
-        others = (name for _, outputs in self._before for name in outputs.inputs)
+        others = (name for _, _, outputs in self._before for name in outputs.inputs)
         self.inputs = tuple(dict.fromkeys([*(n for n in kernel.inputs if n not in made), *others]))
         nothing: dict[str, Array | Jagged] = {
             name: _empty(self._type_of(name)) for name in kernel.inputs
@@ -282,10 +294,20 @@ class _Program:
     ) -> Inputs:
         """Add what the functions beside the kernel make."""
         known = dict(inputs)
-        for step, outputs in self._before:
-            given = outputs.columns_for(step.needs, known, first_entry, first_number, take, where)
-            known[step.name] = vectorized_result(step, given, len(take), self._types[step.name])
+        for step, key, outputs in self._before:
+            given = outputs.columns_for(step.needs, inputs, first_entry, first_number, take, where)
+            try:
+                known[key] = vectorized_result(step, given, len(take), self._kernel.made[key])
+            except Exception as error:
+                raise _failed(error, f"the function for {step.name!r}", where, first_entry) from error
         return known
+
+    def _call(self, where: str, first_entry: int, *arguments: Any) -> Any:
+        """Call the kernel; what a function of the user's raises names the file."""
+        try:
+            return self._compiled(*arguments)
+        except Exception as error:
+            raise _failed(error, "a function", where, first_entry) from error
 
     def _check(self, status: Array, first_entry: int, where: str) -> None:
         if status[0] == 0:
@@ -297,6 +319,14 @@ class _Program:
             f"{where}: {what}, in entry {first_entry + int(status[1])}, evaluating:\n  {shown}\n"
             "Guard it, as in 'n > 0 && v[0] > 3', or give a default: 'at(v, 0, -1)'."
         )
+
+
+def _failed(error: Exception, what: str, where: str, first_entry: int) -> RootfeedError:
+    if isinstance(error, RootfeedError):
+        return error
+    return EvaluationError(
+        f"{where}: {what} failed in the entries from {first_entry} on: {type(error).__name__}: {error}."
+    )
 
 
 def _empty(type_: ColumnType) -> Array | Jagged:
@@ -318,9 +348,8 @@ class Cuts(_Program):
         kernel = self._kernel
         writer = kernel.writer
         cut = 0
-        with writer.block(""), writer.block("for i in range(passed.size):"):
-            writer.line("j = i")
-            writer.line("passed[i] = 0")
+        with writer.block(""), writer.block("for j in range(take.size):"):
+            writer.line("i = np.int64(take[j])")
             for step in self._steps:
                 if isinstance(step, Definition):
                     kernel.keep(step, self._uses[id(step)])
@@ -334,8 +363,14 @@ class Cuts(_Program):
                 writer.line(f"passing[{cut}] += 1")
                 cut += 1
             writer.line("passed[i] = 1")
-        arguments = (np.zeros(_STATUS, np.int64), 0, np.empty(0, np.uint8), np.zeros(cut, np.int64))
-        self._finish("status, first_number, passed, passing", writer.lines[1:], arguments)
+        arguments = (
+            np.zeros(_STATUS, np.int64),
+            0,
+            np.empty(0, np.int32),
+            np.empty(0, np.uint8),
+            np.zeros(cut, np.int64),
+        )
+        self._finish("status, first_number, take, passed, passing", writer.lines[1:], arguments)
 
     def run(
         self,
@@ -346,6 +381,7 @@ class Cuts(_Program):
         where: str,
         passed: npt.NDArray[np.uint8],
         passing: npt.NDArray[np.int64],
+        take: npt.NDArray[np.int32] | None = None,
     ) -> None:
         """Evaluate the cuts for `count` entries.
 
@@ -361,17 +397,20 @@ class Cuts(_Program):
             Receives 1 for entries that pass all cuts, 0 for the others.
         passing : ndarray of int64, shape (cuts,)
             The number of entries that passed a cut, and all before it, is added.
+        take : ndarray of int32, optional
+            The only entries that are looked at; the others do not pass.
 
         Raises
         ------
         EvaluationError
         """
-        known = inputs
-        if self._before:
+        if take is None:
             take = np.arange(count, dtype=np.int32)
-            known = self._all_inputs(inputs, first_entry, first_number, take, where)
+        passed[:count] = 0
+        known = self._all_inputs(inputs, first_entry, first_number, take, where)
         status = np.zeros(_STATUS, np.int64)
-        self._compiled(status, first_number, passed[:count], passing, *self._flat(known))
+        flat = self._flat(known)
+        self._call(where, first_entry, status, first_number, take, passed[:count], passing, *flat)
         self._check(status, first_entry, where)
 
 
@@ -483,7 +522,8 @@ class Outputs(_Program):
         status = np.zeros(_STATUS, np.int64)
         offsets = [np.zeros(len(take) + 1, np.int64) for _ in self._vectors]
         scalars = [outs[name] for name in self._scalars]
-        found = self._compiled(status, first_number, take, *scalars, *offsets, *self._flat(known))
+        arguments = (status, first_number, take, *scalars, *offsets, *self._flat(known))
+        found = self._call(where, first_entry, *arguments)
         self._check(status, first_entry, where)
         return {
             name: Jagged(values, ends)

@@ -28,6 +28,12 @@ def _numba_types(given: _Types) -> tuple[Any, ...]:
     )
 
 
+def _with_defaults(dispatcher: Any, given: _Types) -> tuple[Any, ...]:
+    """Return the types of all arguments: of those that are not given, Numba's own for their defaults."""
+    _, folded = dispatcher._compiler.fold_argument_types(_numba_types(given), {})
+    return tuple(folded)
+
+
 def compiled_function(name: str, function: Callable[..., Any], given: _Types) -> Any:
     """Compile a function for some types of arguments.
 
@@ -36,19 +42,21 @@ def compiled_function(name: str, function: Callable[..., Any], given: _Types) ->
     ExpressionTypeError
         Quotes why Numba refuses.
     """
-    if isinstance(function, numba.core.dispatcher.Dispatcher):
-        dispatcher: Any = function
-    else:
+    try:
+        if isinstance(function, numba.core.dispatcher.Dispatcher):
+            function = function.py_func
         dispatcher = _dispatchers.get(function)
         if dispatcher is None:
-            dispatcher = _dispatchers[function] = numba.njit(nogil=True, error_model="numpy")(function)
-    try:
-        dispatcher.compile(_numba_types(given))
+            # Elements that are not there must be an error here, too: Numba does not check by itself.
+            compile_ = numba.njit(nogil=True, error_model="numpy", boundscheck=True)
+            dispatcher = _dispatchers[function] = compile_(function)
+        dispatcher.compile(_with_defaults(dispatcher, given))
     except Exception as error:  # Numba raises many kinds
         reason = "\n".join(line for line in str(error).splitlines() if line.strip())[:600]
         raise ExpressionTypeError(
-            f"the function for {name!r} cannot be compiled for ({_shown(given)}). Numba says:\n{reason}\n"
-            "Write it with what Numba knows, or give vectorized=True: it then gets arrays of many entries."
+            f"the function for {name!r} cannot be compiled for ({_shown(given)}). Numba says:\n"
+            f"{reason}\nWrite it with what Numba knows, or give vectorized=True: it then gets arrays of "
+            "many entries."
         ) from error
     return dispatcher
 
@@ -59,14 +67,14 @@ def _shown(given: _Types) -> str:
 
 def result_type(name: str, dispatcher: Any, given: _Types) -> tuple[bool, np.dtype[Any]]:
     """Return whether a compiled function gives a vector, and its dtype."""
-    signature = dispatcher.overloads[_numba_types(given)].signature
+    signature = dispatcher.overloads[_with_defaults(dispatcher, given)].signature
     found = signature.return_type
     if isinstance(found, types.Literal):
         found = found.literal_type
     is_vector = isinstance(found, types.Array) and found.ndim == 1
     try:
         dtype = numba.np.numpy_support.as_dtype(found.dtype if is_vector else found)
-    except (NotImplementedError, AttributeError):
+    except (NotImplementedError, AttributeError, numba.core.errors.NumbaError):
         dtype = np.dtype(object)
     if dtype.kind not in "biuf":
         raise ExpressionTypeError(
@@ -92,16 +100,18 @@ def _column(name: str, result: Any, entries: int) -> Array | Jagged:
         packed = ak.to_packed(result)
         lengths = np.asarray(ak.num(packed))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        found: Array | Jagged = Jagged(np.asarray(ak.flatten(packed)), offsets)
-        length, dtype = len(result), found.values.dtype
+        values = np.asarray(ak.flatten(packed))
+        found: Array | Jagged = Jagged(values, offsets)
+        length, dtype = len(result), values.dtype
     else:
-        found = np.ascontiguousarray(result)
-        length, dtype = (found.shape[0] if found.ndim == 1 else -1), found.dtype
-    if length != entries or dtype.kind not in "biuf":
+        array = np.ascontiguousarray(result)
+        found = array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        length, dtype = (array.shape[0] if array.ndim == 1 else -1), array.dtype
+    if length != entries or dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype == np.float16:
+        shape = np.shape(result) if length < 0 else length
         raise EvaluationError(
             f"the function for {name!r} must return one number or one vector for each of {entries} "
-            f"entries, got {type(result).__name__} of {'shape ' + str(np.shape(result)) if length < 0 else length}"
-            f" ({dtype})."
+            f"entries, got {type(result).__name__} of {shape} ({dtype})."
         )
     return found
 
@@ -118,8 +128,8 @@ def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType
         found = _column(step.name, step.how(*map(_offered, nothing)), 0)  # type: ignore[operator]
     except Exception as error:
         raise ExpressionTypeError(
-            f"the function for {step.name!r} failed when it was called with no entries, to learn its type: "
-            f"{type(error).__name__}: {error}. It must work on arrays of any length."
+            f"the function for {step.name!r} failed when it was called with no entries, to learn its "
+            f"type: {type(error).__name__}: {error}. It must work on arrays of any length."
         ) from error
     if isinstance(found, Jagged):
         dtype = found.values.dtype
@@ -146,6 +156,11 @@ def vectorized_result(
             f"entry, and the other kind when it was asked before."
         )
     if dtype != type_.dtype:
+        if type_.dtype is None or not np.can_cast(dtype, type_.dtype, "same_kind"):
+            raise EvaluationError(
+                f"the function for {step.name!r} returned {dtype}, and {type_.dtype} when it was asked "
+                "before."
+            )
         if isinstance(found, Jagged):
             return Jagged(found.values.astype(type_.dtype), found.offsets)
         return found.astype(type_.dtype)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from rootfeed.errors import ExpressionTypeError
-from rootfeed.expression.grammar import mark
+from rootfeed.expression.grammar import mark, shortened
 from rootfeed.expression.nodes import (
     Binary,
     Call,
@@ -51,6 +52,8 @@ class Writer:
         Of each place that can fail: the expression's text, and a message with {a} and {b}.
     leave : str
         How the kernel returns after a failure.
+    near : tuple of int or None
+        Where the name stands that is looked up.
     """
 
     def __init__(self, dialect: Dialect, resolve: Callable[[str], Value | None]) -> None:
@@ -62,6 +65,7 @@ class Writer:
         self._indent = 0
         self._names = 0
         self.text = ""
+        self.near: tuple[int, int] | None = None
         self._types: dict[int, tuple[bool, Dtype]] = {}
         self.call: Functions = _no_functions
 
@@ -173,10 +177,17 @@ class Writer:
         raise AssertionError(node)
 
     def _name(self, node: Name) -> Value:
+        self.near = node.start, node.stop
         found = self._resolve(node.name)
+        self.near = None
         if found is None:
             raise ExpressionTypeError(
-                mark(self.text, node.start, f"column {node.name!r} holds no plain numbers", node.stop)
+                mark(
+                    self.text,
+                    node.start,
+                    f"column {shortened(node.name)!r} holds no plain numbers",
+                    node.stop,
+                )
             )
         return found
 
@@ -186,7 +197,8 @@ class Writer:
             return value
         if isinstance(value, Scalar) and value.constant is not None and dtype.kind != "b":
             if dtype.kind == "f":
-                return number(dtype, float(dtype.type(value.constant)))
+                with np.errstate(over="ignore"):  # to infinity, as in C++
+                    return number(dtype, float(dtype.type(value.constant)))
             if value.dtype.kind in "iub" and np.can_cast(value.dtype, INT64):
                 return number(dtype, int(np.int64(value.constant).astype(dtype)))
         return self.map(dtype, lambda texts: converted(texts[0], value.dtype, dtype), [value])
@@ -289,24 +301,40 @@ class Writer:
 
     def _unary(self, node: Unary, value: Value) -> Value:
         if node.operator == "!":
-            return self.map(BOOL, lambda texts: f"not {truth(texts[0], value.dtype)}", [value])
+            inverted = self.map(BOOL, lambda texts: f"not {truth(texts[0], value.dtype)}", [value])
+            # ROOT keeps the type of a vector's elements, here and below.
+            kept = isinstance(value, Vector) and self.dialect == "c++"
+            return self.cast(inverted, value.dtype) if kept else inverted
+        numpy_mask = value.dtype == BOOL and self.dialect == "python"
+        real_bits = node.operator == "~" and value.dtype.kind == "f"
+        if isinstance(value, Vector) and not numpy_mask and not real_bits:
+            return self._signed_elements(node.operator, value)
         dtype = promoted(value.dtype)
         if node.operator == "~":
             if value.dtype.kind == "f":
                 self.wrong(node, f"~ takes integers, got {shown(value)}")
-            if value.dtype == BOOL and self._keeps_bool(value):
+            if value.dtype == BOOL and self.dialect == "python":
                 return self.map(BOOL, lambda texts: f"not {texts[0]}", [value])
             return self.map(dtype, lambda texts: f"~{texts[0]}", [self.cast(value, dtype)])
         if node.operator == "+":
             return self.cast(value, dtype)
-        if isinstance(value, Scalar) and value.constant is not None and dtype.kind != "u":
-            if dtype.kind == "f" or -(2**31) < -value.constant < 2**31 or dtype == INT64:
-                return number(dtype, -value.constant)
+        constant = value.constant if isinstance(value, Scalar) and dtype.kind != "u" else None
+        if constant is not None and (
+            dtype.kind == "f" or dtype == INT64 or -(2**31) < -constant < 2**31
+        ):
+            return number(dtype, -constant)
         return self.map(dtype, lambda texts: f"-{texts[0]}", [self.cast(value, dtype)])
 
-    def _keeps_bool(self, value: Value) -> bool:
-        """Whether bit operations on truth values give truth values: masks do, as all in Python."""
-        return self.dialect == "python" or isinstance(value, Vector)
+    def _signed_elements(self, operator: str, value: Vector) -> Value:
+        wide = promoted(value.dtype)
+        if operator == "+":
+            return value
+        signed = self.map(wide, lambda texts: f"{operator}{texts[0]}", [self.cast(value, wide)])
+        return self.cast(signed, value.dtype)
+
+    def condition(self, value: Value) -> Value:
+        """Return truth values in the dialect's type: for vectors, ROOT has integers."""
+        return self.cast(value, INT32) if isinstance(value, Vector) and self.dialect == "c++" else value
 
     def binary(self, node: Node, operator: str, left: Value, right: Value) -> Value:
         """Write arithmetic, a shift, or an operation on bits."""
@@ -354,7 +382,7 @@ class Writer:
                 [self.cast(left, dtype), self.cast(right, INT64)],
             )
         both = left.dtype == BOOL and right.dtype == BOOL
-        if both and (self._keeps_bool(left) or self._keeps_bool(right)):
+        if both and self.dialect == "python":
             return self.map(BOOL, lambda texts: f"{texts[0]} {operator} {texts[1]}", [left, right])
         dtype = common(left.dtype, right.dtype)
         return self.map(
@@ -387,7 +415,9 @@ class Writer:
         )
 
     def _compare(self, node: Compare, operands: Sequence[Value]) -> Value:
-        pairs = list(zip(operands, operands[1:], strict=False))
+        if self.dialect == "c++" and len(operands) > 2:
+            return self._compare_in_turn(node, operands)
+        pairs = list(pairwise(operands))
         dtypes = [self._comparable(a, b) for a, b in pairs]
 
         def code(texts: Sequence[str]) -> str:
@@ -398,7 +428,27 @@ class Writer:
                 parts.append(f"({a} {operator} {b})")
             return " and ".join(parts)
 
-        return self.map(BOOL, code, operands)
+        return self.condition(self.map(BOOL, code, operands))
+
+    def _compare_in_turn(self, node: Compare, operands: Sequence[Value]) -> Value:
+        """Compare as C++ does: ``a < b == c < d`` is ``(a < b) == (c < d)``."""
+
+        def one(operator: str, left: Value, right: Value) -> Value:
+            pair = Compare(node.start, node.stop, node.depth, (operator,), ())
+            return self._compare(pair, [left, right])
+
+        sides: list[Value] = [operands[0]]
+        equalities: list[str] = []
+        for operator, operand in zip(node.operators, operands[1:], strict=True):
+            if operator in ("==", "!="):
+                equalities.append(operator)
+                sides.append(operand)
+            else:
+                sides[-1] = one(operator, sides[-1], operand)
+        result = sides[0]
+        for operator, side in zip(equalities, sides[1:], strict=True):
+            result = one(operator, result, side)
+        return result
 
     def _comparable(self, a: Value, b: Value) -> Dtype:
         """Return the type in which two values are compared: C++'s, but signs matter in Python."""
@@ -426,11 +476,12 @@ class Writer:
         return Scalar(BOOL, result)
 
     def _logic_of_vectors(self, word: str, left: Value, right: Value) -> Value:
-        return self.map(
+        joined = self.map(
             BOOL,
             lambda texts: f"{truth(texts[0], left.dtype)} {word} {truth(texts[1], right.dtype)}",
             [left, right],
         )
+        return self.condition(joined)
 
     def _conditional(self, node: Conditional) -> Value:
         condition = self.value(node.condition)

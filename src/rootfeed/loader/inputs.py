@@ -130,7 +130,7 @@ def _length(what: str, length: int) -> int:
 
 
 def _value(what: str, value: float) -> float:
-    if isinstance(value, str) or not isinstance(value, int | float | np.number):
+    if not isinstance(value, int | float | np.number):
         raise ArgumentError(f"{what} takes a number to fill up with, got {value!r}.")
     return float(value)
 

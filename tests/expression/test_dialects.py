@@ -1,0 +1,174 @@
+"""What expressions mean, above all where Python differs from C++."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from expression.helpers import INPUTS, TYPES, define, listed, outputs, value
+from rootfeed.expression import Cut, compile_cuts, infer, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("i / 2", [3.5, -3.5, 0, 1073741823.5]),
+        ("i // 2", [3, -4, 0, 2**30 - 1]),
+        ("i % 3", [1, 2, 0, 1]),
+        ("i % -3", [-2, -1, 0, -2]),
+        ("x // 1", [1, -3, np.nan, 0]),
+        ("x % 1", [0.5, 0.5, np.nan, 0.5]),
+        ("i > 0 and not b", [0, 0, 0, 1]),
+        ("i if b else -1", [7, -1, 0, -1]),
+        ("b ? i : -1", [7, -1, 0, -1]),
+        ("-x ** 2", [-2.25, -6.25, np.nan, -0.25]),
+        ("2 ** 3 ** 1", [8, 8, 8, 8]),
+        ("0 < n <= 2", [1, 0, 1, 0]),
+        ("not n > 1", [0, 1, 1, 0]),
+        ("!n > 1", [0, 0, 0, 0]),
+        ("n > 0 & i > 0", [1, 0, 0, 1]),
+        ("len(v)", [2, 0, 1, 3]),
+        ("v.size()", [2, 0, 1, 3]),
+        ("v.empty()", [0, 1, 0, 0]),
+        ("len(v) - 3", [-1, -3, -2, 0]),
+        ("Sum(v[v > 1])", [3, 0, 5, 6]),
+        ("Mean(v)", [2, 0, 5, 5 / 3]),
+        ("n > 0 and v[-1] > 0", [1, 0, 1, 1]),
+        ("n > 0 && v[0] > 2", [1, 0, 1, 0]),
+        ("at(v, 1, -9)", [1, -9, -9, -1]),
+        ("Jet.n + 0", [2, 0, 1, 3]),
+        ("Sum(Jet.pt)", [50, 0, 50, 70]),
+        ("Jet.pt.size()", [2, 0, 1, 3]),
+        ("np.sqrt(n)", np.sqrt([2, 0, 1, 3])),
+        ("x if np.isnan(y) else np.pi", [np.pi] * 4),
+        ("True + 1", [2, 2, 2, 2]),
+        ("u - 4", [2**32 - 1, 2**32 - 4, 2**32 - 5, 1]),
+        ("i + 1", [8, -6, 1, -(2**31)]),
+        ("s > u", [0, 1, 0, 0]),
+        ("1 << 33", [0, 0, 0, 0]),
+        ("i >> 40", [0, -1, 0, 0]),
+        ("1 << -1", [0, 0, 0, 0]),
+    ],
+)
+def test_numbers(text: str, wanted: Any) -> None:
+    np.testing.assert_array_equal(np.asarray(value(text)), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("v[v > 1]", [[3], [], [5], [2, 4]]),
+        ("v[m]", [[3], [], [5], [4]]),
+        ("v[~m]", [[1], [], [], [2, -1]]),
+        ("v[k]", [[1, 3], [], [5], [4, 4, 2]]),
+        ("v[k - 1]", [[3, 1], [], [5], [-1, -1, 4]]),
+        ("v + w", [[4, 3], [], [5], [9, 7, 13]]),
+        ("v * 2", [[6, 2], [], [10], [4, -2, 8]]),
+        ("0 < v < 4", [[True, True], [], [False], [True, False, False]]),
+        ("v > 1 and w > 1", [[False, False], [], [False], [True, False, True]]),
+        ("v[v > 1] * w[v > 1]", [[3], [], [0], [14, 36]]),
+        ("Sort(v)", [[1, 3], [], [5], [-1, 2, 4]]),
+        ("Reverse(v)", [[1, 3], [], [5], [4, -1, 2]]),
+        ("Take(v, Argsort(v))", [[1, 3], [], [5], [-1, 2, 4]]),
+        ("Take(v, 2, 0)", [[3, 1], [0, 0], [5, 0], [2, -1]]),
+        ("Nonzero(m)", [[0], [], [0], [2]]),
+        ("Where(m, v, -w)", [[3, -2], [], [5], [-7, -8, 4]]),
+        ("Concatenate(v, w)", [[3, 1, 1, 2], [], [5, 0], [2, -1, 4, 7, 8, 9]]),
+        ("Range(n)", [[0, 1], [], [0], [0, 1, 2]]),
+        ("[n, 2 * n]", [[2, 4], [0, 0], [1, 2], [3, 6]]),
+        ("{1, 2.5}", [[1, 2.5]] * 4),
+        ("k / 2", [[0.5, 0], [], [0], [1, 1, 0]]),
+        ("v if b else w", [[3, 1], [], [5], [7, 8, 9]]),
+    ],
+)
+def test_vectors(text: str, wanted: Any) -> None:
+    assert value(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("i / 2", [3, -3, 0, 2**30 - 1]),
+        ("i % 3", [1, -1, 0, 1]),
+        ("-7 / 2", [-3] * 4),
+        ("-7 % 2", [-1] * 4),
+    ],
+)
+def test_cpp(text: str, wanted: Any) -> None:
+    np.testing.assert_array_equal(value(text, "c++"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect", "kind", "dtype"),
+    [
+        ("s + s", "c++", "scalar", "int32"),
+        ("i + x", "c++", "scalar", "float32"),
+        ("i + u", "c++", "scalar", "uint32"),
+        ("x * 2.0", "c++", "scalar", "float64"),
+        ("x * 2.f", "c++", "scalar", "float32"),
+        ("v > 1", "c++", "vector", "int32"),
+        ("v > 1", "python", "vector", "bool"),
+        ("i > 1", "python", "scalar", "bool"),
+        ("i / i", "python", "scalar", "float64"),
+        ("v.size()", "c++", "scalar", "uint64"),
+        ("v.size()", "python", "scalar", "int64"),
+        ("rdfentry_", "c++", "scalar", "uint64"),
+        ("entry", "python", "scalar", "int64"),
+        ("3000000000", "python", "scalar", "int64"),
+        ("sqrt(x)", "c++", "scalar", "float32"),
+        ("pow(x, 2)", "python", "scalar", "float64"),
+        ("float32(y)", "python", "scalar", "float32"),
+        ("uint8(i)", "python", "scalar", "uint8"),
+    ],
+)
+def test_types(text: str, dialect: Any, kind: str, dtype: str) -> None:
+    found = infer([define("result", text)], TYPES, dialect)["result"]
+    assert (found.kind, str(found.dtype)) == (kind, dtype)
+
+
+def test_both_spellings_mean_the_same() -> None:
+    for first, second in [
+        ("i > 0 && !(x < 1) || b", "i > 0 and not x < 1 or b"),
+        ("b ? x : y", "x if b else y"),
+        ("(i > 0) & (x < 1)", "i > 0 & x < 1"),
+        ("static_cast<double>(x)", "(double) x"),
+        ("std::sqrt(y)", "np.sqrt(y)"),
+        ("M_PI", "np.pi"),
+    ]:
+        np.testing.assert_array_equal(value(first), value(second))
+
+
+def test_numbers_of_entries() -> None:
+    np.testing.assert_array_equal(value("entry", take=[1, 3], first_number=1000), [1001, 1003])
+
+
+def test_definitions_see_earlier_ones_and_shadow() -> None:
+    steps = [define("x", "x + 1"), define("z", "x * 2"), define("x", "0 * x"), define("t", "x + z")]
+    found = outputs(steps, ["x", "z", "t"])
+    z = 2 * (np.asarray(INPUTS["x"]) + 1)
+    np.testing.assert_array_equal(np.asarray(found["z"]), z)
+    np.testing.assert_array_equal(np.asarray(found["t"]), z)
+
+
+def test_what_is_not_needed_is_not_evaluated() -> None:
+    # It would fail in the second entry.
+    steps = [define("dead", "v[0]"), define("result", "n + 1")]
+    np.testing.assert_array_equal(np.asarray(outputs(steps, ["result"])["result"]), [3, 1, 2, 4])
+
+
+def test_definitions_between_cuts_are_evaluated_for_what_passed() -> None:
+    steps = [Cut(parse("n > 0"), "some"), define("first", "v[0]"), Cut(parse("first > 2"), "large")]
+    cuts = compile_cuts(steps, TYPES, "python")
+    passed, passing = np.empty(4, np.uint8), np.zeros(2, np.int64)
+    cuts.run({n: INPUTS[n] for n in cuts.inputs}, 0, 0, 4, "f", passed, passing)
+    assert passed.tolist() == [1, 0, 1, 0]
+    assert passing.tolist() == [3, 2]
+    assert set(cuts.inputs) == {"n", "v"}
+
+
+def test_some_entries_in_another_order() -> None:
+    found = outputs([define("a", "v * 2"), define("c", "n")], ["a", "c"], take=[3, 0])
+    assert listed(found["a"]) == [[4, -2, 8], [6, 2]]
+    np.testing.assert_array_equal(np.asarray(found["c"]), [3, 2])

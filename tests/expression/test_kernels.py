@@ -1,0 +1,148 @@
+"""The generated source, and what becomes of it: fused, kept on disk, callable from many threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from expression.helpers import TYPES, define
+from rootfeed.expression import Cut, compile_cuts, compile_outputs, parse
+from rootfeed.schema import ColumnType, Jagged
+
+
+def source(text: str) -> str:
+    return compile_outputs([define("result", text)], ["result"], TYPES, "python").source
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sum(v[v > 30])",
+        "Sum(sqrt(v * v + w * w))",
+        "Any(abs(v) > 2 && w < 3)",
+        "Mean(v[v > w] * 2)",
+        "Max(v[m])",
+    ],
+)
+def test_reductions_are_one_loop_without_an_array(text: str) -> None:
+    written = source(text)
+    assert written.count("np.empty") == 0
+    assert written.count("for ") == 2  # over entries, and over elements
+
+
+def test_a_vector_that_is_used_twice_is_stored_once() -> None:
+    steps = [define("kept", "v[v > 1]"), define("a", "Sum(kept)"), define("b", "Max(kept)")]
+    written = compile_outputs(steps, ["a", "b"], TYPES, "python").source
+    assert written.count("np.empty(") == 1
+
+
+def test_no_text_of_the_user_is_in_the_source() -> None:
+    inputs = {"secret_name": ColumnType("float", "scalar", np.dtype("f4"))}
+    written = compile_outputs(
+        [define("my_result", "secret_name * 2 + M_PI")], ["my_result"], inputs, "c++"
+    ).source
+    for word in ("secret", "my_result", "M_PI"):
+        assert word not in written
+
+
+def block(entries: int, seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    offsets = np.concatenate([[0], np.cumsum(random.integers(0, 9, entries))]).astype(np.int64)
+    pt = Jagged(random.exponential(30, offsets[-1]).astype("f4"), offsets)
+    return {"pt": pt, "x": random.normal(size=entries)}
+
+
+BLOCK_TYPES = {
+    "pt": ColumnType("vector", "vector", np.dtype("f4")),
+    "x": ColumnType("double", "scalar", np.dtype("f8")),
+}
+
+
+def test_four_threads_at_once() -> None:
+    steps = [
+        define("jets", "Sort(pt[pt > 20])"),
+        define("sum", "Sum(jets)"),
+        Cut(parse("sum > 60"), "cut"),
+    ]
+    cuts = compile_cuts(steps, BLOCK_TYPES, "python")
+    made = compile_outputs(steps, ["jets", "sum"], BLOCK_TYPES, "python")
+
+    def run(number: int) -> None:
+        data = block(2_000 + 100 * number, number)
+        entries = len(data["x"])
+        passed, passing = np.empty(entries, np.uint8), np.zeros(1, np.int64)
+        cuts.run({n: data[n] for n in cuts.inputs}, 0, 0, entries, "f", passed, passing)
+        kept = [part[part > 20] for part in np.split(data["pt"].values, data["pt"].offsets[1:-1])]
+        sums = np.array([np.add.reduce(np.sort(part), dtype="f4") for part in kept])
+        assert (
+            abs(int(passed.sum()) - np.count_nonzero(sums > 60)) <= 1
+        )  # sums of floats, in another order
+        take = np.flatnonzero(passed).astype(np.int32)
+        outs = {"sum": np.empty(len(take), "f4")}
+        jets = made.run({n: data[n] for n in made.inputs}, 0, 0, take, "f", outs)["jets"]
+        np.testing.assert_array_equal(
+            jets.values, np.concatenate([np.sort(kept[entry]) for entry in take])
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(24)))
+
+
+PROGRAM = """
+import sys, time
+import numpy as np
+from rootfeed.expression import Definition, compile_outputs, parse
+from rootfeed.schema import ColumnType
+import rootfeed.expression.library
+import numba
+numba.njit(lambda: 1)()
+begun = time.perf_counter()
+types = {"x": ColumnType("double", "scalar", np.dtype("f8"))}
+types["v"] = ColumnType("v", "vector", np.dtype("f4"))
+texts = {"a": "sqrt(x * x + 1)", "b": "Sum(v[v > 1])", "c": "a > 2 ? b : -1"}
+made = compile_outputs([Definition(n, parse(t)) for n, t in texts.items()], list(texts), types, "c++")
+print(time.perf_counter() - begun, sum(made._compiled.stats.cache_hits.values()))
+"""
+
+
+def run_elsewhere(folder: Path) -> tuple[float, int]:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    seconds, hits = done.stdout.split()
+    return float(seconds), int(hits)
+
+
+def test_a_second_process_loads_the_kernel(tmp_path: Path) -> None:
+    first, first_hits = run_elsewhere(tmp_path)
+    files = sorted(tmp_path.rglob("kernel_*.py"))
+    second, second_hits = run_elsewhere(tmp_path)
+    assert (first_hits, second_hits) == (0, 1)
+    assert second < min(first, 2)
+    assert sorted(tmp_path.rglob("kernel_*.py")) == files
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_several_processes_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run_elsewhere, [tmp_path] * 2))
+    assert run_elsewhere(tmp_path)[1] == 1
+
+
+def test_without_a_folder_to_write_to(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    assert run_elsewhere(blocked / "below")[1] == 0
