@@ -217,4 +217,4 @@ def test_a_loader_that_was_closed_gives_its_memory_back(files: Files) -> None:
         assert (outcome.code, outcome.err) == (0, "")
         held, left = map(float, outcome.out.split())
         assert held > 0.4 * memory
-        assert left < 15
+        assert left < MARGIN + 10  # what the allocator keeps of several threads' heaps
