@@ -24,7 +24,7 @@ from rootfeed.expression.writer import (
     type_text,
 )
 
-__all__ = ["CONSTANTS", "call", "known_functions"]
+__all__ = ["CONSTANTS", "call"]
 
 Function = Callable[[Writer, Call, Sequence[Value]], Value]
 Dtype = np.dtype[Any]
@@ -68,11 +68,6 @@ def call(writer: Writer, node: Call, arguments: Sequence[Value]) -> Value:
         # TMath's functions take and give doubles, those of C++ keep floats.
         arguments = [writer.cast(each, FLOAT64) for each in arguments]
     return function(writer, node, arguments)
-
-
-def known_functions() -> list[str]:
-    """Return the names of all functions."""
-    return sorted(_TABLE)
 
 
 # --- of numbers, element by element -------------------------------------------------------------

@@ -75,12 +75,6 @@ def sign(x):
 
 
 @_inline
-def cbrt(x):
-    """Return the cube root."""
-    return np.cbrt(x)
-
-
-@_inline
 def delta_phi(a, b):
     """Return the angle from a to b, in [-pi, pi]."""
     r = np.fmod(b - a, 2.0 * np.pi)
