@@ -454,7 +454,10 @@ USE = """
             read(self, *arguments)
         storage.LocalStorage.read_into = read_slowly
 
-    loader = rf.Loader(rf.open(sys.argv[1]), 100, seed=1, threads=2, **eval(sys.argv[2]))
+    def make():
+        return rf.Loader(rf.open(sys.argv[1]), 100, seed=1, threads=2, **eval(sys.argv[2]))
+
+    loader = make()
 """
 
 INTERRUPTED = {
@@ -473,12 +476,14 @@ INTERRUPTED = {
             batch.sum()
     """,
     "while slow pages are awaited": """
+    next(iter(make()))  # which compiles
     slow(0.2)
     threading.Timer(0.3, print, ["READY"]).start()
     for batch in loader:
         pass
     """,
     "while storage hangs": """
+    next(iter(make()))  # which compiles
     slow(60)
     threading.Timer(0.3, print, ["READY"]).start()
     for batch in loader:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
-from rootfeed.engine import ForkLock, Prefetch, Task
+from rootfeed.engine import ForkLock, Prefetch, Task, uninterrupted
 from rootfeed.errors import CutVectorWarning, PrecisionWarning
 from rootfeed.loader.batches import batches
 from rootfeed.loader.casting import CUT, Alterations
@@ -135,7 +135,8 @@ class Reader:
 
     def _prepare(self) -> None:
         if not self._prepared:
-            prepare(self.dataset)
+            with uninterrupted():
+                prepare(self.dataset)
             self._prepared = True
 
     def _fills(
