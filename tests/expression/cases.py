@@ -229,5 +229,78 @@ GROUPS = {
 
 EXPRESSIONS = tuple(dict.fromkeys(text for group in GROUPS.values() for text in group))
 
-CUTS = ("f4 > 0", "v_f4.size() > 1 && v_f4[0] > -5", "Sum(pt_f) > 20", "i4 % 3", "Any(abs(eta_f) < 1)")
+CUTS = (
+    # Scalars of every type.
+    *("!b", "i1 > 3", "u1 >= k_u1", "i2 < k_i2", "u2 != 5", "i4 == 3 || i4 < -5", "u4 < 7", "i8 <= -2"),
+    *("u8 > 9", "f4 > 0", "f8 < k_f8", "rdfentry_ % 3 == 1", "k_b == b"),
+    # Both signs, and several types.
+    *("i4 < k_u4", "i8 < k_u8", "i1 > k_u1", "i2 == u4", "-1 < u4 || b", "-1 < u1 && b", "f4 < 2.5"),
+    *("i8 > k_f4", "i2 * 1.5f > k_i1", "f8 > 0.1f"),
+    # Arithmetic of integers.
+    *("i4 / 3 == -1", "i4 % 3 == -1", "u4 - k_u4 > 10", "i1 + k_i1 < 0", "u1 * k_u1 % 7 == 3"),
+    *("i8 / 4 * 4 == i8", "u2 / 3u < u4 % 5", "1 / 2 + i2 > 2", "i1 * 100 > 300"),
+    # What stands on the right would end the process, or read what is not there.
+    *("k_i4 != 0 && i4 / k_i4 > 1", "k_i4 == 0 || i4 % k_i4 == 0", "v_f4.size() > 1 && v_f4[1] > -5"),
+    *("!(v_u1.size() < 3 || v_u1[2] > 9)", "some_pt_f.size() > 2 and some_pt_f[2] > 40 or not b"),
+    # Choices.
+    *("b ? f4 > 0 : i4 > 0", "(i4 > 0 ? i4 : -i4) > 5", "v_f4.size() > 2 ? v_f4[2] > 0 : f8 > 0"),
+    *("b ? true : k_b", "(b ? i4 : k_u4) > 4", "b ? k_b ? i4 > 0 : f4 > 0 : i8 > 0"),
+    # NaN and infinity.
+    *(
+        "std::sqrt(f4) > 1",
+        "!(std::sqrt(f4) > 1)",
+        "b && std::sqrt(f4) != 2",
+        "std::sqrt(f8) == std::sqrt(f8)",
+    ),
+    *("std::isnan(std::log(f4))", "b && (bool) std::sqrt(f4)", "b || !std::sqrt(f8)", "f4 / 0 > 0"),
+    *("0.f / 0 < f4 || b", "std::max(std::sqrt(f4), 1.f) > 1", "Sum(v_f4 / 0) > 0"),
+    # Bits.
+    *("(i4 & 3) == 1", "(u8 >> 3 & 1) != 0", "(i2 ^ k_i2) < 0", "(~u1 & 6) == 2", "(b & k_b) != 0"),
+    *("(u4 << 30) != 0", "(bool) (i8 & 4)", "!(i4 & 1)", "(i8 >> 2) < -1", "i4 & 1 && b"),
+    # Casts.
+    *(
+        "(int) f4 == 3",
+        "static_cast<unsigned char>(i4) > 200",
+        "(unsigned int) i4 > 100",
+        "int(f8) % 2 == 0",
+    ),
+    *("float(i8) < 4.f", "(char) u2 < 0", "(double) i4 / 7 > 0.5", "(short) i8 != i8"),
+    # Vectors of every type.
+    *(f"Any(v_{a} > k_{a})" for a in TYPES if a != "b"),
+    *(
+        "Any(v_b)",
+        "All(v_b == w_b)",
+        "All(v_f4 > -4)",
+        "Sum(v_i1) > 2",
+        "Sum(v_b) > 1",
+        "Sum(v_u1 > 3) == 2",
+    ),
+    *("Sum(v_f8[w_f4 > 0]) < 1", "Max(some_pt_f) > 50", "v_i4.empty()", "v_f4[v_b].size() > 1"),
+    *("v_f4.size() - 3 > 0", "Sum(v_u4 & 1) > Sum(v_u4 & 2)", "Sum(DeltaPhi(phi_f, phi2_f) > 0) > 1"),
+    # Comparisons of comparisons.
+    *("i1 < k_i1 == b", "i4 < k_i4 < 1", "-5 < i4 < 1", "b == i4 > 0 != k_b", "f4 < f8 <= i4 == k_b"),
+)
+"""Cuts, each of which passes the same entries as in ROOT: some of them, but never none or all."""
+
+CUT_FLOW = (
+    "f4 > -5",
+    "v_f4.size() > 1 && v_f4[0] > -5",
+    "Sum(pt_f) > 90",
+    "i4 % 3 != 0",
+    "Any(eta_f < 1)",
+)
 """Cuts that stand one after another."""
+
+NO_CUTS = (
+    "f4",
+    "i4",
+    "u1",
+    "i4 % 3",
+    "b & k_b",
+    "v_f4.size()",
+    "f4 > 0 & i4 > 0",
+    "v_b",
+    "v_f4 > 0",
+    "b ? 1 : 0",
+)
+"""What ROOT refuses as a cut: numbers, and vectors."""

@@ -153,23 +153,40 @@ class Truth:
     inputs : mapping of str to ndarray or Jagged
     values : list of ndarray or Jagged
         Of the expressions, in ROOT's own types.
+    passing : list of list of int
+        The entries that each cut passes.
+    flow : list of list of int
+        The entries that are left after each of some cuts that stand one after another.
     """
 
     types: Mapping[str, ColumnType]
     inputs: Mapping[str, np.ndarray[Any, Any] | Jagged]
     values: list[np.ndarray[Any, Any] | Jagged]
+    passing: list[list[int]]
+    flow: list[list[int]]
 
 
-def evaluate(expressions: Sequence[str]) -> Truth:
-    """Have ROOT evaluate expressions."""
+def frame_of_columns() -> Any:
+    """Return a data frame of ROOT's with all columns."""
     root = load_root()
     if not hasattr(root, "rootfeed_oracle"):
         assert root.gInterpreter.Declare(DECLARATIONS)
-    space = root.rootfeed_oracle
     frame = root.RDataFrame(ENTRIES)
-    columns = made_columns()
-    for name, text in columns.items():
+    for name, text in made_columns().items():
         frame = frame.Define(name, text)
+    return frame
+
+
+def evaluate(expressions: Sequence[str], cuts: Sequence[str], flow: Sequence[str]) -> Truth:
+    """Have ROOT evaluate expressions, cuts, and cuts one after another, all in one event loop."""
+    frame = frame_of_columns()
+    space = load_root().rootfeed_oracle
+    columns = made_columns()
+    passing = [frame.Filter(for_root(cut)) for cut in cuts]
+    left = [frame]
+    for cut in flow:
+        left.append(left[-1].Filter(for_root(cut)))
+    entries = [cut.Take["ULong64_t"]("rdfentry_") for cut in (*passing, *left[1:])]
     for number, text in enumerate(expressions):
         frame = frame.Define(f"expression_{number}", for_root(text))
     wanted = [*columns, *(f"expression_{number}" for number in range(len(expressions)))]
@@ -196,4 +213,17 @@ def evaluate(expressions: Sequence[str]) -> Truth:
         else ColumnType(str(value.dtype), "scalar", value.dtype)
         for name, value in inputs.items()
     }
-    return Truth(types, inputs, found[len(columns) :])
+    numbers_ = [[int(entry) for entry in each.GetValue()] for each in entries]
+    values_ = found[len(columns) :]
+    return Truth(types, inputs, values_, numbers_[: len(cuts)], numbers_[len(cuts) :])
+
+
+def is_cut(frame: Any, text: str) -> bool:
+    """Whether ROOT takes a text as a cut."""
+    try:
+        frame.Filter(for_root(text))
+    except Exception as error:
+        if "does not evaluate to bool" in str(error):
+            return False
+        raise
+    return True

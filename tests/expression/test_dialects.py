@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expression.helpers import INPUTS, TYPES, define, listed, outputs, value
+from expression.helpers import INPUTS, TYPES, define, listed, outputs, passes, value
 from rootfeed.expression import Cut, compile_cuts, infer, parse
 
 
@@ -98,6 +98,32 @@ def test_vectors(text: str, wanted: Any) -> None:
 )
 def test_cpp(text: str, wanted: Any) -> None:
     np.testing.assert_array_equal(value(text, "c++"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "chained", "in_turn"),
+    [
+        ("s < n < i", lambda s, n, i: s < n < i, lambda s, n, i: (s < n) < i),
+        ("i > s < n", lambda s, n, i: i > s < n, lambda s, n, i: (i > s) < n),
+        ("s < n == 1", lambda s, n, i: s < n == 1, lambda s, n, i: (s < n) == 1),
+        ("1 == n > s", lambda s, n, i: 1 == n > s, lambda s, n, i: (n > s) == 1),
+        ("n != i == 0", lambda s, n, i: n != i == 0, lambda s, n, i: (n != i) == 0),
+        ("s < n == i > 0", lambda s, n, i: s < n == i > 0, lambda s, n, i: (s < n) == (i > 0)),
+        ("(s < n) == 1", lambda s, n, i: (s < n) == 1, lambda s, n, i: (s < n) == 1),
+    ],
+)
+def test_comparisons_of_comparisons(text: str, chained: Any, in_turn: Any) -> None:
+    entries = list(zip(*(np.asarray(INPUTS[name]).tolist() for name in "sni"), strict=True))
+    assert value(text).tolist() == [chained(*entry) for entry in entries]
+    assert value(text, "c++").tolist() == [in_turn(*entry) for entry in entries]
+
+
+def test_numbers_as_cuts() -> None:
+    assert passes("i") == [1, 1, 0, 1]
+    assert passes("x") == [1, 1, 1, 1]  # one of them is NaN, which is not 0
+    assert passes("y") == [1, 0, 1, 1]
+    assert passes("n & 1") == [0, 0, 1, 1]
+    assert passes("x > 0") == [1, 0, 0, 1]
 
 
 @pytest.mark.parametrize(

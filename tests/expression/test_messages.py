@@ -118,9 +118,21 @@ def test_columns_that_are_no_numbers() -> None:
         infer([define("result", "name == 1")], types, "python")
 
 
-def test_a_vector_as_a_cut() -> None:
-    with pytest.raises(ExpressionTypeError, match="Any"):
-        infer([Cut(parse("v > 1"), "cut")], TYPES, "python")
+@pytest.mark.parametrize(
+    ("text", "dialect", "parts"),
+    [
+        ("v > 1", "python", ["vector of bool", "Any"]),
+        ("v > 1", "c++", ["vector of int32", "Any"]),
+        ("x", "c++", ["float32", "x != 0"]),
+        ("n & 1", "c++", ["int32", "!="]),
+    ],
+)
+def test_what_is_no_cut(text: str, dialect: Any, parts: list[str]) -> None:
+    with pytest.raises(ExpressionTypeError, match="a cut is true or false") as caught:
+        infer([Cut(parse(text), "cut")], TYPES, dialect)
+    for part in parts:
+        assert part in str(caught.value)
+    assert pointed(str(caught.value)) == text
 
 
 def test_long_texts_are_shown_in_part() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from expression.cases import CUTS, EXPRESSIONS, GROUPS
-from expression.oracle import ENTRIES, SHORT, Truth, evaluate
+from expression.cases import CUT_FLOW, CUTS, EXPRESSIONS, GROUPS, NO_CUTS
+from expression.oracle import ENTRIES, SHORT, Truth, evaluate, frame_of_columns, is_cut
+from rootfeed.errors import ExpressionTypeError
 from rootfeed.expression import Cut, Definition, compile_cuts, compile_outputs, parse
 from rootfeed.schema import Array, Jagged
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT e
 
 @pytest.fixture(scope="module")
 def truth() -> Truth:
-    return evaluate([*EXPRESSIONS, *CUTS])
+    return evaluate(EXPRESSIONS, CUTS, CUT_FLOW)
 
 
 def distance(found: Array, wanted: Array) -> Array:
@@ -55,23 +57,42 @@ def test_values(group: str, truth: Truth) -> None:
         assert_equal(text, (outs | vectors)[text], truth.values[EXPRESSIONS.index(text)])
 
 
-def test_cuts(truth: Truth) -> None:
-    steps = [Cut(parse(text), text) for text in CUTS]
-    cuts = compile_cuts(steps, truth.types, "c++")
-    passed, passing = np.empty(ENTRIES, np.uint8), np.full(len(CUTS), 10, np.int64)
-    inputs = {name: truth.inputs[name] for name in cuts.inputs}
-    cuts.run(inputs, 0, 0, ENTRIES, "file.root", passed, passing)
-    wanted = np.ones(ENTRIES, bool)
-    for place, values in enumerate(truth.values[len(EXPRESSIONS) :]):
-        wanted &= np.asarray(values) != 0
-        assert passing[place] == 10 + np.count_nonzero(wanted)
-    np.testing.assert_array_equal(passed, wanted)
-    assert 0 < passed.sum() < ENTRIES
+def entries_passing(cuts: Sequence[str], truth: Truth) -> tuple[list[int], list[int]]:
+    """The entries that pass all of some cuts, and how many each of them leaves."""
+    compiled = compile_cuts([Cut(parse(text), text) for text in cuts], truth.types, "c++")
+    passed, passing = np.empty(ENTRIES, np.uint8), np.zeros(len(cuts), np.int64)
+    inputs = {name: truth.inputs[name] for name in compiled.inputs}
+    compiled.run(inputs, 0, 0, ENTRIES, "file.root", passed, passing)
+    return np.flatnonzero(passed).tolist(), passing.tolist()
 
 
-def test_enough_is_compared() -> None:
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_passes_the_entries_that_it_passes_in_root(cut: str, truth: Truth) -> None:
+    wanted = truth.passing[CUTS.index(cut)]
+    assert entries_passing([cut], truth) == (wanted, [len(wanted)])
+
+
+def test_cuts_one_after_another(truth: Truth) -> None:
+    wanted = truth.flow[-1]
+    assert entries_passing(CUT_FLOW, truth) == (wanted, [len(entries) for entries in truth.flow])
+    left = [ENTRIES, *map(len, truth.flow)]
+    assert left == sorted(set(left), reverse=True)
+    assert wanted
+
+
+def test_a_cut_is_true_or_false_as_in_root(truth: Truth) -> None:
+    frame = frame_of_columns()
+    for text in NO_CUTS:
+        assert not is_cut(frame, text), text
+        with pytest.raises(ExpressionTypeError, match="a cut is true or false"):
+            entries_passing([text], truth)
+
+
+def test_enough_is_compared(truth: Truth) -> None:
     assert len(EXPRESSIONS) >= 150
     text = " ".join(EXPRESSIONS)
     for short in SHORT.values():
         assert f" k_{short}" in text
         assert f"v_{short}" in text
+    for cut, entries in zip(CUTS, truth.passing, strict=True):
+        assert 0 < len(entries) < ENTRIES, cut

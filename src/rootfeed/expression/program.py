@@ -31,7 +31,7 @@ from rootfeed.expression.python import (
     vectorized_type,
 )
 from rootfeed.expression.steps import Cut, Definition, Step, names_in
-from rootfeed.expression.values import Scalar, Value, Vector
+from rootfeed.expression.values import Scalar, Value, Vector, shown
 from rootfeed.expression.writer import BOOL, INT64, UINT64, Dialect, Writer, number, type_text
 from rootfeed.schema import Array, ColumnType, Jagged
 
@@ -136,11 +136,8 @@ class _Kernel:
         """Write a step, and return its value."""
         if isinstance(step.how, Expression):
             value = self.writer.write(step.how)
-            if isinstance(step, Cut) and isinstance(value, Vector):
-                raise ExpressionTypeError(
-                    mark(step.how.text, 0, "a cut is a number or a truth value, got a vector")
-                    + "\nUse Any(...) or All(...)."
-                )
+            if isinstance(step, Cut):
+                self._check_cut(step.how, value)
             return value
         assert isinstance(step, Definition)
         arguments = []
@@ -156,6 +153,15 @@ class _Kernel:
         if step.vectorized:
             return self._vectorized(step, arguments)
         return self._called(step, arguments)
+
+    def _check_cut(self, cut: Expression, value: Value) -> None:
+        """Refuse vectors and, as ROOT does, numbers: a comparison may have been forgotten."""
+        is_vector = isinstance(value, Vector)
+        if not is_vector and (self._dialect == "python" or value.dtype == BOOL):
+            return
+        advice = "Use Any(...) or All(...)." if is_vector else "Compare it, as in 'x != 0'."
+        message = f"a cut is true or false, got {shown(value)}"
+        raise ExpressionTypeError(f"{mark(cut.text, 0, message, len(cut.text))}\n{advice}")
 
     def _called(self, step: Definition, arguments: Sequence[Value]) -> Value:
         """Write a call of a compiled function."""
