@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expression.helpers import INPUTS, TYPES, define, listed, outputs, passes, value
+from expression.helpers import INPUTS, TYPES, define, jagged, listed, outputs, passes, value
 from rootfeed.expression import Cut, compile_cuts, infer, parse
 
 
@@ -164,6 +164,41 @@ def test_both_spellings_mean_the_same() -> None:
         ("M_PI", "np.pi"),
     ]:
         np.testing.assert_array_equal(value(first), value(second))
+
+
+C_TYPES: dict[str, Any] = {
+    "short": np.array([1, -2, 3, 300], "i4"),
+    "unsigned": np.array([5, 0, 1, 2], "u1"),
+    "bool": np.array([True, False, True, False]),
+    "float": jagged("f4", [3, 1], [], [5], [2, -1, 4]),
+    **{name: np.array([1.5, 2, 2.5, -3], "f8") for name in ("char", "int", "long", "double", "Int_t")},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("short", [1, -2, 3, 300]),
+        ("short > 2", [0, 0, 1, 1]),
+        ("-short + unsigned * 2", [9, 2, -1, -296]),
+        ("(char) short", [1, -2, 3, 44]),
+        ("char(short)", [1, -2, 3, 44]),
+        ("short(char)", [1, 2, 2, -3]),
+        ("(short) char", [1, 2, 2, -3]),
+        ("(short) - 1", [-1] * 4),
+        ("unsigned char(short)", [1, 254, 3, 44]),
+        ("static_cast<int>(int)", [1, 2, 2, -3]),
+        ("bool ? short : -short", [1, 2, 3, -300]),
+        ("short if not bool else long", [1.5, -2, 2.5, 300]),
+        ("Sum(float) + double", [5.5, 2, 7.5, 2]),
+        ("float.size() + len(float)", [4, 0, 2, 6]),
+        ("at(float, unsigned, 7)", [7, 7, 7, 4]),
+        ("Sum({short, unsigned})", [6, -2, 4, 302]),
+        ("1 < Int_t <= int", [1, 1, 1, 0]),
+    ],
+)
+def test_columns_that_are_called_like_types(text: str, wanted: Any) -> None:
+    np.testing.assert_array_equal(value(text, inputs=C_TYPES), wanted)
 
 
 def test_numbers_of_entries() -> None:

@@ -57,6 +57,19 @@ def test_advice_on_assignment() -> None:
         parse("i = 1")
 
 
+@pytest.mark.parametrize("text", ["(short) > 3", "1 + (short)", "((short) == 1)"])
+def test_advice_on_columns_that_are_called_like_types(text: str) -> None:
+    with pytest.raises(ExpressionError, match="brackets") as caught:
+        parse(text)
+    lines = str(caught.value).splitlines()
+    assert lines[1][lines[2].index("^") :].startswith("(short)")
+
+
+def test_unknown_types() -> None:
+    assert "'short'" in refused("short > 3")
+    assert "casts nothing" not in refused("i (int) 3")
+
+
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
 def test_nothing(text: str) -> None:
     with pytest.raises(ExpressionError, match="empty"):

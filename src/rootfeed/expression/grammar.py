@@ -1,5 +1,7 @@
 """From text to nodes. One grammar takes the spellings of C++ and of Python.
 
+A type's name stands for a column where no cast can: ``short > 3``, but ``(short) x`` and ``short(x)``.
+
 Precedence is that of C++, also for ``&``, ``|`` and ``^``, which bind less than comparisons there:
 ``a > 1 & b < 2`` means ``(a > 1) & (b < 2)``. Words (``not``) bind as in Python.
 """
@@ -80,6 +82,8 @@ _VECTORS = {"F": "f4", "D": "f8", "I": "i4", "U": "u4", "L": "i8", "UL": "u8", "
 _WORDS = "|".join(sorted((name.replace(" ", r"\s+") for name in TYPES), key=len, reverse=True))
 _TYPE = rf"(?:std::|np\.)?(?:{_WORDS})(?![\w:.])"
 
+_CAST = re.compile(rf"(?:^|[^\w\s])\s*(\(\s*{_TYPE}\s*\))\s*$")
+
 _INTEGER = r"0[xX][0-9a-fA-F]+[uUlL]{0,3}(?!\w)"
 _NUMBER = r"(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?[fFuUlL]{0,3}(?![\w.])"
 
@@ -117,7 +121,7 @@ _GRAMMAR = rf"""
     | postfix LSQUARE conditional RSQUARE -> indexed
     | postfix "." PATH "(" RPAREN -> method
 ?atom: NUMBER -> number
-    | PATH -> name
+    | (PATH | TYPE) -> name
     | PATH "(" [conditional ("," conditional)*] RPAREN -> call
     | TYPE "(" conditional ")" -> cast
     | STATIC_CAST "(" conditional ")" -> cast
@@ -322,7 +326,7 @@ def parse(text: str) -> Expression:
     if not text.strip():
         raise ExpressionError("an expression must not be empty.")
     try:
-        node = _parser().parse(text)
+        node: Any = _parser().parse(text)  # the tree is made of nodes by `_Nodes`
     except _ProblemError as problem:
         raise ExpressionError(mark(text, problem.position, problem.message)) from None
     except VisitError as error:
@@ -332,14 +336,18 @@ def parse(text: str) -> Expression:
         raise ExpressionError(mark(text, problem_.position, problem_.message)) from None
     except UnexpectedInput as error:
         raise ExpressionError(mark(text, *_unexpected(text, error))) from None
-    return Expression(text, node)  # type: ignore[arg-type]
+    return Expression(text, node)
 
 
 def _unexpected(text: str, error: UnexpectedInput) -> tuple[int, str]:
     position = error.pos_in_stream if error.pos_in_stream is not None else len(text)
     if isinstance(error, UnexpectedToken):
-        if error.token.type == "$END":
-            return len(text), "the expression ends too early"
+        at_end = error.token.type == "$END"
+        position = len(text) if at_end else position
+        if cast := _CAST.search(text, 0, position):
+            return cast.start(1), "this casts nothing; where a column is meant, leave out the brackets"
+        if at_end:
+            return position, "the expression ends too early"
         return position, f"{str(error.token)[:40]!r} is not expected here"
     if isinstance(error, UnexpectedCharacters):
         character = text[position : position + 1]
