@@ -1,13 +1,9 @@
-"""Expressions in Python's dialect, functions in Python, messages, threads and the cache on disk."""
+"""Expressions in Python's dialect, functions in Python, messages and threads."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -336,7 +332,7 @@ def test_vectorized_functions_get_arrays() -> None:
         run([Definition("r", lambda x: x[:1], vectorized=True)], "r")
 
 
-# --- threads and the disk -----------------------------------------------------------------------
+# --- threads -----------------------------------------------------------------------
 
 
 def test_threads_share_a_kernel() -> None:
@@ -353,41 +349,3 @@ def test_threads_share_a_kernel() -> None:
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(work, range(8))
     assert all(each == first for each in others)
-
-
-SCRIPT = """
-import numpy as np
-from rootfeed.expression import Definition, compile_outputs, parse
-from rootfeed.schema import ColumnType
-types = {"x": ColumnType("float64", "scalar", np.dtype("f8"))}
-outputs = compile_outputs([Definition("r", parse("x * 3 + 1"))], ["r"], types, "python")
-outs = {"r": np.empty(2)}
-outputs.run({"x": np.array([1.0, 2.0])}, 0, 0, np.arange(2, dtype=np.int32), "file", outs)
-print(outs["r"].tolist(), sum(outputs._compiled.stats.cache_hits.values()))
-"""
-
-
-def _cached(folder: Path) -> str:
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_a_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
-    assert _cached(tmp_path) == "[4.0, 7.0] 0"
-    files = sorted(tmp_path.rglob("*.nbc"))
-    assert files
-    assert _cached(tmp_path) == "[4.0, 7.0] 1"
-    assert sorted(tmp_path.rglob("*.nbc")) == files
-    # A kernel that was cut short, as by a full disk, is written again.
-    (kernel,) = tmp_path.rglob("kernel_*.py")
-    kernel.write_text("")
-    assert _cached(tmp_path).startswith("[4.0, 7.0]")
-
-
-def test_no_folder_to_write_to_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert _cached(tmp_path / "file" / "below") == "[4.0, 7.0] 0"
