@@ -179,12 +179,16 @@ class Outputs(Program):
         writer = kernel.writer
         self.types = {name: self._types[name] for name in names}
         self._scalars = [name for name in names if self.types[name].kind == "scalar"]
-        self._vectors = [name for name in names if self.types[name].kind == "vector"]
+        self._vectors = {
+            name: type_.dtype
+            for name, type_ in self.types.items()
+            if type_.kind == "vector" and type_.dtype is not None
+        }
         arrays = [f"v_{number_}" for number_ in range(len(self._vectors))]
         writer.leave = f"return ({', '.join([*arrays, '0'])},)"
         with writer.block(""):
-            for array, name in zip(arrays, self._vectors, strict=True):
-                writer.line(f"{array} = np.empty(1024, {type_text(self.types[name].dtype)})")  # type: ignore[arg-type]
+            for array, dtype in zip(arrays, self._vectors.values(), strict=True):
+                writer.line(f"{array} = np.empty(1024, {type_text(dtype)})")
                 writer.line(f"n_{array} = 0")
             with writer.block("for j in range(take.size):"):
                 writer.line("i = np.int64(take[j])")
@@ -215,8 +219,7 @@ class Outputs(Program):
         writer = self._kernel.writer
         vector = self._kernel.values[name]
         assert isinstance(vector, Vector)
-        dtype = self.types[name].dtype
-        assert dtype is not None
+        dtype = self._vectors[name]
         with writer.block(f"if n_{array} + {vector.most} > {array}.size:"):
             writer.line(f"{array} = grown({array}, n_{array} + {vector.most})")
 
