@@ -225,7 +225,7 @@ GROUPS = {
     "reordered": REORDERED,
     "physics": PHYSICS,
 }
-"""One kernel each."""
+"""Tested together, a few in a kernel."""
 
 EXPRESSIONS = tuple(dict.fromkeys(text for group in GROUPS.values() for text in group))
 

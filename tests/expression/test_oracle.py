@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from expression.cases import CUT_FLOW, CUTS, EXPRESSIONS, GROUPS, NO_CUTS
+from expression.helpers import TOGETHER
 from expression.oracle import ENTRIES, SHORT, Truth, evaluate, frame_of_columns, is_cut
 from rootfeed.errors import ExpressionTypeError
 from rootfeed.expression import Cut, Definition, compile_cuts, compile_outputs, parse
@@ -45,16 +46,18 @@ def assert_equal(text: str, found: Any, wanted: Any) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_values(group: str, truth: Truth) -> None:
-    steps = [Definition(text, parse(text)) for text in GROUPS[group]]
-    names = [step.name for step in steps]
-    outputs = compile_outputs(steps, names, truth.types, "c++")
-    outs = {n: np.empty(ENTRIES, t.dtype) for n, t in outputs.types.items() if t.kind == "scalar"}
-    inputs = {name: truth.inputs[name] for name in outputs.inputs}
-    take = np.arange(ENTRIES, dtype=np.int32)
-    vectors = outputs.run(inputs, 0, 0, take, "file.root", outs)
-    assert not outs.keys() & vectors.keys()
-    for text in names:
-        assert_equal(text, (outs | vectors)[text], truth.values[EXPRESSIONS.index(text)])
+    texts = GROUPS[group]
+    for start in range(0, len(texts), TOGETHER):
+        steps = [Definition(text, parse(text)) for text in texts[start : start + TOGETHER]]
+        names = [step.name for step in steps]
+        outputs = compile_outputs(steps, names, truth.types, "c++")
+        outs = {n: np.empty(ENTRIES, t.dtype) for n, t in outputs.types.items() if t.kind == "scalar"}
+        inputs = {name: truth.inputs[name] for name in outputs.inputs}
+        take = np.arange(ENTRIES, dtype=np.int32)
+        vectors = outputs.run(inputs, 0, 0, take, "file.root", outs)
+        assert not outs.keys() & vectors.keys()
+        for text in names:
+            assert_equal(text, (outs | vectors)[text], truth.values[EXPRESSIONS.index(text)])
 
 
 def entries_passing(cuts: Sequence[str], truth: Truth) -> tuple[list[int], list[int]]:
