@@ -26,7 +26,7 @@ from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
 from rootfeed.frame import Frame
 from rootfeed.frame import open as open_frame
-from rootfeed.loader import Batches, Loader, flat
+from rootfeed.loader import Loader, flat, mixed
 from rootfeed.loader.inputs import Flat
 from rootfeed.loader.options import as_tuple
 
@@ -176,9 +176,8 @@ class Generator:
         Rows left over by whole batches, whether they are dropped or not.
     """
 
-    def __init__(self, batches: Loader | Batches, given: Sequence[str]) -> None:
+    def __init__(self, loader: Loader, batches: Iterable[Batch], given: Sequence[str]) -> None:
         self._batches = batches
-        loader = batches.loader if isinstance(batches, Batches) else batches
         self.train_columns = list(loader.features)
         self.target_columns = list(loader.target)
         self.weights_column = loader.weights or ""
@@ -372,7 +371,7 @@ def _generators(
     if validation_split > 0:
         divide = loader.split if shuffle else loader.split_in_order
         sides = list(divide(validation_split))
-    generators = [Generator(side.torch() if torch else side, given) for side in sides]
+    generators = [Generator(side, side.torch() if torch else side, given) for side in sides]
     return generators[0], generators[1] if len(generators) > 1 else None
 
 

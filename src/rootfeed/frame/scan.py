@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import awkward as ak
@@ -17,7 +17,7 @@ from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.frame.wanted import Wanted
 from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
 
-__all__ = ["Known", "Selection", "collect", "describe", "longest"]
+__all__ = ["Index", "Known", "Selection", "Take", "collect", "describe", "longest", "walk"]
 
 Index = Callable[[Iterable[str]], tuple[FileIndex, ...]]
 Take = npt.NDArray[np.int32]
@@ -124,6 +124,23 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
             parts[name].append(values)
     types = wanted.types(index(wanted.columns)[0])
     return {name: _joined(values, types[name]) for name, values in parts.items()}
+
+
+def walk(
+    index: Index,
+    wanted: Wanted,
+    selection: Selection,
+    use: Callable[[Block, Take, Mapping[str, Array]], Result],
+) -> Iterator[tuple[Block, Take, Result]]:
+    """Yield what `use` makes of wanted columns of the entries that count, block by block."""
+
+    def work(
+        _: FileIndex, block: Block, take: Take, values: dict[str, Array | Jagged]
+    ) -> tuple[Block, Take, Result]:
+        numbers = {name: found for name, found in values.items() if not isinstance(found, Jagged)}
+        return block, take, use(block, take, numbers)
+
+    return _scan(index, wanted, selection, work)
 
 
 def longest(index: Index, wanted: Wanted, selection: Selection) -> int:

@@ -15,9 +15,9 @@ from rootfeed import kernels, sources
 from rootfeed.engine import Task
 from rootfeed.errors import ArgumentError, EvaluationError, UnequalLengthsError
 from rootfeed.loader.casting import CUT, Alterations, cast
-from rootfeed.loader.dataset import Dataset, DatasetFile
+from rootfeed.loader.dataset import Dataset, DatasetFile, Taken
 from rootfeed.loader.pool import Pool
-from rootfeed.schema import Array, Jagged, Layout
+from rootfeed.schema import Array, Block, Jagged, Layout
 from rootfeed.sources import Scratch
 
 __all__ = ["fill_tasks", "prepare"]
@@ -31,16 +31,15 @@ _PIECE_BYTES = 4_000_000
 
 
 def fill_tasks(
-    dataset: Dataset, number: int, rows: Array, pool: Pool, alterations: Alterations
+    dataset: Dataset, part: Taken, rows: Array, pool: Pool, alterations: Alterations
 ) -> list[Task]:
     """Return the tasks that fill a block's rows: each reads some columns, and the last one packs all.
 
     Parameters
     ----------
     dataset : Dataset
-    number : int
-        Of the block.
-    rows : ndarray of uint8, shape (rows of the block, layout.row_bytes)
+    part : Taken
+    rows : ndarray of uint8, shape (part.rows, layout.row_bytes)
         When the tasks are told to stop, it may stay incomplete.
     pool : Pool
     alterations : Alterations
@@ -49,14 +48,13 @@ def fill_tasks(
     -----
     A chunk may hold as few as two blocks: several tasks to a block keep all threads busy to its end.
     """
-    pieces = _pieces(dataset, number)
-    filling = _Filling(dataset, number, rows, pool, alterations, unread=len(pieces))
+    pieces = _pieces(dataset, part.block)
+    filling = _Filling(dataset, part, rows, pool, alterations, unread=len(pieces))
     return [partial(filling.read, names) for names in pieces]
 
 
-def _pieces(dataset: Dataset, number: int) -> list[tuple[str, ...]]:
+def _pieces(dataset: Dataset, block: Block) -> list[tuple[str, ...]]:
     """Divide the stored columns among the tasks of a block: some megabytes for each."""
-    block = dataset.blocks[number]
     file = dataset.files[block.file]
     index, columns = file.index, file.wanted.columns
     if sources.is_remote(index.path):
@@ -81,14 +79,15 @@ class _Filling:
     def __init__(
         self,
         dataset: Dataset,
-        number: int,
+        part: Taken,
         rows: Array,
         pool: Pool,
         alterations: Alterations,
         unread: int,
     ) -> None:
         self._dataset = dataset
-        self._block = dataset.blocks[number]
+        self._block = part.block
+        self._take = part.take
         self._file = dataset.files[self._block.file]
         self._rows = rows
         self._pool = pool
@@ -149,7 +148,7 @@ class _Filling:
                     self._cast(name, values, slot)
 
     def _make_rows(self, columns: Scratch) -> None:
-        take = self._dataset.positions(self._block)
+        take = self._take
         stored, defined = self._slots
         made: Mapping[str, Jagged] = {}
         if self._file.wanted.defined:

@@ -27,12 +27,15 @@ class Slot:
     Attributes
     ----------
     rows : ndarray of uint8, shape (capacity, row_bytes)
-    order : ndarray of uint32, shape (capacity,)
+    order : ndarray of uint32, shape (uses,)
+    carried : ndarray of int64
+        Rows that travel into the next chunk.
     """
 
-    def __init__(self, capacity: int, row_bytes: int) -> None:
+    def __init__(self, capacity: int, uses: int, row_bytes: int) -> None:
         self.rows = np.empty((capacity, row_bytes), np.uint8)
-        self.order = np.empty(capacity, np.uint32)
+        self.order = np.empty(uses, np.uint32)
+        self.carried = np.empty(0, np.int64)
 
 
 class Lent:
@@ -74,11 +77,16 @@ class Pool:
         self._scratches: dict[str, list[Scratch]] = {}
         self._lock = ForkLock()
 
-    def take_slots(self, count: int, capacity: int, row_bytes: int) -> list[Slot]:
-        """Return slots of one size, spare ones first."""
+    def take_slots(self, count: int, capacity: int, uses: int, row_bytes: int) -> list[Slot]:
+        """Return slots of at least this size, spare ones first; spare ones that are too small go."""
         with self._lock:
-            taken, self._slots = self._slots[:count], self._slots[count:]
-        return taken + [Slot(capacity, row_bytes) for _ in range(count - len(taken))]
+            fitting = [
+                slot
+                for slot in self._slots
+                if len(slot.rows) >= capacity and len(slot.order) >= uses
+            ]
+            taken, self._slots = fitting[:count], fitting[count:]
+        return taken + [Slot(capacity, uses, row_bytes) for _ in range(count - len(taken))]
 
     def give_slots(self, slots: Sequence[Slot]) -> None:
         """Return slots that nobody writes to any more; two are kept."""

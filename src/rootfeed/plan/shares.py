@@ -1,0 +1,180 @@
+"""How many rows each batch has: of each class, for each rank, and for each worker of a rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed import kernels
+from rootfeed.errors import ArgumentError
+
+__all__ = ["Demand", "Shard", "Tail", "balanced_demand", "plain_demand"]
+
+Counts = npt.NDArray[np.int64]
+
+Tail = Literal["drop", "pad", "uneven"]
+"""What becomes of rows that do not go evenly into the ranks."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Who takes part of an epoch: a rank, or one of the worker processes of a rank.
+
+    The batches of a rank are dealt to its workers in turn, as PyTorch's DataLoader collects them.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    worker: int = 0
+    workers: int = 1
+
+    @property
+    def number(self) -> int:
+        """Position among all shards."""
+        return self.rank * self.workers + self.worker
+
+    @property
+    def count(self) -> int:
+        """Shards of an epoch."""
+        return self.world_size * self.workers
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """The rows that the batches of an epoch take.
+
+    Attributes
+    ----------
+    quotas : ndarray of int64, shape (batches, strata)
+        Rows of each stratum in each batch of a rank.
+    extra : int
+        So many of the first ranks have one row more in the last batch.
+    pad : bool
+        The other ranks repeat a row there.
+    """
+
+    quotas: Counts
+    extra: int = 0
+    pad: bool = False
+
+    def of(self, shard: Shard) -> Counts:
+        """Return the quotas of a shard's batches, without repeated rows."""
+        quotas = self.quotas
+        if self.extra and len(quotas):
+            if shard.rank < self.extra:
+                quotas = quotas.copy()
+                quotas[-1] += 1
+            elif not self.pad and not quotas[-1].any():
+                quotas = quotas[:-1]
+        return quotas[shard.worker :: shard.workers]
+
+    def repeats(self, shard: Shard) -> int:
+        """Return how many rows at the end of a shard's last batch repeat others."""
+        last = (len(self.quotas) - 1) % shard.workers
+        return int(self.pad and self.extra > 0 and shard.rank >= self.extra and shard.worker == last)
+
+    def uses(self, shard: Shard, laps: int) -> Counts:
+        """Return the rows that each shard takes in each lap, shape (laps, shards, strata)."""
+        kinds = {}
+        for extra in {rank < self.extra for rank in (0, shard.world_size - 1)}:
+            for worker in range(shard.workers):
+                one = Shard(0 if extra else self.extra, shard.world_size, worker, shard.workers)
+                quotas = self.of(one)
+                ends = np.concatenate([np.zeros_like(self.quotas[:1]), np.cumsum(quotas, 0)])
+                ends = ends if len(ends) else np.zeros((1, self.quotas.shape[1]), np.int64)
+                kinds[extra, worker] = np.diff(ends[lap_bounds(len(quotas), laps)], axis=0)
+        every = [
+            kinds[rank < self.extra, worker]
+            for rank in range(shard.world_size)
+            for worker in range(shard.workers)
+        ]
+        return np.stack(every, axis=1)
+
+    @cached_property
+    def ends(self) -> Counts:
+        """Rows that the first batches of a rank take together, shape (batches + 1, strata)."""
+        return np.concatenate([np.zeros((1, self.quotas.shape[1]), np.int64), self.quotas.cumsum(0)])
+
+    def taken(self, batches: int, world_size: int) -> Counts:
+        """Return the rows of each stratum that the first batches of all ranks take together."""
+        done = min(batches, len(self.quotas))
+        taken = self.ends[done] * world_size
+        return taken + self.extra if done == len(self.quotas) else taken
+
+
+def lap_bounds(batches: int, laps: int) -> Counts:
+    """Return the batches at which laps begin, and the last one ends."""
+    return np.arange(laps + 1) * batches // laps
+
+
+def plain_demand(rows: int, batch_size: int, world_size: int, tail: Tail, drop_last: bool) -> Demand:
+    """Return the rows of each batch when every row is wanted once.
+
+    Raises
+    ------
+    ArgumentError
+        Where a rank would get no batch.
+    """
+    each, extra = divmod(rows, world_size)
+    if drop_last or tail == "drop":
+        extra = 0
+    if drop_last:
+        each -= each % batch_size
+    if world_size > 1 and each == 0 and not (tail == "uneven" and extra):
+        raise ArgumentError(
+            f"{rows} rows are too few for {world_size} ranks with batches of {batch_size}. "
+            "Choose fewer ranks, smaller batches, or drop_last=False."
+        )
+    quotas = np.full((each + (extra > 0) + batch_size - 1) // batch_size, batch_size, np.int64)
+    if len(quotas):
+        quotas[-1] = each - (len(quotas) - 1) * batch_size
+    return Demand(quotas[:, None], extra, tail == "pad")
+
+
+def balanced_demand(
+    counts: Sequence[int] | Counts,
+    shares: Sequence[float],
+    batch_size: int,
+    world_size: int,
+    epoch: str | int,
+) -> Demand:
+    """Return the rows of each class in each batch, so that every batch holds their shares.
+
+    Rounding evens out over batches: after any number of them, a class is less than two rows away from
+    its share.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Rows of each class.
+    shares : sequence of float
+        Their sum is 1.
+    batch_size : int
+    world_size : int
+    epoch : "shortest", "longest" or int
+        As many batches as the class allows that is used up first; as many as it takes until every
+        row was used; or so many.
+    """
+    wanted = np.asarray(shares, np.float64)
+    offered = np.asarray(counts, np.int64)
+    used = wanted > 0
+    batches = offered[used] / (wanted[used] * batch_size * world_size)
+    if isinstance(epoch, str):
+        most = int(batches.min() if epoch == "shortest" else batches.max()) + 3
+    else:
+        most = epoch
+    quotas = np.empty((most, len(wanted)), np.int64)
+    kernels.apportion(wanted, batch_size, quotas)
+    if isinstance(epoch, str):
+        ends = quotas.cumsum(0)[:, used] * world_size
+        if epoch == "shortest":
+            quotas = quotas[: int((ends <= offered[used]).all(1).sum())]
+        else:
+            enough = (ends >= offered[used]).all(1)
+            quotas = quotas[: int(np.argmax(enough)) + 1 if enough.any() else most]
+    return Demand(quotas)
