@@ -32,9 +32,16 @@ class Epochs:
         self._next[worker % _MOST_WORKERS] = epoch + 1
         return epoch
 
-    def set(self, epoch: int) -> None:
-        """Choose the next epoch of all workers."""
-        self._next[:] = [epoch] * _MOST_WORKERS
+    def is_next(self, epoch: int) -> bool:
+        """Whether no worker has begun this epoch."""
+        return all(each == epoch for each in self._next)
+
+    def set(self, epoch: int, worker: int | None = None) -> None:
+        """Choose the next epoch of one worker, or of all."""
+        if worker is None:
+            self._next[:] = [epoch] * _MOST_WORKERS
+        else:
+            self._next[worker % _MOST_WORKERS] = epoch
 
     def __getstate__(self) -> Any:
         # Shared memory can only be given to a process that is being started.

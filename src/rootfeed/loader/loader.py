@@ -307,7 +307,8 @@ class Loader:
         """
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
             raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
-        if self._next.epoch != epoch:
+        waiting = self._next.begun and (self._shared is None or self._shared.is_next(epoch))
+        if self._next.epoch != epoch or not waiting:
             self._go_to(Position(int(epoch)))
 
     def state_dict(self) -> dict[str, Any]:
@@ -360,7 +361,8 @@ class Loader:
     def _go_to(self, position: Position) -> None:
         self._next, self._last = position, None
         if self._shared is not None:
-            self._shared.set(position.epoch)
+            shard = position.shard
+            self._shared.set(position.epoch, shard.worker if shard.workers > 1 else None)
 
     def _fingerprint(self) -> dict[str, Any]:
         steps = [repr(frame.steps) for frame in self._frames]
@@ -568,7 +570,9 @@ class Loader:
         return Shard(rank, world_size, worker, workers)
 
     def start(self, use: Use, worker: int = 0, workers: int | None = None) -> Iterator[Batch]:
-        """Start the next epoch; in a worker process of a DataLoader, its part of the batches.
+        """Yield the batches of the next epoch; in a worker of a DataLoader, its part of them.
+
+        It counts as begun when its first batch is asked for.
 
         Parameters
         ----------
@@ -576,6 +580,19 @@ class Loader:
             Of `rootfeed.formats`: makes batches of arrays.
         worker, workers : int, optional
         """
+        position = self._take(worker, workers)
+        run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
+        done = position.batches
+        with closing(self._reader.read(run)) as arrays:
+            for batch in use(arrays):
+                done += 1
+                # A worker's part may be over while the others' are not.
+                over = done >= run.batches and position.shard.workers == 1
+                self._last = Position(run.epoch + 1) if over else replace(position, batches=done)
+                yield batch
+
+    def _take(self, worker: int, workers: int | None) -> Position:
+        """Return where an iteration begins, and count on."""
         position = self._next
         if workers is not None and self._shared is not None:
             epoch = self._shared.take(worker)
@@ -585,19 +602,7 @@ class Loader:
         self._next, self._last = Position(position.epoch + 1), position
         if workers is None and self._shared is not None:
             self._shared.set(position.epoch + 1)
-        return self._batches(position, use)
-
-    def _batches(self, position: Position, use: Use) -> Iterator[Batch]:
-        run = self._schedule.run(
-            position.epoch, position.legs, position.shard, position.batches
-        )
-        done = position.batches
-        with closing(self._reader.read(run)) as arrays:
-            for batch in use(arrays):
-                done += 1
-                over = done >= run.batches
-                self._last = Position(run.epoch + 1) if over else replace(position, batches=done)
-                yield batch
+        return position
 
 
 def _frames(

@@ -52,6 +52,11 @@ class Position:
     batches: int = 0
     shard: Shard = Shard()
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of the epoch is over."""
+        return bool(self.legs or self.batches)
+
     def seen_by(self, shard: Shard) -> Position:
         """Return where a shard goes on; the rest is dealt anew if there are more or fewer of them.
 

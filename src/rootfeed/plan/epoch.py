@@ -295,7 +295,11 @@ def deal(
         before = uses[:lap].sum((0, 1)) + uses[lap, : shard.number].sum(0)
         pieces = plan.pieces(before, before + uses[lap, shard.number], shard.count * laps)
         dealt_pieces += plan.groups(pieces, capacity, lap)
-    return _chunks(dealt_pieces or [[]], quotas, demand.repeats(shard), dealt, kept_rows, plan)
+    repeats = demand.repeats(shard)
+    if not dealt_pieces and repeats and len(plan.numbers):
+        # A worker whose only row repeats another: any will do, but it must be in memory.
+        dealt_pieces = [[(int(plan.numbers[0]), np.array([[0, 1]], np.int64))]]
+    return _chunks(dealt_pieces or [[]], quotas, repeats, dealt, kept_rows, plan)
 
 
 def _laps(offered: Counts, demand: Demand, shard: Shard) -> int:
