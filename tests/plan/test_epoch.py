@@ -501,6 +501,7 @@ def test_an_epoch_can_go_on_after_any_batch(
     capacity=st.sampled_from([1, 20, 60, 10**6]),
     shuffle=st.booleans(),
 )
+@example(np.array([[1, 1]]), [1, 0.0625], 1, 3, 10, True)  # the rare class comes late
 def test_no_row_comes_twice_more_than_another_at_any_time(
     counts: np.ndarray,
     shares: list[float],

@@ -163,9 +163,10 @@ def balanced_demand(
     wanted = np.asarray(shares, np.float64)
     offered = np.asarray(counts, np.int64)
     used = wanted > 0
-    batches = offered[used] / (wanted[used] * batch_size * world_size)
     if isinstance(epoch, str):
-        most = int(batches.min() if epoch == "shortest" else batches.max()) + 3
+        # A class may lack two rows of its share, for which a small share needs many batches.
+        batches = (offered[used] / world_size + 2) / (wanted[used] * batch_size)
+        most = int(batches.min() if epoch == "shortest" else batches.max()) + 2
     else:
         most = epoch
     quotas = np.empty((most, len(wanted)), np.int64)
