@@ -331,9 +331,7 @@ def datasets(draw: st.DrawFn) -> np.ndarray:
     """Rows of each block and stratum: classes mixed, or stored one after another, or of unequal size."""
     strata = draw(st.integers(1, 4))
     blocks = draw(st.integers(1, 12))
-    row = st.lists(
-        st.sampled_from([0, 0, 1, 2, 3, 7, 20]), min_size=strata, max_size=strata
-    )
+    row = st.lists(st.sampled_from([0, 0, 1, 2, 3, 7, 20]), min_size=strata, max_size=strata)
     counts = np.array(draw(st.lists(row, min_size=blocks, max_size=blocks)), np.int64)
     if draw(st.booleans()):  # one class to a block
         counts = counts * (np.arange(strata) == (np.arange(blocks) * strata // blocks)[:, None])
@@ -468,9 +466,7 @@ def test_an_epoch_can_go_on_after_any_batch(
     shuffle: bool,
 ) -> None:
     demand = data.draw(demands(counts, world_size))
-    readings = read_all(
-        counts, demand, world_size, workers, capacity=capacity, seed=1, shuffle=shuffle
-    )
+    readings = read_all(counts, demand, world_size, workers, capacity=capacity, seed=1, shuffle=shuffle)
     for chunks, reading in readings.values():
         assert resumed(chunks, len(reading.batches)) == ([], 0)
         for batches in range(len(reading.batches)):
@@ -528,3 +524,272 @@ def test_no_row_comes_twice_more_than_another_at_any_time(
             often = [seen[row] for row in mine] or [0]
             assert max(often) <= min(often) + 2
     assert all(seen[row] for stratum, mine in rows.items() if wanted[stratum] for row in mine)
+
+
+# --- how well they mix ----------------------------------------------------------------------------
+
+
+def label_counts(chunks: list[Chunk], labels: np.ndarray, classes: int) -> np.ndarray:
+    return np.array([np.bincount(labels[blocks_of(chunk)], minlength=classes) for chunk in chunks])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("blocks", "per_chunk", "classes"), [(400, 40, 2), (600, 60, 5), (900, 30, 3)])
+def test_classes_stored_one_after_another_share_every_chunk(
+    blocks: int, per_chunk: int, classes: int, seed: int
+) -> None:
+    labels = np.arange(blocks) * classes // blocks
+    chunks = deal_plain([100] * blocks, per_chunk * 100, 32, seed=seed)
+    assert len(chunks) == blocks // per_chunk
+    counts = label_counts(chunks, labels, classes)
+    assert np.abs(counts - per_chunk / classes).max() <= 2
+
+
+@pytest.mark.parametrize("world_size", [2, 5, 8])
+def test_classes_stored_one_after_another_share_every_rank(world_size: int) -> None:
+    blocks, classes = 400, 4
+    labels = np.arange(blocks) * classes // blocks
+    counts = np.full((blocks, 1), 100)
+    demand = plain_demand(blocks * 100, 32, world_size, "drop", drop_last=False)
+    for seed in range(3):
+        for rank in range(world_size):
+            shard = Shard(rank, world_size)
+            chunks = deal(counts, demand, shard, capacity=10**6, seed=seed, epoch=0)
+            found = label_counts(chunks, labels, classes)
+            assert np.abs(found - blocks / world_size / classes).max() <= 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unequal_blocks_mix_too(seed: int) -> None:
+    # A class in long blocks and one in short ones, whose number no number of chunks divides.
+    counts = [100] * 307 + [10] * 2003
+    labels = np.array([0] * 307 + [1] * 2003)
+    chunks = deal_plain(counts, 5000, 32, seed=seed)
+    rows = np.array(
+        [
+            [sum(counts[b] for b in blocks_of(chunk) if labels[b] == k) for k in (0, 1)]
+            for chunk in chunks
+        ]
+    )
+    share = rows[:, 0] / rows.sum(1)
+    ideal = 30700 / (30700 + 20030)
+    assert np.abs(share - ideal).max() < 4 * 100 / rows.sum(1).min()
+
+
+@settings(max_examples=40)
+@given(st.integers(2, 12), st.integers(2, 30), st.integers(0, 1000))
+def test_each_run_of_blocks_is_spread_over_all_chunks(chunks: int, runs: int, seed: int) -> None:
+    # Equal blocks, whole runs: no boundary can drift.
+    plan = deal_plain([10] * (chunks * runs), 10 * runs, 4, seed=seed)
+    assert len(plan) == chunks
+    for chunk in plan:
+        assert sorted(block // chunks for block in blocks_of(chunk)) == list(range(runs))
+
+
+def test_blocks_move_about_from_epoch_to_epoch() -> None:
+    plans = [deal_plain([10] * 200, 200, 7, seed=5, epoch=epoch) for epoch in range(20)]
+    orders = {tuple(block for chunk in plan for block in blocks_of(chunk)) for plan in plans}
+    assert len(orders) == 20
+    # The chunk that a block is in is uniform over epochs.
+    placed = np.zeros((200, 10))
+    for epoch in range(300):
+        for chunk in deal_plain([10] * 200, 200, 7, seed=5, epoch=epoch):
+            placed[blocks_of(chunk), chunk.number] += 1
+    statistic = ((placed - 30) ** 2 / 30).sum()
+    freedom = 200 * 9
+    assert abs(statistic - freedom) < 6 * math.sqrt(2 * freedom)
+
+
+def test_blocks_move_about_among_ranks() -> None:
+    demand = plain_demand(600, 7, 4, "drop", drop_last=False)
+    placed = np.zeros((60, 4))
+    for epoch in range(200):
+        for rank in range(4):
+            chunks = deal(np.full((60, 1), 10), demand, Shard(rank, 4), capacity=50, seed=5, epoch=epoch)
+            placed[[block for chunk in chunks for block in blocks_of(chunk)], rank] += 1
+    assert np.abs(placed - 50).max() < 6 * math.sqrt(200 * 3 / 16)
+
+
+def test_ranks_share_few_blocks() -> None:
+    # Each rank's range of the sequence meets its neighbours' in two blocks at most.
+    counts = np.random.default_rng(2).integers(1, 100, (300, 1))
+    demand = plain_demand(int(counts.sum()), 32, 8, "drop", drop_last=False)
+    pieces = Counter(
+        piece.block
+        for rank in range(8)
+        for chunk in deal(counts, demand, Shard(rank, 8), capacity=500, seed=1, epoch=0)
+        for piece in chunk.pieces
+    )
+    assert sum(pieces.values()) <= 300 + 7
+    assert len(pieces) >= 299
+
+
+def test_blocks_of_a_run_do_not_stay_together() -> None:
+    together = 0
+    for epoch in range(200):
+        for chunk in deal_plain([10] * 60, 100, 7, seed=5, epoch=epoch):
+            together += len({0, 59} & set(blocks_of(chunk))) == 2
+    # Blocks of different runs meet in one of the six chunks by chance.
+    assert abs(together - 200 / 6) < 5 * math.sqrt(200 * 5 / 36)
+
+
+# --- the same again -------------------------------------------------------------------------------
+
+
+def plan_key(plan: list[Chunk]) -> Any:
+    return [
+        (
+            [(piece.block, piece.start, piece.ranges.tolist()) for piece in chunk.pieces],
+            chunk.quotas.tolist(),
+            chunk.carried_in.tolist(),
+            order_of(chunk).tolist(),
+        )
+        for chunk in plan
+    ]
+
+
+def order_of(chunk: Chunk) -> np.ndarray:
+    out = np.full(chunk.rows, 0xFFFFFFFF, np.uint32)
+    chunk.order(out)
+    return out
+
+
+def test_deals_repeat() -> None:
+    counts = [10, 20, 30] * 40
+    key = plan_key(deal_plain(counts, 300, 16, seed=7, epoch=2))
+    assert plan_key(deal_plain(counts, 300, 16, seed=7, epoch=2)) == key
+    assert plan_key(deal_plain(counts, 300, 16, seed=8, epoch=2)) != key
+    assert plan_key(deal_plain(counts, 300, 16, seed=7, epoch=3)) != key
+    demand = plain(sum(counts), 16)
+    as_lists = [[count] for count in counts]
+    settings: dict[str, Any] = {"capacity": 300, "seed": 7, "epoch": 2}
+    assert plan_key(deal(as_lists, demand, Shard(), **settings)) == key
+    assert plan_key(deal(as_lists, demand, Shard(), leg=1, **settings)) != key
+
+
+def test_deals_never_change() -> None:
+    plan = deal_plain([10] * 12, 40, 8, seed=42, epoch=1)
+    assert [blocks_of(chunk) for chunk in plan] == DEALT
+    assert order_of(plan[0]).tolist()[:10] == ORDERED
+    counts = np.array([[6, 2], [0, 5], [9, 1], [4, 4]])
+    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 4, 2, "longest")
+    shared = deal(counts, demand, Shard(1, 2), capacity=8, seed=42, epoch=1)
+    found = [
+        [(piece.block, *piece.ranges.ravel().tolist()) for piece in chunk.pieces] for chunk in shared
+    ]
+    assert found == SHARED
+    out = np.empty(shared[0].rows, np.uint32)
+    shared[0].mixed_order(np.array([0, 1] * 8, np.uint8), [None, None], out, draw=False)
+    assert out.tolist() == COMPOSED
+
+
+def test_the_order_within_a_chunk() -> None:
+    plan = deal_plain([10] * 12, 40, 8, seed=42, epoch=1)
+    orders = []
+    for chunk in plan:
+        order = order_of(chunk)
+        assert sorted(order.tolist()) == list(range(chunk.rows))
+        orders.append(order.tolist())
+    assert orders[0][:8] != orders[1][:8]
+    unshuffled = deal_plain([10] * 12, 40, 8, seed=42, epoch=1, shuffle=False)
+    assert order_of(unshuffled[0]).tolist() == list(range(unshuffled[0].rows))
+
+
+@pytest.mark.parametrize("rows", [1, 1000, 65_535, 65_536, 200_003])
+def test_the_order_is_the_same_in_parts_of_any_length(rows: int) -> None:
+    key = random_key(3, "round", 4, 0, 0)
+    whole = np.empty(rows, np.uint32)
+    kernels.permute(key, whole)
+    assert np.array_equal(np.sort(whole), np.arange(rows))
+    for length in (rows, rows // 3 + 1, rows // 50 + 1):
+        out = np.full(rows, 0xFFFFFFFF, np.uint32)
+        parts = [part.copy() for part in permuted(key, length, out)]
+        assert [len(part) for part in parts[:-1]] == [length] * (len(parts) - 1)
+        assert np.array_equal(np.concatenate(parts), whole)
+        assert np.array_equal(out, whole)  # no part changed after it was yielded
+
+
+# --- rows that are kept in memory -----------------------------------------------------------------
+
+
+@settings(max_examples=80)
+@given(
+    rows=st.integers(1, 40),
+    first=st.integers(0, 100),
+    quotas=st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    world_size=st.integers(1, 8),
+    workers=st.integers(1, 3),
+    extra=st.integers(0, 7),
+    shuffle=st.booleans(),
+    data=st.data(),
+)
+def test_kept_rows_are_a_sequence_of_rounds(
+    rows: int,
+    first: int,
+    quotas: list[int],
+    world_size: int,
+    workers: int,
+    extra: int,
+    shuffle: bool,
+    data: st.DataObject,
+) -> None:
+    demand = Demand(np.array(quotas)[:, None], extra % world_size)
+    found: dict[tuple[int, int], list[int]] = {}
+    for shard in shards_of(world_size, workers):
+        mine = demand.of(shard)[:, 0].tolist()
+
+        def some(start: int, stop: int, shard: Shard = shard) -> list[int]:
+            return resident_rows(
+                rows, first, (start, stop), demand, shard, 0, 7, 3, shuffle, False
+            ).tolist()
+
+        whole = some(0, len(mine))
+        assert len(whole) == sum(mine)
+        # From any batch on, and up to any.
+        cut = data.draw(st.integers(0, len(mine)))
+        assert some(0, cut) + some(cut, len(mine)) == whole
+        ends = np.cumsum([0, *mine]).tolist()
+        for number, (start, stop) in enumerate(zip(ends, ends[1:], strict=False)):
+            found[number * workers + shard.worker, shard.rank] = whole[start:stop]
+    taken = [row for _, part in sorted(found.items()) for row in part]
+    assert len(taken) == int(demand.taken(len(quotas), world_size)[0])
+    # Batch after batch and rank after rank, they go through one round after another.
+    start = -(-first // rows) * rows - first
+    for begin in range(start, len(taken) - rows + 1, rows):
+        one = taken[begin : begin + rows]
+        assert sorted(one) == list(range(rows))
+        if not shuffle:
+            assert one == sorted(one)
+    assert len(set(taken[:start])) == len(taken[:start])
+
+
+def test_kept_rows_go_on_where_others_have_stopped() -> None:
+    demand = Demand(np.full((10, 1), 3))
+    whole = resident_rows(20, 0, (0, 10), demand, Shard(), 0, 1, 0, True, False).tolist()
+    # Three batches on one rank, then the rest on seven.
+    rest = Demand(np.full((1, 1), 3))
+    seen = resident_rows(20, 0, (0, 3), demand, Shard(), 0, 1, 0, True, False).tolist()
+    for rank in range(7):
+        seen += resident_rows(20, 9, (0, 1), rest, Shard(rank, 7), 0, 1, 0, True, False).tolist()
+    assert seen == whole
+
+
+def test_drawn_rows_are_independent() -> None:
+    demand = Demand(np.full((200, 1), 50))
+    drawn = resident_rows(20, 0, (0, 200), demand, Shard(), 0, 1, 0, True, True)
+    counts = np.bincount(drawn, minlength=20)
+    assert len(counts) == 20
+    statistic = ((counts - 500) ** 2 / 500).sum()
+    assert 3 < statistic < 60  # neither a permutation nor a lopsided draw, of 19 degrees of freedom
+    ranks = [resident_rows(20, 0, (0, 9), demand, Shard(r, 2), 0, 1, 0, True, True) for r in (0, 1)]
+    assert not np.array_equal(*ranks)
+
+
+DEALT = [[5, 6, 11, 1], [10, 4, 7, 2], [9, 8, 0, 3]]
+ORDERED = [26, 34, 16, 24, 35, 11, 29, 39, 28, 19]
+SHARED = [
+    [(0, 0, 4, 0, 0), (3, 4, 4, 0, 3), (1, 0, 0, 4, 5)],
+    [(2, 4, 9, 0, 0), (1, 0, 0, 2, 5)],
+    [(3, 0, 0, 0, 1), (0, 0, 1, 0, 2)],
+]
+COMPOSED = [1, 2, 4, 3, 0, 5, 6, 7]

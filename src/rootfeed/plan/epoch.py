@@ -287,7 +287,7 @@ def deal(
     quotas = demand.of(shard)
     if len(quotas) == 0:
         return []
-    laps = _laps(offered, demand, shard)
+    laps = demand.laps(offered.sum(0), shard.world_size)
     uses = demand.uses(shard, laps) * dealt
     plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
     dealt_pieces: list[list[tuple[int, Counts]]] = []
@@ -300,14 +300,6 @@ def deal(
         # A worker whose only row repeats another: any will do, but it must be in memory.
         dealt_pieces = [[(int(plan.numbers[0]), np.array([[0, 1]], np.int64))]]
     return _chunks(dealt_pieces or [[]], quotas, repeats, dealt, kept_rows, plan)
-
-
-def _laps(offered: Counts, demand: Demand, shard: Shard) -> int:
-    """Return how often the dataset is gone through: no stratum needs more than a round in a lap."""
-    totals = offered.sum(0)
-    taken = demand.taken(len(demand.quotas), shard.world_size)
-    needed = np.divide(taken, totals, where=totals > 0, out=np.zeros(len(totals)))
-    return max(1, int(np.ceil(needed.max())))
 
 
 class _Plan:
@@ -513,4 +505,3 @@ def _sources(
                 found.append((piece.block, stop - taken, stop))
                 count -= taken
     return found[::-1]
-

@@ -80,20 +80,42 @@ class Demand:
 
     def uses(self, shard: Shard, laps: int) -> Counts:
         """Return the rows that each shard takes in each lap, shape (laps, shards, strata)."""
-        kinds = {}
+        kinds, bounds = {}, lap_bounds(len(self.quotas), laps)
         for extra in {rank < self.extra for rank in (0, shard.world_size - 1)}:
             for worker in range(shard.workers):
                 one = Shard(0 if extra else self.extra, shard.world_size, worker, shard.workers)
                 quotas = self.of(one)
-                ends = np.concatenate([np.zeros_like(self.quotas[:1]), np.cumsum(quotas, 0)])
-                ends = ends if len(ends) else np.zeros((1, self.quotas.shape[1]), np.int64)
-                kinds[extra, worker] = np.diff(ends[lap_bounds(len(quotas), laps)], axis=0)
+                ends = np.concatenate([self.ends[:1], np.cumsum(quotas, 0)])
+                own = np.clip(-((worker - bounds) // shard.workers), 0, len(quotas))
+                kinds[extra, worker] = np.diff(ends[own], axis=0)
         every = [
             kinds[rank < self.extra, worker]
             for rank in range(shard.world_size)
             for worker in range(shard.workers)
         ]
         return np.stack(every, axis=1)
+
+    def laps(self, totals: Counts, world_size: int) -> int:
+        """Return into how many laps an epoch is divided, so that none needs more rows than there are.
+
+        Where a single batch of all ranks needs more, it is a lap. Laps have about equal numbers of
+        batches.
+
+        Parameters
+        ----------
+        totals : ndarray of int64, shape (strata,)
+            Rows that there are; 0 for strata that do not matter.
+        world_size : int
+        """
+        some, batches = totals > 0, len(self.quotas)
+        ends = self.ends[:, some] * world_size
+        laps = max(1, int(np.ceil((ends[-1] / totals[some]).max(initial=0))))
+        while laps < batches:
+            bounds = lap_bounds(batches, laps)
+            if (np.diff(ends[bounds], axis=0) <= totals[some]).all():
+                return laps
+            laps = min(max(laps + 1, laps * 21 // 20), batches)
+        return min(laps, max(batches, 1))
 
     @cached_property
     def ends(self) -> Counts:
