@@ -19,7 +19,7 @@ from rootfeed.loader.casting import CUT, Alterations
 from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.fill import fill_tasks, prepare
 from rootfeed.loader.options import Options
-from rootfeed.loader.pool import Lent, Pool, Slot
+from rootfeed.loader.pool import CHUNKS_IN_MEMORY, Lent, Pool, Slot
 from rootfeed.loader.schedule import Run, Schedule
 from rootfeed.plan import Chunk, Piece
 from rootfeed.progress import progress
@@ -27,7 +27,6 @@ from rootfeed.schema import Array, Layout
 
 __all__ = ["Reader"]
 
-_CHUNKS_IN_MEMORY = 2
 _LINE_BYTES = 64
 
 Arrays = tuple[Array, ...]
@@ -55,6 +54,7 @@ class Reader:
         self._pool = Pool()
         self._lent = Lent(_run_places(self._layout, self._sizes.run_rows)[-1], self._sizes.runs_ahead)
         self._resident: _Resident | None = None
+        self._places: list[Order] | None = None
         self._loading = ForkLock()
         self._prepared = False
         self._alterations = Alterations()
@@ -82,40 +82,42 @@ class Reader:
             gathering.close()
 
     def _load(self) -> _Resident:
-        """Read the rows that stay in memory, unless that was done before."""
+        """Read the whole dataset, unless that was done before."""
         with self._loading:
-            if self._resident is not None:
-                return self._resident
-            self._prepare()
-            dataset = self.schedule.dataset
-            rows = np.empty((self.schedule.kept_rows, self._layout.row_bytes), np.uint8)
-            strata: list[npt.NDArray[np.uint8]] = []
-            tasks: list[Task] = []
-            start = 0
-            for piece in self._kept_pieces():
-                part = dataset.part(piece)
-                tasks += self._fill_tasks(dataset, part, rows[start : start + part.rows])
-                strata += [part.strata] if part.strata is not None else []
-                start += part.rows
-            filling = Prefetch(
-                ((None, [task]) for task in tasks), threads=self._threads, window=4 * self._threads
-            )
-            try:
-                with progress("Reading into memory", len(tasks)) as advance:
-                    for _ in tasks:
-                        filling.next()
-                        filling.release()
-                        advance(1)
-            finally:
-                filling.close()
-                self._pool.close()
-            places = None
-            if dataset.strata is not None:
-                every = np.concatenate([np.empty(0, np.uint8), *strata])
-                kinds = range(len(dataset.strata.values))
-                places = [np.flatnonzero(every == kind).astype(np.uint32) for kind in kinds]
-            self._resident = _Resident(rows, places)
+            if self._resident is None:
+                self._prepare()
+                rows = np.empty((self.schedule.kept_rows, self._layout.row_bytes), np.uint8)
+                self._resident = _Resident(rows, self._fill_kept(rows))
             return self._resident
+
+    def _fill_kept(self, rows: Rows) -> list[Order] | None:
+        """Read the rows that stay in memory; return where those of each stratum lie."""
+        dataset = self.schedule.dataset
+        strata = [np.empty(0, np.uint8)]
+        tasks: list[Task] = []
+        start = 0
+        for piece in self._kept_pieces():
+            part = dataset.part(piece)
+            tasks += self._fill_tasks(dataset, part, rows[start : start + part.rows])
+            strata += [part.strata] if part.strata is not None else []
+            start += part.rows
+        filling = Prefetch(
+            ((None, [task]) for task in tasks), threads=self._threads, window=4 * self._threads
+        )
+        try:
+            with progress("Reading into memory", len(tasks)) as advance:
+                for _ in tasks:
+                    filling.next()
+                    filling.release()
+                    advance(1)
+        finally:
+            filling.close()
+            self._pool.close()
+        if dataset.strata is None:
+            return None
+        every = np.concatenate(strata)
+        kinds = range(len(dataset.strata.values))
+        return [np.flatnonzero(every == kind).astype(np.uint32) for kind in kinds]
 
     def _kept_pieces(self) -> Iterator[Piece]:
         """Yield the rows that stay in memory, in the order of the dataset."""
@@ -129,20 +131,19 @@ class Reader:
         if not run.chunks:
             return
         self._prepare()
-        kept = self._load() if self.schedule.kept_rows else None
         usual = self._sizes.chunk_rows + self._options.batch_size
+        kept = self.schedule.kept_rows
         slots = self._pool.take_slots(
-            _CHUNKS_IN_MEMORY,
-            max(usual, *(chunk.memory_rows for chunk in run.chunks)),
+            kept,
+            max(usual if not kept else 0, *(chunk.memory_rows - kept for chunk in run.chunks)),
             max(usual, *(chunk.rows for chunk in run.chunks)),
             self._layout.row_bytes,
         )
-        if kept is not None:
-            for slot in slots:
-                slot.rows[: len(kept.rows)] = kept.rows
-        places = (kept.places if kept is not None else None) or ()
+        if kept and not slots.filled:
+            self._places = self._fill_kept(slots.kept)
+            slots.filled = True
         filling = Prefetch(
-            self._fills(run, slots, places), threads=self._threads, window=_CHUNKS_IN_MEMORY
+            self._fills(run, slots.slots), threads=self._threads, window=CHUNKS_IN_MEMORY
         )
         gathering = self._prefetch(self._gathers_of(filling, run))
         try:
@@ -160,7 +161,7 @@ class Reader:
             self._prepared = True
 
     def _fills(
-        self, run: Run, slots: Sequence[Slot], places: Sequence[Order]
+        self, run: Run, slots: Sequence[Slot]
     ) -> Iterator[tuple[tuple[Chunk, Slot], Sequence[Task]]]:
         dataset = run.stage.dataset
         for chunk in run.chunks:
@@ -168,9 +169,10 @@ class Reader:
             pieces = (*chunk.refill, *chunk.pieces)
             parts = [dataset.part(piece) for piece in pieces]
             # Its order is ready when it is, so that batches come without delay.
-            tasks: list[Task] = [partial(self._make_order, run, chunk, slot, parts, places)]
+            tasks: list[Task] = [partial(self._make_order, run, chunk, slot, parts)]
             for piece, part in zip(pieces, parts, strict=True):
-                tasks += self._fill_tasks(dataset, part, slot.rows[piece.start : piece.start + part.rows])
+                start = piece.start + slot.shift
+                tasks += self._fill_tasks(dataset, part, slot.rows[start : start + part.rows])
             yield (chunk, slot), tasks
 
     def _make_order(
@@ -179,7 +181,6 @@ class Reader:
         chunk: Chunk,
         slot: Slot,
         parts: Sequence[Taken],
-        places: Sequence[Order],
         _: Event,
     ) -> None:
         strata = np.empty(0, np.uint8)
@@ -187,7 +188,10 @@ class Reader:
             carried = np.repeat(np.arange(len(chunk.carried_in), dtype=np.uint8), chunk.carried_in)
             read = [part.strata for part in parts[len(chunk.refill) :] if part.strata is not None]
             strata = np.concatenate([carried, *read])
-        slot.carried = self.schedule.make_order(run, chunk, strata, places, slot.order)
+        order, places = slot.order[: chunk.rows], self._places or ()
+        slot.carried = self.schedule.make_order(run, chunk, strata, places, order) + slot.shift
+        if slot.shift:
+            np.add(order, np.uint32(slot.shift), out=order, where=order >= chunk.kept)
 
     def _fill_tasks(self, dataset: Dataset, part: Taken, rows: Rows) -> list[Task]:
         return fill_tasks(dataset, part, rows, self._pool, self._alterations)
@@ -208,7 +212,8 @@ class Reader:
             lease = _Lease(filling.release, -(-len(order) // run_rows) + 1)
             if last is not None:
                 held, its_lease = last
-                slot.rows[chunk.kept : chunk.kept + len(held.carried)] = held.rows[held.carried]
+                start = chunk.kept + slot.shift
+                slot.rows[start : start + len(held.carried)] = held.rows[held.carried]
                 its_lease.end()
             last = slot, lease
             orders = (order[start : start + run_rows] for start in range(0, len(order), run_rows))

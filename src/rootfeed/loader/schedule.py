@@ -34,8 +34,11 @@ __all__ = ["Leg", "Run", "Schedule"]
 
 Order = npt.NDArray[np.uint32]
 
-_KEPT_SHARE = 0.25
-"""Most of a chunk that rows take which are used again and again."""
+_KEPT_CHUNKS = 1.5
+"""Most rows that stay because they are used again and again, in chunks: of the two that memory holds."""
+
+_CARRIED_SHARE = 0.15
+"""Of a chunk of several strata: what one of them has more of than its batches take, is carried."""
 
 _NO_ROWS = np.empty(0, np.int64)
 
@@ -138,6 +141,13 @@ class Schedule:
         """Rows that stay in memory."""
         return int(self._totals[self.kept].sum())
 
+    @property
+    def _capacity(self) -> int:
+        """Rows of a chunk's blocks, beside those that stay and those that are carried in."""
+        if self._sampling is None or self.sizes.whole:
+            return self.sizes.chunk_rows
+        return max(int((self.sizes.chunk_rows - self.kept_rows / 2) * (1 - _CARRIED_SHARE)), 1)
+
     def _check_classes(self) -> None:
         assert self.dataset.strata is not None
         for value, share, rows in zip(
@@ -155,9 +165,14 @@ class Schedule:
         if self._sampling is None:
             return np.zeros(1, bool)
         demand = self._demand(self._totals, 1)
-        again = demand.taken(len(demand.quotas), 1) > self._totals
-        few = self._totals[again].sum() <= self.sizes.chunk_rows * _KEPT_SHARE
-        return again if few else np.zeros_like(again)
+        kept = np.zeros(len(self._totals), bool)
+        room = self.sizes.chunk_rows * _KEPT_CHUNKS
+        for stratum in np.argsort(self._totals, kind="stable"):
+            again = demand.taken(len(demand.quotas), 1)[stratum] > self._totals[stratum]
+            if again and self._totals[stratum] <= room:
+                kept[stratum] = True
+                room -= self._totals[stratum]
+        return kept
 
     def _demand(self, rows: npt.NDArray[np.int64], world_size: int, left: int | None = None) -> Demand:
         """Return the rows of each batch, of rows that are left; `left` limits the batches."""
@@ -228,7 +243,7 @@ class Schedule:
             stage.dataset.counts,
             stage.demand,
             shard,
-            capacity=max(self.sizes.chunk_rows - self.kept_rows, 1),
+            capacity=self._capacity,
             seed=self._options.seed,
             epoch=epoch,
             leg=stage.number,
