@@ -19,6 +19,7 @@ from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import build
 from rootfeed.loader.epochs import Epochs
 from rootfeed.loader.options import as_tuple, integer, options
+from rootfeed.loader.outlook import EpochPlan, explained, outlook
 from rootfeed.loader.reader import Reader
 from rootfeed.loader.sampling import Balanced, Mixed
 from rootfeed.loader.schedule import Schedule
@@ -181,6 +182,7 @@ class Loader:
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
         self._schedule = Schedule(dataset, sizes, self._options, self._sampling)
+        self._threads = threads
         self._reader = Reader(self._schedule, self._options, threads)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,6 +250,20 @@ class Loader:
         """Rows at the end of this rank's last batch that repeat others: see `tail`."""
         shard = self._shard()
         return self._schedule.stage(0, (), shard.world_size).demand.repeats(shard)
+
+    def plan(self, epoch: int = 0) -> EpochPlan:
+        """Return what an epoch will be on this rank, before it runs: it reads nothing.
+
+        Printed, it is a table of batches, chunks, blocks, reads and expected memory.
+        """
+        number = integer("epoch", epoch, least=0)
+        return outlook(
+            self._schedule, self._options, self._budget_bytes, self._threads, number, self._shard()
+        )
+
+    def explain(self) -> str:
+        """Return why chunks and blocks have their sizes: which budget, which boundaries."""
+        return explained(self._schedule, self._options, self._budget_bytes, self._threads)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, on this rank."""
@@ -365,7 +381,7 @@ class Loader:
             self._shared.set(position.epoch, shard.worker if shard.workers > 1 else None)
 
     def _fingerprint(self) -> dict[str, Any]:
-        steps = [repr(frame.steps) for frame in self._frames]
+        steps = [frame.steps for frame in self._frames]
         return fingerprint(
             self._schedule.dataset, self._options, self._history, self._sampling, steps
         )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rootfeed.errors import StateError
+from rootfeed.expression import Definition, Expression
+from rootfeed.frame.steps import Step
 from rootfeed.loader.dataset import Dataset
 from rootfeed.loader.options import Options
 from rootfeed.loader.schedule import Leg
@@ -18,11 +22,25 @@ __all__ = ["Position", "Saved", "fingerprint", "loaded", "saved"]
 
 VERSION = 1
 
+_TOLD = (
+    "version",
+    "epoch",
+    "batches",
+    "rank",
+    "world_size",
+    "worker",
+    "workers",
+    "legs",
+    "sizes",
+    "loader",
+)
+
 _REMEDIES = {
     "files": "the files, or their order",
     "columns": "the columns of a batch, or their dtypes",
-    "cuts": "the definitions and cuts, or the entries that pass",
+    "cuts": "the definitions and cuts",
     "split": "the split",
+    "rows": "the entries that pass the cuts, or their classes",
     "sampling": "the sampling",
     "batch_size": "batch_size",
     "seed": "the seed",
@@ -97,7 +115,7 @@ class Saved:
 def saved(position: Position, sizes: Sizes, prints: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state as plain data that JSON can hold."""
     shard = position.shard
-    return {
+    told = {
         "version": VERSION,
         "epoch": position.epoch,
         "batches": position.batches,
@@ -109,6 +127,7 @@ def saved(position: Position, sizes: Sizes, prints: Mapping[str, Any]) -> dict[s
         "sizes": [sizes.whole, sizes.chunk_rows, sizes.block_entries, sizes.exact],
         "loader": dict(prints),
     }
+    return {**told, "check": _digest(told)}
 
 
 def loaded(state: Any, prints: Mapping[str, Any]) -> Saved:
@@ -127,16 +146,25 @@ def loaded(state: Any, prints: Mapping[str, Any]) -> Saved:
             "Load it with the version of rootfeed that has written it."
         )
     try:
+        if state["check"] != _digest({name: state[name] for name in _TOLD}):
+            raise ValueError("its values do not belong together")
         before = dict(state["loader"])
         legs = tuple(Leg(_count(world, 1), _count(done)) for world, done in state["legs"])
         shard = Shard(*(_count(state[name]) for name in ("rank", "world_size", "worker", "workers")))
         position = Position(_count(state["epoch"]), legs, _count(state["batches"]), shard)
         whole, chunk_rows, block_entries, exact = state["sizes"]
-        found = Saved(position, bool(whole), _count(chunk_rows, 1), _count(block_entries, 1), bool(exact))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StateError(f"the state is damaged: {error!r}.") from None
+        found = Saved(
+            position, bool(whole), _count(chunk_rows, 1), _count(block_entries, 1), bool(exact)
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise StateError(
+            f"the state is damaged: {type(error).__name__}, {str(error)[:80]}. "
+            "Give it as state_dict has made it."
+        ) from None
     changed = [name for name in prints if before.get(name) != prints[name]]
     if changed:
+        if changed != ["rows"]:
+            changed = [name for name in changed if name != "rows"]  # a consequence
         lines = [_difference(name, before.get(name), prints[name]) for name in changed]
         raise StateError(
             "the state belongs to another loader. What differs:\n  " + "\n  ".join(lines) + "\n"
@@ -162,27 +190,53 @@ _DIGITS = 16
 
 
 def fingerprint(
-    dataset: Dataset, options: Options, split: Sequence[str], sampling: Any, steps: Iterable[str]
+    dataset: Dataset,
+    options: Options,
+    split: Sequence[str],
+    sampling: Any,
+    steps: Iterable[Sequence[Step]],
 ) -> dict[str, Any]:
     """Return what a state must agree in with the loader that goes on with it."""
     files = [(file.index.identity.hex(), file.index.entries) for file in dataset.files]
     layout = dataset.layout
-    columns = [
-        (part.columns, str(part.dtype), part.length, part.ragged) for part in layout.parts
-    ] + [(each.columns, each.length, each.value, each.sort_by) for each in layout.vectors]
+    columns = [(part.columns, str(part.dtype), part.length, part.ragged) for part in layout.parts] + [
+        (each.columns, each.length, each.value, each.sort_by) for each in layout.vectors
+    ]
     rows = [int(rows) for rows in dataset.counts.sum(0)]
     return {
         "files": _digest(files),
         "columns": _digest(columns),
-        "cuts": _digest([list(steps), sum(rows)]),
+        "cuts": _digest([[_step(step) for step in every] for every in steps]),
         "split": _digest(list(split)),
-        "sampling": _digest([repr(sampling), rows]),
+        "sampling": _digest(repr(sampling)),
+        "rows": _digest(rows),
         "batch_size": options.batch_size,
         "seed": options.seed,
         "shuffle": options.shuffle,
         "drop_last": options.drop_last,
         "tail": options.tail,
     }
+
+
+def _step(step: Step) -> str:
+    """Return a text that is the same in every process that takes the same step."""
+    if not isinstance(step, Definition) or isinstance(step.how, Expression):
+        return repr(step)
+    return repr((step.name, step.columns, step.vectorized, _function(step.how)))
+
+
+@lru_cache
+def _function(function: Callable[..., Any]) -> str:
+    """Return the text of a function, or what was made of it."""
+    plain = getattr(function, "py_func", function)  # of a function that Numba has wrapped
+    try:
+        return inspect.getsource(plain)
+    except (OSError, TypeError):
+        code = getattr(plain, "__code__", None)
+        if code is None:
+            return getattr(plain, "__qualname__", type(plain).__qualname__)
+        constants = [each for each in code.co_consts if not hasattr(each, "co_code")]
+        return repr((code.co_code, code.co_names, constants))
 
 
 def _digest(value: Any) -> str:
