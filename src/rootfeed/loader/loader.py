@@ -599,6 +599,8 @@ class Loader:
         position = self._take(worker, workers)
         run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
         done = position.batches
+        if not run.chunks and position.shard.workers == 1:
+            self._last = Position(run.epoch + 1)  # nothing is left of this one
         with closing(self._reader.read(run)) as arrays:
             for batch in use(arrays):
                 done += 1
