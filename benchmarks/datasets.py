@@ -39,7 +39,6 @@ class Variant:
     output_format: str
     algorithm: str
     level: int
-    sorted_by_label: bool = False
 
 
 VARIANTS = {
@@ -47,10 +46,7 @@ VARIANTS = {
     "ttree_zstd": Variant("kTTree", "kZSTD", 5),
     "ttree_lz4": Variant("kTTree", "kLZ4", 4),
     "ttree_zlib": Variant("kTTree", "kZLIB", 1),
-    "rntuple_zstd_sorted": Variant("kRNTuple", "kZSTD", 5, sorted_by_label=True),
-    "ttree_zstd_sorted": Variant("kTTree", "kZSTD", 5, sorted_by_label=True),
 }
-UNSORTED = [name for name, variant in VARIANTS.items() if not variant.sorted_by_label]
 
 
 @dataclass
@@ -99,7 +95,7 @@ def mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-def columns(entries: int, *, sorted_by_label: bool = False) -> dict[str, np.ndarray]:
+def columns(entries: int) -> dict[str, np.ndarray]:
     """Return the columns, each of shape `(entries,)` and from a random stream of its own."""
     label = np.random.default_rng([RECIPE, 99]).integers(0, 2, entries, dtype=np.int32)
     result = {}
@@ -117,9 +113,6 @@ def columns(entries: int, *, sorted_by_label: bool = False) -> dict[str, np.ndar
             values = (values.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
         result[name] = values
     result[TARGET] = label
-    if sorted_by_label:
-        order = np.argsort(label, kind="stable")
-        result = {name: values[order] for name, values in result.items()}
     return result
 
 
@@ -175,7 +168,7 @@ def write(name: str, folder: Path, entries: int = ENTRIES) -> Path:
     import ROOT  # type: ignore[import-not-found]
 
     variant = VARIANTS[name]
-    data = columns(entries, sorted_by_label=variant.sorted_by_label)
+    data = columns(entries)
     tally = Tally()
     tally.add(np.stack([data["f0"], data["f19"]], axis=1), data[TARGET])
 

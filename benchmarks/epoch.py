@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from contestants import BATCH_SIZE, CONTESTANTS, Job, Measurement
-from datasets import DEFAULT_FOLDER, ENTRIES, UNSORTED, VARIANTS, ensure
+from datasets import DEFAULT_FOLDER, ENTRIES, VARIANTS, ensure
 
 LABELS = {
     "rootfeed-lazy": "rootfeed, lazy",
@@ -209,7 +209,7 @@ def main(
 ) -> None:
     """Time epochs of rootfeed, its peers and the floor over the same files."""
     contestants = known(only or list(CONTESTANTS), list(CONTESTANTS), "contestant")
-    files = known(file or UNSORTED, list(VARIANTS), "file")
+    files = known(file or list(VARIANTS), list(VARIANTS), "file")
     threads = min(threads, len(os.sched_getaffinity(0)))
     console = Console(width=None if sys.stdout.isatty() else WIDE_CHARACTERS)
     head = (

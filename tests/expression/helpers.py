@@ -43,6 +43,7 @@ INPUTS: dict[str, Array | Jagged] = {
     "Jet.n": np.array([2, 0, 1, 3], "i4"),
 }
 ENTRIES = 4
+TOGETHER = 8  # expressions in a kernel: the compiler's time grows faster than their number
 
 
 def types_of(inputs: Mapping[str, Array | Jagged]) -> dict[str, ColumnType]:
@@ -83,6 +84,17 @@ def value(text: str, dialect: Dialect = "python", **options: Any) -> Any:
     """What an expression gives: an array, or a list of lists."""
     found = outputs([Definition("result", parse(text))], ["result"], dialect, **options)["result"]
     return listed(found)
+
+
+def values(texts: Sequence[str], dialect: Dialect = "python", **options: Any) -> dict[str, Any]:
+    """What each of some expressions gives. Kernels of a few compile faster than one for each."""
+    found: dict[str, Any] = {}
+    for start in range(0, len(texts), TOGETHER):
+        some = {f"result_{number}": text for number, text in enumerate(texts[start : start + TOGETHER])}
+        steps = [define(name, text) for name, text in some.items()]
+        given = outputs(steps, list(some), dialect, **options)
+        found |= {text: listed(given[name]) for name, text in some.items()}
+    return found
 
 
 def listed(found: Array | Jagged) -> Any:

@@ -7,115 +7,137 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expression.helpers import INPUTS, TYPES, define, jagged, listed, outputs, passes, value
+from expression.helpers import INPUTS, TYPES, define, jagged, listed, outputs, passes, value, values
 from rootfeed.expression import Cut, compile_cuts, infer, parse
 
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("i / 2", [3.5, -3.5, 0, 1073741823.5]),
-        ("i // 2", [3, -4, 0, 2**30 - 1]),
-        ("i % 3", [1, 2, 0, 1]),
-        ("i % -3", [-2, -1, 0, -2]),
-        ("x // 1", [1, -3, np.nan, 0]),
-        ("x % 1", [0.5, 0.5, np.nan, 0.5]),
-        ("i > 0 and not b", [0, 0, 0, 1]),
-        ("i if b else -1", [7, -1, 0, -1]),
-        ("b ? i : -1", [7, -1, 0, -1]),
-        ("-x ** 2", [-2.25, -6.25, np.nan, -0.25]),
-        ("2 ** 3 ** 1", [8, 8, 8, 8]),
-        ("0 < n <= 2", [1, 0, 1, 0]),
-        ("not n > 1", [0, 1, 1, 0]),
-        ("!n > 1", [0, 0, 0, 0]),
-        ("n > 0 & i > 0", [1, 0, 0, 1]),
-        ("len(v)", [2, 0, 1, 3]),
-        ("v.size()", [2, 0, 1, 3]),
-        ("v.empty()", [0, 1, 0, 0]),
-        ("len(v) - 3", [-1, -3, -2, 0]),
-        ("Sum(v[v > 1])", [3, 0, 5, 6]),
-        ("Mean(v)", [2, 0, 5, 5 / 3]),
-        ("n > 0 and v[-1] > 0", [1, 0, 1, 1]),
-        ("n > 0 && v[0] > 2", [1, 0, 1, 0]),
-        ("at(v, 1, -9)", [1, -9, -9, -1]),
-        ("Jet.n + 0", [2, 0, 1, 3]),
-        ("Sum(Jet.pt)", [50, 0, 50, 70]),
-        ("Jet.pt.size()", [2, 0, 1, 3]),
-        ("np.sqrt(n)", np.sqrt([2, 0, 1, 3])),
-        ("x if np.isnan(y) else np.pi", [np.pi] * 4),
-        ("True + 1", [2, 2, 2, 2]),
-        ("u - 4", [2**32 - 1, 2**32 - 4, 2**32 - 5, 1]),
-        ("i + 1", [8, -6, 1, -(2**31)]),
-        ("s > u", [0, 1, 0, 0]),
-        ("1 << 33", [0, 0, 0, 0]),
-        ("i >> 40", [0, -1, 0, 0]),
-        ("1 << -1", [0, 0, 0, 0]),
-    ],
-)
-def test_numbers(text: str, wanted: Any) -> None:
-    np.testing.assert_array_equal(np.asarray(value(text)), np.asarray(wanted))
+NUMBERS: list[tuple[str, Any]] = [
+    ("i / 2", [3.5, -3.5, 0, 1073741823.5]),
+    ("i // 2", [3, -4, 0, 2**30 - 1]),
+    ("i % 3", [1, 2, 0, 1]),
+    ("i % -3", [-2, -1, 0, -2]),
+    ("x // 1", [1, -3, np.nan, 0]),
+    ("x % 1", [0.5, 0.5, np.nan, 0.5]),
+    ("i > 0 and not b", [0, 0, 0, 1]),
+    ("i if b else -1", [7, -1, 0, -1]),
+    ("b ? i : -1", [7, -1, 0, -1]),
+    ("-x ** 2", [-2.25, -6.25, np.nan, -0.25]),
+    ("2 ** 3 ** 1", [8, 8, 8, 8]),
+    ("0 < n <= 2", [1, 0, 1, 0]),
+    ("not n > 1", [0, 1, 1, 0]),
+    ("!n > 1", [0, 0, 0, 0]),
+    ("n > 0 & i > 0", [1, 0, 0, 1]),
+    ("len(v)", [2, 0, 1, 3]),
+    ("v.size()", [2, 0, 1, 3]),
+    ("v.empty()", [0, 1, 0, 0]),
+    ("len(v) - 3", [-1, -3, -2, 0]),
+    ("Sum(v[v > 1])", [3, 0, 5, 6]),
+    ("Mean(v)", [2, 0, 5, 5 / 3]),
+    ("n > 0 and v[-1] > 0", [1, 0, 1, 1]),
+    ("n > 0 && v[0] > 2", [1, 0, 1, 0]),
+    ("at(v, 1, -9)", [1, -9, -9, -1]),
+    ("Jet.n + 0", [2, 0, 1, 3]),
+    ("Sum(Jet.pt)", [50, 0, 50, 70]),
+    ("Jet.pt.size()", [2, 0, 1, 3]),
+    ("np.sqrt(n)", np.sqrt([2, 0, 1, 3])),
+    ("x if np.isnan(y) else np.pi", [np.pi] * 4),
+    ("True + 1", [2, 2, 2, 2]),
+    ("u - 4", [2**32 - 1, 2**32 - 4, 2**32 - 5, 1]),
+    ("i + 1", [8, -6, 1, -(2**31)]),
+    ("s > u", [0, 1, 0, 0]),
+    ("1 << 33", [0, 0, 0, 0]),
+    ("i >> 40", [0, -1, 0, 0]),
+    ("1 << -1", [0, 0, 0, 0]),
+]
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("v[v > 1]", [[3], [], [5], [2, 4]]),
-        ("v[m]", [[3], [], [5], [4]]),
-        ("v[~m]", [[1], [], [], [2, -1]]),
-        ("v[k]", [[1, 3], [], [5], [4, 4, 2]]),
-        ("v[k - 1]", [[3, 1], [], [5], [-1, -1, 4]]),
-        ("v + w", [[4, 3], [], [5], [9, 7, 13]]),
-        ("v * 2", [[6, 2], [], [10], [4, -2, 8]]),
-        ("0 < v < 4", [[True, True], [], [False], [True, False, False]]),
-        ("v > 1 and w > 1", [[False, False], [], [False], [True, False, True]]),
-        ("v[v > 1] * w[v > 1]", [[3], [], [0], [14, 36]]),
-        ("Sort(v)", [[1, 3], [], [5], [-1, 2, 4]]),
-        ("Reverse(v)", [[1, 3], [], [5], [4, -1, 2]]),
-        ("Take(v, Argsort(v))", [[1, 3], [], [5], [-1, 2, 4]]),
-        ("Take(v, 2, 0)", [[3, 1], [0, 0], [5, 0], [2, -1]]),
-        ("Nonzero(m)", [[0], [], [0], [2]]),
-        ("Where(m, v, -w)", [[3, -2], [], [5], [-7, -8, 4]]),
-        ("Concatenate(v, w)", [[3, 1, 1, 2], [], [5, 0], [2, -1, 4, 7, 8, 9]]),
-        ("Range(n)", [[0, 1], [], [0], [0, 1, 2]]),
-        ("[n, 2 * n]", [[2, 4], [0, 0], [1, 2], [3, 6]]),
-        ("{1, 2.5}", [[1, 2.5]] * 4),
-        ("k / 2", [[0.5, 0], [], [0], [1, 1, 0]]),
-        ("v if b else w", [[3, 1], [], [5], [7, 8, 9]]),
-    ],
-)
-def test_vectors(text: str, wanted: Any) -> None:
-    assert value(text) == wanted
+@pytest.fixture(scope="module")
+def numbers() -> dict[str, Any]:
+    return values([text for text, _ in NUMBERS])
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("i / 2", [3, -3, 0, 2**30 - 1]),
-        ("i % 3", [1, -1, 0, 1]),
-        ("-7 / 2", [-3] * 4),
-        ("-7 % 2", [-1] * 4),
-    ],
-)
-def test_cpp(text: str, wanted: Any) -> None:
-    np.testing.assert_array_equal(value(text, "c++"), wanted)
+@pytest.mark.parametrize(("text", "wanted"), NUMBERS)
+def test_numbers(text: str, wanted: Any, numbers: dict[str, Any]) -> None:
+    np.testing.assert_array_equal(np.asarray(numbers[text]), np.asarray(wanted))
 
 
-@pytest.mark.parametrize(
-    ("text", "chained", "in_turn"),
-    [
-        ("s < n < i", lambda s, n, i: s < n < i, lambda s, n, i: (s < n) < i),
-        ("i > s < n", lambda s, n, i: i > s < n, lambda s, n, i: (i > s) < n),
-        ("s < n == 1", lambda s, n, i: s < n == 1, lambda s, n, i: (s < n) == 1),
-        ("1 == n > s", lambda s, n, i: 1 == n > s, lambda s, n, i: (n > s) == 1),
-        ("n != i == 0", lambda s, n, i: n != i == 0, lambda s, n, i: (n != i) == 0),
-        ("s < n == i > 0", lambda s, n, i: s < n == i > 0, lambda s, n, i: (s < n) == (i > 0)),
-        ("(s < n) == 1", lambda s, n, i: (s < n) == 1, lambda s, n, i: (s < n) == 1),
-    ],
-)
-def test_comparisons_of_comparisons(text: str, chained: Any, in_turn: Any) -> None:
+VECTORS: list[tuple[str, Any]] = [
+    ("v[v > 1]", [[3], [], [5], [2, 4]]),
+    ("v[m]", [[3], [], [5], [4]]),
+    ("v[~m]", [[1], [], [], [2, -1]]),
+    ("v[k]", [[1, 3], [], [5], [4, 4, 2]]),
+    ("v[k - 1]", [[3, 1], [], [5], [-1, -1, 4]]),
+    ("v + w", [[4, 3], [], [5], [9, 7, 13]]),
+    ("v * 2", [[6, 2], [], [10], [4, -2, 8]]),
+    ("0 < v < 4", [[True, True], [], [False], [True, False, False]]),
+    ("v > 1 and w > 1", [[False, False], [], [False], [True, False, True]]),
+    ("v[v > 1] * w[v > 1]", [[3], [], [0], [14, 36]]),
+    ("Sort(v)", [[1, 3], [], [5], [-1, 2, 4]]),
+    ("Reverse(v)", [[1, 3], [], [5], [4, -1, 2]]),
+    ("Take(v, Argsort(v))", [[1, 3], [], [5], [-1, 2, 4]]),
+    ("Take(v, 2, 0)", [[3, 1], [0, 0], [5, 0], [2, -1]]),
+    ("Nonzero(m)", [[0], [], [0], [2]]),
+    ("Where(m, v, -w)", [[3, -2], [], [5], [-7, -8, 4]]),
+    ("Concatenate(v, w)", [[3, 1, 1, 2], [], [5, 0], [2, -1, 4, 7, 8, 9]]),
+    ("Range(n)", [[0, 1], [], [0], [0, 1, 2]]),
+    ("[n, 2 * n]", [[2, 4], [0, 0], [1, 2], [3, 6]]),
+    ("{1, 2.5}", [[1, 2.5]] * 4),
+    ("k / 2", [[0.5, 0], [], [0], [1, 1, 0]]),
+    ("v if b else w", [[3, 1], [], [5], [7, 8, 9]]),
+]
+
+
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, Any]:
+    return values([text for text, _ in VECTORS])
+
+
+@pytest.mark.parametrize(("text", "wanted"), VECTORS)
+def test_vectors(text: str, wanted: Any, vectors: dict[str, Any]) -> None:
+    assert vectors[text] == wanted
+
+
+CPP: list[tuple[str, Any]] = [
+    ("i / 2", [3, -3, 0, 2**30 - 1]),
+    ("i % 3", [1, -1, 0, 1]),
+    ("-7 / 2", [-3] * 4),
+    ("-7 % 2", [-1] * 4),
+]
+
+
+@pytest.fixture(scope="module")
+def cpp() -> dict[str, Any]:
+    return values([text for text, _ in CPP], "c++")
+
+
+@pytest.mark.parametrize(("text", "wanted"), CPP)
+def test_cpp(text: str, wanted: Any, cpp: dict[str, Any]) -> None:
+    np.testing.assert_array_equal(cpp[text], wanted)
+
+
+COMPARISONS: list[tuple[str, Any, Any]] = [
+    ("s < n < i", lambda s, n, i: s < n < i, lambda s, n, i: (s < n) < i),
+    ("i > s < n", lambda s, n, i: i > s < n, lambda s, n, i: (i > s) < n),
+    ("s < n == 1", lambda s, n, i: s < n == 1, lambda s, n, i: (s < n) == 1),
+    ("1 == n > s", lambda s, n, i: 1 == n > s, lambda s, n, i: (n > s) == 1),
+    ("n != i == 0", lambda s, n, i: n != i == 0, lambda s, n, i: (n != i) == 0),
+    ("s < n == i > 0", lambda s, n, i: s < n == i > 0, lambda s, n, i: (s < n) == (i > 0)),
+    ("(s < n) == 1", lambda s, n, i: (s < n) == 1, lambda s, n, i: (s < n) == 1),
+]
+
+
+@pytest.fixture(scope="module")
+def comparisons() -> dict[str, dict[str, Any]]:
+    texts = [text for text, *_ in COMPARISONS]
+    return {"python": values(texts), "c++": values(texts, "c++")}
+
+
+@pytest.mark.parametrize(("text", "chained", "in_turn"), COMPARISONS)
+def test_comparisons_of_comparisons(
+    text: str, chained: Any, in_turn: Any, comparisons: dict[str, dict[str, Any]]
+) -> None:
     entries = list(zip(*(np.asarray(INPUTS[name]).tolist() for name in "sni"), strict=True))
-    assert value(text).tolist() == [chained(*entry) for entry in entries]
-    assert value(text, "c++").tolist() == [in_turn(*entry) for entry in entries]
+    assert comparisons["python"][text].tolist() == [chained(*entry) for entry in entries]
+    assert comparisons["c++"][text].tolist() == [in_turn(*entry) for entry in entries]
 
 
 def test_numbers_as_cuts() -> None:
@@ -155,15 +177,17 @@ def test_types(text: str, dialect: Any, kind: str, dtype: str) -> None:
 
 
 def test_both_spellings_mean_the_same() -> None:
-    for first, second in [
+    pairs = [
         ("i > 0 && !(x < 1) || b", "i > 0 and not x < 1 or b"),
         ("b ? x : y", "x if b else y"),
         ("(i > 0) & (x < 1)", "i > 0 & x < 1"),
         ("static_cast<double>(x)", "(double) x"),
         ("std::sqrt(y)", "np.sqrt(y)"),
         ("M_PI", "np.pi"),
-    ]:
-        np.testing.assert_array_equal(value(first), value(second))
+    ]
+    found = values([text for pair in pairs for text in pair])
+    for first, second in pairs:
+        np.testing.assert_array_equal(found[first], found[second])
 
 
 C_TYPES: dict[str, Any] = {

@@ -1,18 +1,15 @@
-"""Expressions in Python's dialect, functions in Python, messages, threads and the cache on disk."""
+"""Expressions in Python's dialect, functions in Python, messages and threads."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from expression.helpers import values
 from rootfeed.errors import (
     ArgumentError,
     EvaluationError,
@@ -65,78 +62,88 @@ def evaluated(text: str, dialect: Dialect = "python") -> Any:
     return run([Definition("r", parse(text))], "r", dialect)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("x / n", [-3.5, 3.5, -1.5, 0]),
-        ("x // n", [-4, 3, -2, 0]),
-        ("x % n", [1, 1, -1, 0]),
-        ("f // 2", [-4, 3, 0, np.nan]),
-        ("f % 2", [0.5, 1.5, 0, np.nan]),
-        ("-3 < x < 5", [False, False, True, True]),
-        ("x > -1 & n < 3", [False, True, True, False]),
-        ("x > -1 and not n > 3", [False, True, True, False]),
-        ("x > 1 ? 10 : 20", [20, 10, 10, 20]),
-        ("10 if x > 1 else 20", [20, 10, 10, 20]),
-        ("x > 1 ? 1 : x == 0 ? 2 : 3", [3, 1, 1, 2]),
-        ("1 if x > 1 else 2 if x == 0 else 3", [3, 1, 1, 2]),
-        ("(int) f if f == f else 0", [-7, 7, 0, 0]),
-        ("float(x) / 2", [-3.5, 3.5, 1.5, 0]),
-        ("static_cast<double>(x) / 2", [-3.5, 3.5, 1.5, 0]),
-        ("np.float32(x)", [-7, 7, 3, 0]),
-        ("(unsigned char) x", [249, 7, 3, 0]),
-        ("Sum([x, n])", [-5, 9, 1, 5]),
-        ("Sum({x, n, 0.5})", [-4.5, 9.5, 1.5, 5.5]),
-        ("[x, n][-1]", [2, 2, -2, 5]),
-        ("at(v, 0, -1)", [1, -1, 40, 6]),
-        ("at(v, -1, -1)", [-1, -1, -1, -1]),
-        ("len(v)", [3, 0, 2, 1]),
-        ("v.size()", [3, 0, 2, 1]),
-        ("x << n", None),
-        ("1 << 40", [0] * 4),
-        ("x >> 40", [-1, 0, 0, 0]),
-        ("2 ** 3", [8] * 4),
-        ("x ** 2", [49, 49, 9, 0]),
-        ("-x ** 2", [-49, -49, -9, 0]),
-        ("2 ** -1", [0.5] * 4),
-        ("low // -1", [-(2**31), -1, -2, -3]),
-        ("low % -1", [0, 0, 0, 0]),
-        ("big > -1", [True] * 4),
-        ("len(v) > 0 && v[0] > 30", [False, False, True, False]),
-        ("len(v) > 0 and v[-1] > 2", [True, False, True, True]),
-        ("len(v) == 0 or v[0] > 30", [False, True, True, False]),
-        ("v[0] if len(v) > 0 else 9", [1, 9, 40, 6]),
-        ("Sum(v[v > 2])", [3, 0, 90, 6]),
-        ("Any(v > 30)", [False, False, True, False]),
-        ("entry", [1000, 1001, 1002, 1003]),
-        ("rdfentry_ + 0", [1000, 1001, 1002, 1003]),
-        ("true", [True] * 4),
-        ("np.pi > 3", [True] * 4),
-    ],
-)
-def test_numbers(text: str, expected: list[Any] | None) -> None:
-    found = evaluated(text)
+NUMBERS: list[tuple[str, list[Any] | None]] = [
+    ("x / n", [-3.5, 3.5, -1.5, 0]),
+    ("x // n", [-4, 3, -2, 0]),
+    ("x % n", [1, 1, -1, 0]),
+    ("f // 2", [-4, 3, 0, np.nan]),
+    ("f % 2", [0.5, 1.5, 0, np.nan]),
+    ("-3 < x < 5", [False, False, True, True]),
+    ("x > -1 & n < 3", [False, True, True, False]),
+    ("x > -1 and not n > 3", [False, True, True, False]),
+    ("x > 1 ? 10 : 20", [20, 10, 10, 20]),
+    ("10 if x > 1 else 20", [20, 10, 10, 20]),
+    ("x > 1 ? 1 : x == 0 ? 2 : 3", [3, 1, 1, 2]),
+    ("1 if x > 1 else 2 if x == 0 else 3", [3, 1, 1, 2]),
+    ("(int) f if f == f else 0", [-7, 7, 0, 0]),
+    ("float(x) / 2", [-3.5, 3.5, 1.5, 0]),
+    ("static_cast<double>(x) / 2", [-3.5, 3.5, 1.5, 0]),
+    ("np.float32(x)", [-7, 7, 3, 0]),
+    ("(unsigned char) x", [249, 7, 3, 0]),
+    ("Sum([x, n])", [-5, 9, 1, 5]),
+    ("Sum({x, n, 0.5})", [-4.5, 9.5, 1.5, 5.5]),
+    ("[x, n][-1]", [2, 2, -2, 5]),
+    ("at(v, 0, -1)", [1, -1, 40, 6]),
+    ("at(v, -1, -1)", [-1, -1, -1, -1]),
+    ("len(v)", [3, 0, 2, 1]),
+    ("v.size()", [3, 0, 2, 1]),
+    ("x << n", None),
+    ("1 << 40", [0] * 4),
+    ("x >> 40", [-1, 0, 0, 0]),
+    ("2 ** 3", [8] * 4),
+    ("x ** 2", [49, 49, 9, 0]),
+    ("-x ** 2", [-49, -49, -9, 0]),
+    ("2 ** -1", [0.5] * 4),
+    ("low // -1", [-(2**31), -1, -2, -3]),
+    ("low % -1", [0, 0, 0, 0]),
+    ("big > -1", [True] * 4),
+    ("len(v) > 0 && v[0] > 30", [False, False, True, False]),
+    ("len(v) > 0 and v[-1] > 2", [True, False, True, True]),
+    ("len(v) == 0 or v[0] > 30", [False, True, True, False]),
+    ("v[0] if len(v) > 0 else 9", [1, 9, 40, 6]),
+    ("Sum(v[v > 2])", [3, 0, 90, 6]),
+    ("Any(v > 30)", [False, False, True, False]),
+    ("entry", [1000, 1001, 1002, 1003]),
+    ("rdfentry_ + 0", [1000, 1001, 1002, 1003]),
+    ("true", [True] * 4),
+    ("np.pi > 3", [True] * 4),
+]
+
+
+@pytest.fixture(scope="module")
+def numbers() -> dict[str, Any]:
+    return values([text for text, _ in NUMBERS], inputs=COLUMNS, first_number=1000)
+
+
+@pytest.mark.parametrize(("text", "expected"), NUMBERS)
+def test_numbers(text: str, expected: list[Any] | None, numbers: dict[str, Any]) -> None:
+    found = numbers[text]
     if expected is not None:
         assert np.array_equal(found, expected, equal_nan=found.dtype.kind == "f"), found
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("v * 2", [[2, 4, 6], [], [80, 100], [12]]),
-        ("v[v > 2]", [[3], [], [40, 50], [6]]),
-        ("v[w]", [[2, 1, 3], [], [50, 50], [6]]),
-        ("v[w == 1]", [[1], [], [40, 50], []]),
-        ("1.5 < v < 45", [[False, True, True], [], [True, False], [True]]),
-        ("Sort(-v)", [[-3, -2, -1], [], [-50, -40], [-6]]),
-        ("Concatenate(v, other)", [[1, 2, 3, 1], [2], [40, 50, 3], [6, 4]]),
-        ("v if x > 0 else other", [[1], [], [40, 50], [4]]),
-        ("[x, n]", [[-7, 2], [7, 2], [3, -2], [0, 5]]),
-        ("Range(3)", [[0, 1, 2]] * 4),
-    ],
-)
-def test_vectors(text: str, expected: list[list[Any]]) -> None:
-    assert evaluated(text) == expected
+VECTORS: list[tuple[str, list[list[Any]]]] = [
+    ("v * 2", [[2, 4, 6], [], [80, 100], [12]]),
+    ("v[v > 2]", [[3], [], [40, 50], [6]]),
+    ("v[w]", [[2, 1, 3], [], [50, 50], [6]]),
+    ("v[w == 1]", [[1], [], [40, 50], []]),
+    ("1.5 < v < 45", [[False, True, True], [], [True, False], [True]]),
+    ("Sort(-v)", [[-3, -2, -1], [], [-50, -40], [-6]]),
+    ("Concatenate(v, other)", [[1, 2, 3, 1], [2], [40, 50, 3], [6, 4]]),
+    ("v if x > 0 else other", [[1], [], [40, 50], [4]]),
+    ("[x, n]", [[-7, 2], [7, 2], [3, -2], [0, 5]]),
+    ("Range(3)", [[0, 1, 2]] * 4),
+]
+
+
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, Any]:
+    return values([text for text, _ in VECTORS], inputs=COLUMNS)
+
+
+@pytest.mark.parametrize(("text", "expected"), VECTORS)
+def test_vectors(text: str, expected: list[list[Any]], vectors: dict[str, Any]) -> None:
+    assert vectors[text] == expected
 
 
 def test_the_dialects_divide_differently() -> None:
@@ -325,7 +332,7 @@ def test_vectorized_functions_get_arrays() -> None:
         run([Definition("r", lambda x: x[:1], vectorized=True)], "r")
 
 
-# --- threads and the disk -----------------------------------------------------------------------
+# --- threads -----------------------------------------------------------------------
 
 
 def test_threads_share_a_kernel() -> None:
@@ -342,41 +349,3 @@ def test_threads_share_a_kernel() -> None:
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(work, range(8))
     assert all(each == first for each in others)
-
-
-SCRIPT = """
-import numpy as np
-from rootfeed.expression import Definition, compile_outputs, parse
-from rootfeed.schema import ColumnType
-types = {"x": ColumnType("float64", "scalar", np.dtype("f8"))}
-outputs = compile_outputs([Definition("r", parse("x * 3 + 1"))], ["r"], types, "python")
-outs = {"r": np.empty(2)}
-outputs.run({"x": np.array([1.0, 2.0])}, 0, 0, np.arange(2, dtype=np.int32), "file", outs)
-print(outs["r"].tolist(), sum(outputs._compiled.stats.cache_hits.values()))
-"""
-
-
-def _cached(folder: Path) -> str:
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_a_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
-    assert _cached(tmp_path) == "[4.0, 7.0] 0"
-    files = sorted(tmp_path.rglob("*.nbc"))
-    assert files
-    assert _cached(tmp_path) == "[4.0, 7.0] 1"
-    assert sorted(tmp_path.rglob("*.nbc")) == files
-    # A kernel that was cut short, as by a full disk, is written again.
-    (kernel,) = tmp_path.rglob("kernel_*.py")
-    kernel.write_text("")
-    assert _cached(tmp_path).startswith("[4.0, 7.0]")
-
-
-def test_no_folder_to_write_to_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert _cached(tmp_path / "file" / "below") == "[4.0, 7.0] 0"

@@ -99,7 +99,7 @@ PROGRAM = """
 import sys, time
 import numpy as np
 from rootfeed.expression import Definition, compile_outputs, parse
-from rootfeed.schema import ColumnType
+from rootfeed.schema import ColumnType, Jagged
 import rootfeed.expression.library
 import numba
 numba.njit(lambda: 1)()
@@ -108,7 +108,12 @@ types = {"x": ColumnType("double", "scalar", np.dtype("f8"))}
 types["v"] = ColumnType("v", "vector", np.dtype("f4"))
 texts = {"a": "sqrt(x * x + 1)", "b": "Sum(v[v > 1])", "c": "a > 2 ? b : -1"}
 made = compile_outputs([Definition(n, parse(t)) for n, t in texts.items()], list(texts), types, "c++")
-print(time.perf_counter() - begun, sum(made._compiled.stats.cache_hits.values()))
+seconds = time.perf_counter() - begun
+outs = {name: np.empty(2, made.types[name].dtype) for name in texts}
+v = Jagged(np.array([1, 2, 3], "f4"), np.array([0, 0, 3]))
+made.run({"x": np.array([0.0, 3.0]), "v": v}, 0, 0, np.arange(2, dtype=np.int32), "file", outs)
+assert (outs["b"].tolist(), outs["c"].tolist()) == ([0, 5], [-1, 5]), outs
+print(seconds, sum(made._compiled.stats.cache_hits.values()))
 """
 
 
@@ -128,12 +133,19 @@ def run_elsewhere(folder: Path) -> tuple[float, int]:
 
 def test_a_second_process_loads_the_kernel(tmp_path: Path) -> None:
     first, first_hits = run_elsewhere(tmp_path)
-    files = sorted(tmp_path.rglob("kernel_*.py"))
+    files = sorted(tmp_path.rglob("kernel_*"))  # sources, and what Numba made of them
+    assert {file.suffix for file in files} >= {".py", ".nbi", ".nbc"}
     second, second_hits = run_elsewhere(tmp_path)
     assert (first_hits, second_hits) == (0, 1)
     assert second < min(first, 2)
-    assert sorted(tmp_path.rglob("kernel_*.py")) == files
+    assert sorted(tmp_path.rglob("kernel_*")) == files
     assert not list(tmp_path.rglob("*.tmp"))
+    # A kernel that was cut short, as by a full disk, is written again.
+    (kernel,) = tmp_path.rglob("kernel_*.py")
+    whole = kernel.read_text(encoding="utf-8")
+    kernel.write_text("")
+    run_elsewhere(tmp_path)
+    assert kernel.read_text(encoding="utf-8") == whole
 
 
 def test_several_processes_at_once(tmp_path: Path) -> None:

@@ -172,10 +172,12 @@ def test_flat(sample: Sample, sizes: dict[str, Any]) -> None:
 def test_sorted(sample: Sample, sizes: dict[str, Any], ragged: bool) -> None:
     columns = ["eta", "pt"]
     asked = rf.ragged(columns, sort_by="pt") if ragged else rf.padded(columns, 4, sort_by="pt")
+    # One array for each entry: awkward needs longer to pick one than the loader to read the file.
+    pts = [np.asarray(pt, np.float32) for pt in sample.array.pt.tolist()]
+    etas = [np.asarray(eta, np.float32) for eta in sample.array.eta.tolist()]
     for x, y in make(sample.frame, {"jets": asked}, **sizes):
         for row, entry in enumerate(y[:, 0]):
-            pt = np.asarray(sample.array.pt[entry])
-            eta = np.asarray(sample.array.eta[entry]).astype(np.float32)
+            pt, eta = pts[entry], etas[entry]
             keys = np.where(np.isnan(pt), np.inf, -pt)
             order = np.argsort(keys, kind="stable")
             if ragged:

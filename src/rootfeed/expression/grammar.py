@@ -77,6 +77,9 @@ TYPES = {
 }
 """Names of types and their dtypes, also after ``std::`` and ``np.``."""
 
+_METHODS = ("size", "empty", "front", "back", "at")
+"""What may follow a column's name and a dot; other dots belong to names."""
+
 _VECTORS = {"F": "f4", "D": "f8", "I": "i4", "U": "u4", "L": "i8", "UL": "u8", "B": "?", "C": "i1"}
 
 _WORDS = "|".join(sorted((name.replace(" ", r"\s+") for name in TYPES), key=len, reverse=True))
@@ -174,10 +177,16 @@ class _Nodes(Transformer[Token, Node]):
         return Name(*_place(children), text.removeprefix("::"))
 
     def call(self, children: list[Any]) -> Node:
-        return Call(*_place(children), str(children[0]).removeprefix("::"), _nodes(children))
+        name, arguments = str(children[0]).removeprefix("::"), _nodes(children)
+        column, _, method = name.rpartition(".")
+        if method in _METHODS and column not in ("", "np", "math"):
+            start = children[0].start_pos
+            arguments = (Name(start, start + len(column), 1, column), *arguments)
+            name = method
+        return Call(*_place(children), name, arguments)
 
     def method(self, children: list[Any]) -> Node:
-        return Call(*_place(children), f".{children[1]}", (children[0],))
+        return Call(*_place(children), str(children[1]), (children[0],))
 
     def binary(self, children: list[Any]) -> Node:
         left, operator, right = children

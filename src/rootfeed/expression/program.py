@@ -1,4 +1,4 @@
-"""Definitions and cuts as a program: its types, and the kernels that evaluate it.
+"""Definitions and cuts as a program: what a kernel needs, its inputs, and its outputs.
 
 A kernel is one loop over entries. What a cut or a wanted definition needs is written once, in the order
 of the steps; a cut leaves the entry, so that what follows is evaluated only where it passes.
@@ -7,211 +7,27 @@ of the steps; a cut leaves the entry, so that what follows is evaluated only whe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import (
-    EvaluationError,
-    ExpressionTypeError,
-    MissingColumnError,
-    RootfeedError,
-    nearest,
-)
-from rootfeed.expression import functions
-from rootfeed.expression.grammar import MOST_DEPTH, mark, shortened
+from rootfeed.errors import EvaluationError, RootfeedError
+from rootfeed.expression.body import Body, Types, infer
+from rootfeed.expression.builder import Dialect
 from rootfeed.expression.kernels import compiled
-from rootfeed.expression.nodes import Call, Expression
-from rootfeed.expression.python import (
-    compiled_function,
-    result_type,
-    vectorized_result,
-    vectorized_type,
-)
+from rootfeed.expression.python import vectorized_result
 from rootfeed.expression.steps import Cut, Definition, Step, names_in
-from rootfeed.expression.values import Scalar, Value, Vector, shown
-from rootfeed.expression.writer import BOOL, INT64, UINT64, Dialect, Writer, number, type_text
+from rootfeed.expression.values import Scalar, Vector, type_text
 from rootfeed.schema import Array, ColumnType, Jagged
 
-__all__ = ["Cuts", "Outputs", "compile_cuts", "compile_outputs", "infer"]
+__all__ = ["STATUS", "Inputs", "Outputs", "Program", "compile_outputs"]
 
-Types = Mapping[str, ColumnType]
 Inputs = Mapping[str, Array | Jagged]
 
-_NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
-_STATUS = 4
-
-
-def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, ColumnType]:
-    """Return the types of all columns after some steps.
-
-    Raises
-    ------
-    ExpressionError, ExpressionTypeError, MissingColumnError
-        Where a step cannot be understood.
-    """
-    types = dict(columns)
-    for number_, step in enumerate(steps):
-        writer = _Kernel(steps[: number_ + 1], columns, dialect, types)
-        value = writer.written(step)
-        if isinstance(step, Definition):
-            types[step.name] = _type(value)
-    return types
-
-
-def _type(value: Value) -> ColumnType:
-    if isinstance(value, Scalar):
-        return ColumnType(str(value.dtype), "scalar", value.dtype)
-    return ColumnType(f"vector of {value.dtype}", "vector", value.dtype)
-
-
-class _Kernel:
-    """Writes definitions and cuts one after another, and remembers which stored columns they read."""
-
-    def __init__(
-        self, steps: Sequence[Step], columns: Types, dialect: Dialect, types: Types | None = None
-    ) -> None:
-        self._steps, self._columns, self._dialect = steps, columns, dialect
-        self._types = types
-        self.inputs: dict[str, str] = {}
-        self.functions: dict[str, Callable[..., Any]] = {}
-        self.values: dict[str, Value] = {}
-        self.made: dict[str, ColumnType] = {}
-        """Types of the columns that functions make beside the kernel, by a key of each definition."""
-        # How deeply the elements of a definition nest until they come from an array: Python's stack is
-        # finite.
-        self._nested: dict[str, int] = {}
-        self.keys: dict[int, str] = {}
-        self.writer = Writer(dialect, self._resolve)
-        self.writer.call = self._call
-
-    # --- names --------------------------------------------------------------------------------
-
-    def _resolve(self, name: str) -> Value | None:
-        if name in self.values:
-            return self.values[name]
-        types = self._columns if self._types is None else self._types
-        if name in types:
-            return self._column(name, types[name])
-        if name in _NUMBERS:
-            dtype = _NUMBERS[name]
-            return Scalar(dtype, f"{type_text(dtype)}(first_number + i)")
-        bare = functions.bare(name)
-        if bare in functions.CONSTANTS and (bare != name or name.startswith("M_")):
-            return number(np.dtype("f8"), float(functions.CONSTANTS[bare]))
-        text = self.writer.text
-        first = max(text.find(name), 0)
-        start, stop = self.writer.near or (first, first + len(name))
-        self.writer.near = None
-        message = mark(text, start, f"there is no column {shortened(name)!r}", stop)
-        raise MissingColumnError(f"{message}\n{nearest(shortened(name), types)}")
-
-    def _column(self, name: str, type_: ColumnType) -> Value | None:
-        if type_.dtype is None:
-            return None
-        argument = self.inputs.setdefault(name, f"a{len(self.inputs)}")
-        at = "j" if name in self.made else "i"
-        if type_.kind == "scalar":
-            return Scalar(type_.dtype, f"{argument}[{at}]")
-        first, stop = f"{argument}_o[{at}]", f"{argument}_o[{at} + 1]"
-        return self.writer.counted(
-            type_.dtype, f"({stop} - {first})", lambda k: f"{argument}_v[{first} + {k}]"
-        )
-
-    def _call(self, writer: Writer, node: Call, arguments: Sequence[Value]) -> Value:
-        if (found := functions.method(node)) is not None:
-            column, name = found
-            given = [writer.value(column), *arguments]
-            return functions.call(writer, Call(node.start, node.stop, node.depth, name, ()), given)
-        if node.function.startswith("."):
-            plain = Call(node.start, node.stop, node.depth, node.function[1:], ())
-            return functions.call(writer, plain, arguments)
-        return functions.call(writer, node, arguments)
-
-    # --- steps --------------------------------------------------------------------------------
-
-    def written(self, step: Step) -> Value:
-        """Write a step, and return its value."""
-        if isinstance(step.how, Expression):
-            value = self.writer.write(step.how)
-            if isinstance(step, Cut):
-                self._check_cut(step.how, value)
-            return value
-        assert isinstance(step, Definition)
-        arguments = []
-        for name in step.needs:
-            self.writer.text = f"{step.name} = {_name_of(step.how)}({', '.join(step.needs)})"
-            value_ = self._resolve(name)
-            if value_ is None:
-                raise ExpressionTypeError(
-                    f"the function for {step.name!r} takes column {name!r}, which holds no plain "
-                    "numbers."
-                )
-            arguments.append(value_)
-        if step.vectorized:
-            return self._vectorized(step, arguments)
-        return self._called(step, arguments)
-
-    def _check_cut(self, cut: Expression, value: Value) -> None:
-        """Refuse vectors and, as ROOT does, numbers: a comparison may have been forgotten."""
-        is_vector = isinstance(value, Vector)
-        if not is_vector and (self._dialect == "python" or value.dtype == BOOL):
-            return
-        advice = "Use Any(...) or All(...)." if is_vector else "Compare it, as in 'x != 0'."
-        message = f"a cut is true or false, got {shown(value)}"
-        raise ExpressionTypeError(f"{mark(cut.text, 0, message, len(cut.text))}\n{advice}")
-
-    def _called(self, step: Definition, arguments: Sequence[Value]) -> Value:
-        """Write a call of a compiled function."""
-        assert callable(step.how)
-        types = [(isinstance(each, Vector), each.dtype) for each in arguments]
-        function = compiled_function(step.name, step.how, types)
-        is_vector, dtype = result_type(step.name, function, types)
-        name = f"f{len(self.functions)}"
-        self.functions[name] = function
-        texts = [
-            self.writer.array(each)[0] if isinstance(each, Vector) else each.text for each in arguments
-        ]
-        call = f"{name}({', '.join(texts)})"
-        if not is_vector:
-            return self.writer.assign(dtype, call)
-        array, length = self.writer.new("m"), self.writer.new("n")
-        self.writer.line(f"{array} = {call}")
-        self.writer.line(f"{length} = {array}.size")
-        return self.writer.counted(dtype, length, lambda k: f"{array}[{k}]")
-
-    def _vectorized(self, step: Definition, arguments: Sequence[Value]) -> Value:
-        """Return a column that a function makes beside the kernel."""
-        type_ = vectorized_type(step, [_type(each) for each in arguments])
-        key = f"{step.name}#"  # no column's name: a stored one may be called the same
-        self.made[key] = type_
-        value = self._column(key, type_)
-        assert value is not None
-        return value
-
-    def keep(self, step: Definition, uses: int) -> None:
-        """Write a definition for those that follow, stored where it is used several times."""
-        if step.vectorized:
-            key = self.keys[id(step)]
-            value = self._column(key, self.made[key])
-            assert value is not None
-        else:
-            value = self.written(step)
-        self._nested[step.name] = 0
-        if isinstance(value, Vector):
-            nested = max((self._nested.get(name, 0) for name in step.needs), default=0)
-            nested += step.how.node.depth if isinstance(step.how, Expression) else 1
-            if uses > 1 or nested > MOST_DEPTH:
-                value = self.writer.stored(value)
-            else:
-                self._nested[step.name] = nested
-        self.values[step.name] = value
-
-
-def _name_of(function: Any) -> str:
-    return getattr(function, "__name__", "function")
+STATUS = 4
+"""Numbers in which a kernel tells why it stopped: a failure, an entry, and two for the message."""
 
 
 def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[list[Step], Counter[int]]:
@@ -239,7 +55,7 @@ def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[li
     )
 
 
-class _Program:
+class Program:
     """What `Cuts` and `Outputs` share: inputs, functions beside the kernel, and the kernel itself."""
 
     def __init__(
@@ -247,7 +63,7 @@ class _Program:
     ) -> None:
         self._steps, uses = _needed(steps, names, cuts)
         self._before: list[tuple[Definition, str, Outputs]] = []
-        kernel = _Kernel(self._steps, columns, dialect)
+        kernel = Body(self._steps, columns, dialect)
         types = infer(self._steps, columns, dialect)
         for number_, step in enumerate(self._steps):
             if isinstance(step, Definition) and step.vectorized:
@@ -340,87 +156,7 @@ def _empty(type_: ColumnType) -> Array | Jagged:
     return values if type_.kind == "scalar" else Jagged(values, np.zeros(1, np.int64))
 
 
-class Cuts(_Program):
-    """All cuts of a program, compiled.
-
-    Attributes
-    ----------
-    inputs : tuple of str
-        The stored columns that they need.
-    """
-
-    def __init__(self, steps: Sequence[Step], columns: Types, dialect: Dialect) -> None:
-        super().__init__(steps, (), columns, dialect, cuts=True)
-        kernel = self._kernel
-        writer = kernel.writer
-        cut = 0
-        with writer.block(""), writer.block("for j in range(take.size):"):
-            writer.line("i = np.int64(take[j])")
-            for step in self._steps:
-                if isinstance(step, Definition):
-                    kernel.keep(step, self._uses[id(step)])
-                    continue
-                value = kernel.written(step)
-                assert isinstance(value, Scalar)
-                with writer.block(
-                    f"if not {value.text}:" if value.dtype == BOOL else f"if {value.text} == 0:"
-                ):
-                    writer.line("continue")
-                writer.line(f"passing[{cut}] += 1")
-                cut += 1
-            writer.line("passed[i] = 1")
-        arguments = (
-            np.zeros(_STATUS, np.int64),
-            0,
-            np.empty(0, np.int32),
-            np.empty(0, np.uint8),
-            np.zeros(cut, np.int64),
-        )
-        self._finish("status, first_number, take, passed, passing", writer.lines[1:], arguments)
-
-    def run(
-        self,
-        inputs: Inputs,
-        first_entry: int,
-        first_number: int,
-        count: int,
-        where: str,
-        passed: npt.NDArray[np.uint8],
-        passing: npt.NDArray[np.int64],
-        take: npt.NDArray[np.int32] | None = None,
-    ) -> None:
-        """Evaluate the cuts for `count` entries.
-
-        Parameters
-        ----------
-        inputs : mapping of str to ndarray or Jagged
-        first_entry, first_number : int
-            Number of the first one in its file, and in the whole dataset.
-        count : int
-        where : str
-            The file, for messages.
-        passed : ndarray of uint8, shape (count,)
-            Receives 1 for entries that pass all cuts, 0 for the others.
-        passing : ndarray of int64, shape (cuts,)
-            The number of entries that passed a cut, and all before it, is added.
-        take : ndarray of int32, optional
-            The only entries that are looked at; the others do not pass.
-
-        Raises
-        ------
-        EvaluationError
-        """
-        if take is None:
-            take = np.arange(count, dtype=np.int32)
-        passed[:count] = 0
-        known = self._all_inputs(inputs, first_entry, first_number, take, where)
-        status = np.zeros(_STATUS, np.int64)
-        flat = self._flat(known)
-        self._call(where, first_entry, status, first_number, take, passed[:count], passing, *flat)
-        self._check(status, first_entry, where)
-
-
-class Outputs(_Program):
+class Outputs(Program):
     """Some definitions of a program, compiled.
 
     Attributes
@@ -443,12 +179,16 @@ class Outputs(_Program):
         writer = kernel.writer
         self.types = {name: self._types[name] for name in names}
         self._scalars = [name for name in names if self.types[name].kind == "scalar"]
-        self._vectors = [name for name in names if self.types[name].kind == "vector"]
+        self._vectors = {
+            name: type_.dtype
+            for name, type_ in self.types.items()
+            if type_.kind == "vector" and type_.dtype is not None
+        }
         arrays = [f"v_{number_}" for number_ in range(len(self._vectors))]
         writer.leave = f"return ({', '.join([*arrays, '0'])},)"
         with writer.block(""):
-            for array, name in zip(arrays, self._vectors, strict=True):
-                writer.line(f"{array} = np.empty(1024, {type_text(self.types[name].dtype)})")  # type: ignore[arg-type]
+            for array, dtype in zip(arrays, self._vectors.values(), strict=True):
+                writer.line(f"{array} = np.empty(1024, {type_text(dtype)})")
                 writer.line(f"n_{array} = 0")
             with writer.block("for j in range(take.size):"):
                 writer.line("i = np.int64(take[j])")
@@ -465,7 +205,7 @@ class Outputs(_Program):
         outs = [f"s_{number_}" for number_ in range(len(self._scalars))]
         offsets = [f"o_{number_}" for number_ in range(len(self._vectors))]
         empty = (
-            np.zeros(_STATUS, np.int64),
+            np.zeros(STATUS, np.int64),
             0,
             np.empty(0, np.int32),
             *(np.empty(0, self.types[name].dtype) for name in self._scalars),
@@ -479,8 +219,7 @@ class Outputs(_Program):
         writer = self._kernel.writer
         vector = self._kernel.values[name]
         assert isinstance(vector, Vector)
-        dtype = self.types[name].dtype
-        assert dtype is not None
+        dtype = self._vectors[name]
         with writer.block(f"if n_{array} + {vector.most} > {array}.size:"):
             writer.line(f"{array} = grown({array}, n_{array} + {vector.most})")
 
@@ -525,7 +264,7 @@ class Outputs(_Program):
         EvaluationError
         """
         known = self._all_inputs(inputs, first_entry, first_number, take, where)
-        status = np.zeros(_STATUS, np.int64)
+        status = np.zeros(STATUS, np.int64)
         offsets = [np.zeros(len(take) + 1, np.int64) for _ in self._vectors]
         scalars = [outs[name] for name in self._scalars]
         arguments = (status, first_number, take, *scalars, *offsets, *self._flat(known))
@@ -560,11 +299,6 @@ def _taken(column: Array | Jagged, take: npt.NDArray[np.int32]) -> Array | Jagge
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     starts = np.repeat(column.offsets[:-1][take] - offsets[:-1], lengths)
     return Jagged(column.values[starts + np.arange(offsets[-1])], offsets)
-
-
-def compile_cuts(steps: Sequence[Step], columns: Types, dialect: Dialect) -> Cuts:
-    """Compile all cuts of some steps, and the definitions that they need."""
-    return Cuts(steps, columns, dialect)
 
 
 def compile_outputs(

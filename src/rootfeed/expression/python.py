@@ -93,6 +93,11 @@ def _offered(column: Array | Jagged) -> Any:
     return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(column.offsets), content))
 
 
+def _called(step: Definition, given: Sequence[Array | Jagged], entries: int) -> Array | Jagged:
+    assert callable(step.how)
+    return _column(step.name, step.how(*map(_offered, given)), entries)
+
+
 def _column(name: str, result: Any, entries: int) -> Array | Jagged:
     import awkward as ak
 
@@ -125,7 +130,7 @@ def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType
         for each in given
     ]
     try:
-        found = _column(step.name, step.how(*map(_offered, nothing)), 0)  # type: ignore[operator]
+        found = _called(step, nothing, 0)
     except Exception as error:
         raise ExpressionTypeError(
             f"the function for {step.name!r} failed when it was called with no entries, to learn its "
@@ -147,7 +152,7 @@ def vectorized_result(
     EvaluationError
         Where it does not return as many entries, or another type than before.
     """
-    found = _column(step.name, step.how(*map(_offered, given)), entries)  # type: ignore[operator]
+    found = _called(step, given, entries)
     is_vector = isinstance(found, Jagged)
     dtype = found.values.dtype if isinstance(found, Jagged) else found.dtype
     if is_vector != (type_.kind == "vector"):

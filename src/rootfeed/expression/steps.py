@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rootfeed.errors import ArgumentError
-from rootfeed.expression import functions
-from rootfeed.expression.nodes import Call, Expression, Name, Node
+from rootfeed.expression.nodes import Expression, Name, Node
 
 __all__ = ["Cut", "Definition", "Step", "names_in"]
 
@@ -66,8 +65,6 @@ def names_in(root: Node) -> Iterator[str]:
         node = stack.pop()
         if isinstance(node, Name):
             yield node.name
-        if isinstance(node, Call) and (found := functions.method(node)) is not None:
-            yield found[0].name
         for value in vars(node).values():
             if isinstance(value, Node):
                 stack.append(value)

@@ -6,15 +6,39 @@ A vector is described, not stored: its elements are produced where they are used
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Scalar", "Value", "Vector", "common", "promoted", "shown"]
+__all__ = [
+    "BOOL",
+    "FLOAT32",
+    "FLOAT64",
+    "INT32",
+    "INT64",
+    "UINT64",
+    "Dtype",
+    "Indexed",
+    "Scalar",
+    "Value",
+    "Vector",
+    "common",
+    "converted",
+    "merged",
+    "number",
+    "promoted",
+    "shown",
+    "truth",
+    "type_text",
+]
 
 Dtype = np.dtype[Any]
+
+BOOL, INT32, INT64, UINT64 = (np.dtype(each) for each in ("?", "i4", "i8", "u8"))
+FLOAT32, FLOAT64 = np.dtype("f4"), np.dtype("f8")
 
 
 @dataclass(frozen=True)
@@ -46,8 +70,6 @@ class Vector:
         Writes a loop over the elements; the function given writes its body from an element's text.
     length : str or None
         Source text; None where it is only known after a loop.
-    at : function or None
-        Writes what an element needs and returns its text; None where elements only come in a loop.
     most : str
         Source text of a bound on the length.
     """
@@ -55,8 +77,23 @@ class Vector:
     dtype: Dtype
     each: Callable[[Callable[[str], None]], None]
     length: str | None
-    at: Callable[[str], str] | None
     most: str
+
+
+@dataclass(frozen=True)
+class Indexed(Vector):
+    """A vector whose elements can be had one by one.
+
+    Attributes
+    ----------
+    length : str
+        Source text.
+    at : function
+        Writes what an element needs, given the text of its place, and returns the element's text.
+    """
+
+    length: str
+    at: Callable[[str], str]
 
 
 Value = Scalar | Vector
@@ -79,6 +116,42 @@ def common(first: Dtype, second: Dtype) -> Dtype:
     return a if a.kind == "u" else b
 
 
+def merged(first: Dtype, second: Dtype) -> Dtype:
+    """Return the type of what is one of two values: `common`, but two of one type keep it."""
+    return first if first == second else common(first, second)
+
+
 def shown(value: Value) -> str:
     """Return a value's type as messages name it."""
     return str(value.dtype) if isinstance(value, Scalar) else f"vector of {value.dtype}"
+
+
+def type_text(dtype: Dtype) -> str:
+    """Return a dtype's name in the kernel."""
+    return "np.bool_" if dtype == BOOL else f"np.{dtype.name}"
+
+
+def converted(text: str, dtype: Dtype, wanted: Dtype) -> str:
+    """Return the text of a value as another type."""
+    if dtype == wanted:
+        return text
+    if wanted == BOOL:
+        return f"({text} != 0)"
+    return f"{type_text(wanted)}({text})"
+
+
+def truth(text: str, dtype: Dtype) -> str:
+    """Return the text of whether a number is not 0."""
+    return text if dtype == BOOL else f"({text} != 0)"
+
+
+def number(dtype: Dtype, value: float | int | bool) -> Scalar:
+    """Return a literal."""
+    if dtype == BOOL:
+        return Scalar(dtype, f"np.bool_({bool(value)})", bool(value))
+    if dtype.kind == "f":
+        real = float(value)
+        text = repr(real) if math.isfinite(real) else f"np.{'nan' if real != real else 'inf'}"
+        text = f"-{text}" if real == -math.inf else text
+        return Scalar(dtype, f"{type_text(dtype)}({text})", real)
+    return Scalar(dtype, f"{type_text(dtype)}({int(value)})", int(value))

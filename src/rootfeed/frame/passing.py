@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
-from rootfeed.expression import Cut, Cuts, Definition, Dialect, compile_cuts
+from rootfeed.expression import Cut, Definition, Dialect, compile_cuts
+from rootfeed.frame.compiled import Compiled
 from rootfeed.frame.files import Files
-from rootfeed.frame.steps import Range, Step, named
+from rootfeed.frame.steps import Range, Step
 from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.schema import Block, FileIndex
 
@@ -106,7 +108,7 @@ class CutPass:
         dialect: Dialect,
         before: Passing | None = None,
     ) -> None:
-        self._compiled = Compiled(files, steps, dialect)
+        self._compiled = Compiled(partial(compile_cuts, list(steps), dialect=dialect), files.types)
         self.columns = self._compiled.inputs
         self._indexes = files.index(self.columns)
         self._firsts = np.cumsum([0, *(index.entries for index in self._indexes)]).tolist()
@@ -164,25 +166,6 @@ def _counted(words: Sequence[Words], indexes: Sequence[FileIndex]) -> npt.NDArra
         for bits, index in zip(words, indexes, strict=True)
     ]
     return np.array(counts, np.int64)
-
-
-class Compiled:
-    """The cuts, compiled for the types that the columns have in each file."""
-
-    def __init__(self, files: Files, steps: Sequence[Definition | Cut], dialect: Dialect) -> None:
-        self._steps, self._dialect = list(steps), dialect
-        self._known: dict[tuple[tuple[str, str], ...], Cuts] = {}
-        first = compile_cuts(self._steps, files.types, dialect)
-        self.inputs = first.inputs
-
-    def of(self, index: FileIndex) -> Cuts:
-        """Return the cuts for a file."""
-        types = {name: index.columns[name].type for name in self.inputs}
-        key = tuple((type_.kind, str(type_.dtype)) for type_ in types.values())
-        if key not in self._known:
-            with named(index.where):
-                self._known[key] = compile_cuts(self._steps, types, self._dialect)
-        return self._known[key]
 
 
 def _all_set(entries: int) -> Words:

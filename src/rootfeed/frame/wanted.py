@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed.expression import Definition, Dialect, Outputs, compile_outputs
-from rootfeed.frame.steps import Step, named
+from rootfeed.frame.compiled import Compiled
+from rootfeed.frame.steps import Step
 from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
 
 __all__ = ["Wanted"]
@@ -52,12 +54,13 @@ class Wanted:
         self.names = tuple(dict.fromkeys(names))
         self.stored = tuple(name for name in self.names if name not in made)
         self.defined = tuple(name for name in self.names if name in made)
-        self._steps = [step for step in steps if isinstance(step, Definition)]
-        self._dialect = dialect
-        self._compiled: dict[tuple[Any, ...], Outputs] = {}
         self.inputs: tuple[str, ...] = ()
+        self._compiled: Compiled[Outputs] | None = None
         if self.defined:
-            self.inputs = compile_outputs(self._steps, self.defined, types, dialect).inputs
+            definitions = [step for step in steps if isinstance(step, Definition)]
+            compile_types = partial(compile_outputs, definitions, self.defined, dialect=dialect)
+            self._compiled = Compiled(compile_types, types)
+            self.inputs = self._compiled.inputs
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,8 +70,8 @@ class Wanted:
     def types(self, index: FileIndex) -> dict[str, ColumnType]:
         """Return the types of the wanted columns in a file."""
         found = {name: index.columns[name].type for name in self.stored}
-        if self.defined:
-            found.update(self._outputs(index).types)
+        if self._compiled is not None:
+            found.update(self._compiled.of(index).types)
         return found
 
     def signature(self, index: FileIndex) -> tuple[Any, ...]:
@@ -99,13 +102,7 @@ class Wanted:
         mapping of str to Jagged
             The vectors.
         """
-        outputs = self._outputs(index)
+        if self._compiled is None:
+            return {}
+        outputs = self._compiled.of(index)
         return outputs.run(inputs, block.start, first_number, take, index.where, outs)
-
-    def _outputs(self, index: FileIndex) -> Outputs:
-        key = self.signature(index)
-        if key not in self._compiled:
-            types = {name: index.columns[name].type for name in self.inputs}
-            with named(index.where):
-                self._compiled[key] = compile_outputs(self._steps, self.defined, types, self._dialect)
-        return self._compiled[key]

@@ -1,0 +1,192 @@
+"""Operators, with the types that C++ gives their results and the values of either dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rootfeed.expression.builder import Builder
+from rootfeed.expression.nodes import Compare, Node, Unary
+from rootfeed.expression.values import (
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    Dtype,
+    Scalar,
+    Value,
+    Vector,
+    common,
+    converted,
+    number,
+    promoted,
+    shown,
+    truth,
+    type_text,
+)
+
+__all__ = ["binary", "compare", "unary"]
+
+
+def unary(builder: Builder, node: Unary, value: Value) -> Value:
+    """Write ``-``, ``+``, ``!`` or ``~``."""
+    if node.operator == "!":
+        inverted = builder.map(BOOL, lambda texts: f"not {truth(texts[0], value.dtype)}", [value])
+        # ROOT keeps the type of a vector's elements, here and below.
+        kept = isinstance(value, Vector) and builder.dialect == "c++"
+        return builder.cast(inverted, value.dtype) if kept else inverted
+    numpy_mask = value.dtype == BOOL and builder.dialect == "python"
+    real_bits = node.operator == "~" and value.dtype.kind == "f"
+    if isinstance(value, Vector) and not numpy_mask and not real_bits:
+        return _signed_elements(builder, node.operator, value)
+    dtype = promoted(value.dtype)
+    if node.operator == "~":
+        if value.dtype.kind == "f":
+            builder.wrong(node, f"~ takes integers, got {shown(value)}")
+        if value.dtype == BOOL and builder.dialect == "python":
+            return builder.map(BOOL, lambda texts: f"not {texts[0]}", [value])
+        return builder.map(dtype, lambda texts: f"~{texts[0]}", [builder.cast(value, dtype)])
+    if node.operator == "+":
+        return builder.cast(value, dtype)
+    constant = value.constant if isinstance(value, Scalar) and dtype.kind != "u" else None
+    if constant is not None and (dtype.kind == "f" or dtype == INT64 or -(2**31) < -constant < 2**31):
+        return number(dtype, -constant)
+    return builder.map(dtype, lambda texts: f"-{texts[0]}", [builder.cast(value, dtype)])
+
+
+def _signed_elements(builder: Builder, operator: str, value: Vector) -> Value:
+    wide = promoted(value.dtype)
+    if operator == "+":
+        return value
+    signed = builder.map(wide, lambda texts: f"{operator}{texts[0]}", [builder.cast(value, wide)])
+    return builder.cast(signed, value.dtype)
+
+
+def binary(builder: Builder, node: Node, operator: str, left: Value, right: Value) -> Value:
+    """Write arithmetic, a shift, or an operation on bits."""
+    if operator in ("&", "|", "^", "<<", ">>"):
+        return _bits(builder, node, operator, left, right)
+    if operator == "**":
+        return _power(builder, left, right)
+    if operator == "//" and builder.dialect == "c++":
+        builder.wrong(node, "there is no // in C++; / of integers gives an integer there")
+    dtype = common(left.dtype, right.dtype)
+    integers = dtype.kind in "iu"
+    if operator == "/" and integers and builder.dialect == "python":
+        dtype, integers = FLOAT64, False
+    if operator == "%" and not integers and builder.dialect == "c++":
+        builder.wrong(node, f"% takes integers in C++, got {shown(left)} and {shown(right)}; use fmod")
+    operands = [builder.cast(left, dtype), builder.cast(right, dtype)]
+    if operator in ("+", "-", "*") or (operator == "/" and not integers):
+        return builder.map(dtype, lambda texts: f"{texts[0]} {operator} {texts[1]}", operands)
+    if not integers:
+        name = {"//": "np.floor_divide", "%": "np.mod"}[operator]
+        return builder.map(dtype, lambda texts: f"{name}({texts[0]}, {texts[1]})", operands)
+    kind = "truncated" if builder.dialect == "c++" else "floored"
+    what = "remainder" if operator == "%" else "divide"
+
+    def divided(texts: Sequence[str]) -> str:
+        builder.fail_if(f"{texts[1]} == 0", "an integer is divided by zero")
+        if dtype.kind == "u":
+            return f"{texts[0]} {'%' if what == 'remainder' else '//'} {texts[1]}"
+        return f"{what}_{kind}({texts[0]}, {texts[1]})"
+
+    return builder.map(dtype, divided, operands)
+
+
+def _bits(builder: Builder, node: Node, operator: str, left: Value, right: Value) -> Value:
+    for value in (left, right):
+        if value.dtype.kind == "f":
+            builder.wrong(node, f"{operator} takes integers, got {shown(left)} and {shown(right)}")
+    if operator in ("<<", ">>"):
+        dtype = promoted(left.dtype)
+        name = "shift_left" if operator == "<<" else "shift_right"
+        bits = 8 * dtype.itemsize
+        one = type_text(dtype)
+        return builder.map(
+            dtype,
+            lambda texts: f"{name}({texts[0]}, {one}({texts[1]}), {one}({bits}))",
+            [builder.cast(left, dtype), builder.cast(right, INT64)],
+        )
+    both = left.dtype == BOOL and right.dtype == BOOL
+    if both and builder.dialect == "python":
+        return builder.map(BOOL, lambda texts: f"{texts[0]} {operator} {texts[1]}", [left, right])
+    dtype = common(left.dtype, right.dtype)
+    return builder.map(
+        dtype,
+        lambda texts: f"{texts[0]} {operator} {texts[1]}",
+        [builder.cast(left, dtype), builder.cast(right, dtype)],
+    )
+
+
+def _power(builder: Builder, base: Value, exponent: Value) -> Value:
+    small = (
+        isinstance(exponent, Scalar)
+        and exponent.constant is not None
+        and exponent.dtype.kind in "iu"
+        and 0 <= exponent.constant <= 64
+    )
+    if small:
+        assert isinstance(exponent, Scalar)
+        dtype = promoted(base.dtype)
+        count = int(exponent.constant or 0)
+        code = f"power({{0}}, {count})" if count > 4 else " * ".join(["{0}"] * count) or "1"
+        return builder.map(dtype, lambda texts: code.format(texts[0]), [builder.cast(base, dtype)])
+    dtype = FLOAT32 if base.dtype == exponent.dtype == FLOAT32 else FLOAT64
+    return builder.map(
+        dtype,
+        lambda texts: f"{texts[0]} ** {texts[1]}",
+        [builder.cast(base, dtype), builder.cast(exponent, dtype)],
+    )
+
+
+def compare(builder: Builder, node: Compare, operands: Sequence[Value]) -> Value:
+    """Write comparisons."""
+    if builder.dialect == "c++" and len(operands) > 2:
+        return _compare_in_turn(builder, node, operands)
+    pairs = list(pairwise(operands))
+    dtypes = [_comparable(builder, a, b) for a, b in pairs]
+
+    def code(texts: Sequence[str]) -> str:
+        parts = []
+        for number_, (operator, dtype) in enumerate(zip(node.operators, dtypes, strict=True)):
+            a = converted(texts[number_], operands[number_].dtype, dtype)
+            b = converted(texts[number_ + 1], operands[number_ + 1].dtype, dtype)
+            parts.append(f"({a} {operator} {b})")
+        return " and ".join(parts)
+
+    return builder.condition(builder.map(BOOL, code, operands))
+
+
+def _compare_in_turn(builder: Builder, node: Compare, operands: Sequence[Value]) -> Value:
+    """Compare as C++ does: ``a < b == c < d`` is ``(a < b) == (c < d)``."""
+
+    def one(operator: str, left: Value, right: Value) -> Value:
+        pair = Compare(node.start, node.stop, node.depth, (operator,), ())
+        return compare(builder, pair, [left, right])
+
+    sides: list[Value] = [operands[0]]
+    equalities: list[str] = []
+    for operator, operand in zip(node.operators, operands[1:], strict=True):
+        if operator in ("==", "!="):
+            equalities.append(operator)
+            sides.append(operand)
+        else:
+            sides[-1] = one(operator, sides[-1], operand)
+    result = sides[0]
+    for operator, side in zip(equalities, sides[1:], strict=True):
+        result = one(operator, result, side)
+    return result
+
+
+def _comparable(builder: Builder, a: Value, b: Value) -> Dtype:
+    """Return the type in which two values are compared: C++'s, but signs matter in Python."""
+    dtype = common(a.dtype, b.dtype)
+    if builder.dialect == "python" and dtype.kind == "u":
+        signed = [each for each in (a, b) if promoted(each.dtype).kind == "i"]
+        natural = all(isinstance(e, Scalar) and (e.constant or -1) >= 0 for e in signed)
+        if signed and not natural and dtype.itemsize < 8:
+            return INT64
+        if signed and not natural:
+            return FLOAT64
+    return dtype

@@ -1,0 +1,50 @@
+"""Programs, compiled for the types that columns have in each file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from rootfeed.expression import Cuts, Outputs
+from rootfeed.frame.steps import named
+from rootfeed.schema import ColumnType, FileIndex
+
+__all__ = ["Compiled"]
+
+Types = Mapping[str, ColumnType]
+Program = TypeVar("Program", bound=Cuts | Outputs)
+
+
+class Compiled(Generic[Program]):
+    """A program for each combination of types that its columns have in a file.
+
+    Parameters
+    ----------
+    compile_types : function of mapping of str to ColumnType
+        Compiles the program for stored columns of some types.
+    types : mapping of str to ColumnType
+        Of all stored columns, in the first file.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The stored columns that the program needs.
+    """
+
+    def __init__(self, compile_types: Callable[[Types], Program], types: Types) -> None:
+        self._compile = compile_types
+        first = compile_types(types)
+        self.inputs = first.inputs
+        self._known = {self._key(types): first}
+
+    def of(self, index: FileIndex) -> Program:
+        """Return the program for a file."""
+        types = {name: index.columns[name].type for name in self.inputs}
+        key = self._key(types)
+        if key not in self._known:
+            with named(index.where):
+                self._known[key] = self._compile(types)
+        return self._known[key]
+
+    def _key(self, types: Types) -> tuple[tuple[str, str], ...]:
+        return tuple((types[name].kind, str(types[name].dtype)) for name in self.inputs)
