@@ -174,12 +174,19 @@ class Schedule:
                 room -= self._totals[stratum]
         return kept
 
-    def _demand(self, rows: npt.NDArray[np.int64], world_size: int, left: int | None = None) -> Demand:
+    def _demand(
+        self, rows: npt.NDArray[np.int64], world_size: int, left: int | None = None, rest: bool = False
+    ) -> Demand:
         """Return the rows of each batch, of rows that are left; `left` limits the batches."""
         options, sampling = self._options, self._sampling
         if sampling is None:
             return plain_demand(
-                int(rows.sum()), options.batch_size, world_size, options.tail, options.drop_last
+                int(rows.sum()),
+                options.batch_size,
+                world_size,
+                options.tail,
+                options.drop_last,
+                rest,
             )
         size = options.batch_size
         demand = balanced_demand(
@@ -203,28 +210,33 @@ class Schedule:
         dataset, used, left = self.dataset, np.zeros(len(self._totals), np.int64), None
         for number, leg in enumerate(legs):
             stage = Stage(
-                dataset, self._rest(dataset, used, leg.world_size, left), used, number
+                dataset, self._rest(dataset, used, leg.world_size, left, number), used, number
             )
             planned = len(stage.demand.quotas) * leg.world_size
             left = planned - min(leg.batches, len(stage.demand.quotas)) * leg.world_size
             used = used + stage.demand.taken(leg.batches, leg.world_size) * self.kept
             if not self.kept.all():
                 dataset = dataset.without(self._seen(stage, leg, epoch))
-        if self._sampling is None:
-            left = None  # rows decide
-        elif left is not None:
-            left //= world_size
-        found = Stage(dataset, self._rest(dataset, used, world_size, left), used, len(legs))
+        found = Stage(
+            dataset, self._rest(dataset, used, world_size, left, len(legs)), used, len(legs)
+        )
         self._stages = {key: found}
         return found
 
     def _rest(
-        self, dataset: Dataset, used: npt.NDArray[np.int64], world_size: int, left: int | None
+        self,
+        dataset: Dataset,
+        used: npt.NDArray[np.int64],
+        world_size: int,
+        left: int | None,
+        legs: int,
     ) -> Demand:
+        """Return the rows of each batch after some legs, which leave so many batches to all ranks."""
         rows = np.where(self.kept, self._totals, dataset.counts.sum(0))
         if self._sampling is None:
             rows = rows - used
-        return self._demand(rows, world_size, left)
+            left = None  # rows decide
+        return self._demand(rows, world_size, None if left is None else left // world_size, legs > 0)
 
     def run(self, epoch: int, legs: Sequence[Leg], shard: Shard, batches: int = 0) -> Run:
         """Return what a shard reads of an epoch, after some batches."""

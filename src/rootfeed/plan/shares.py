@@ -134,8 +134,18 @@ def lap_bounds(batches: int, laps: int) -> Counts:
     return np.arange(laps + 1) * batches // laps
 
 
-def plain_demand(rows: int, batch_size: int, world_size: int, tail: Tail, drop_last: bool) -> Demand:
+def plain_demand(
+    rows: int, batch_size: int, world_size: int, tail: Tail, drop_last: bool, rest: bool = False
+) -> Demand:
     """Return the rows of each batch when every row is wanted once.
+
+    Parameters
+    ----------
+    rows, batch_size, world_size : int
+    tail : "drop", "pad" or "uneven"
+    drop_last : bool
+    rest : bool
+        They are what is left of an epoch: there may be too few for a batch on every rank.
 
     Raises
     ------
@@ -147,7 +157,7 @@ def plain_demand(rows: int, batch_size: int, world_size: int, tail: Tail, drop_l
         extra = 0
     if drop_last:
         each -= each % batch_size
-    if world_size > 1 and each == 0 and not (tail == "uneven" and extra):
+    if world_size > 1 and each == 0 and not rest and not (tail == "uneven" and extra):
         raise ArgumentError(
             f"{rows} rows are too few for {world_size} ranks with batches of {batch_size}. "
             "Choose fewer ranks, smaller batches, or drop_last=False."
