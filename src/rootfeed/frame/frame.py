@@ -295,14 +295,16 @@ class Frame:
         """Whether there are cuts or ranges."""
         return any(isinstance(step, Cut | Range) for step in self._steps)
 
-    def longest(self, column: str) -> int:
-        """Return the length of the longest vector of a column, over the entries that pass.
+    def longest(self, columns: Iterable[str]) -> dict[str, int]:
+        """Return the length of the longest vector of each column, over the entries that pass.
 
-        The first time, this reads the column.
+        Reads those columns that were not asked for before, in one pass.
         """
-        if column not in self._longest:
-            self._longest[column] = self._scanned(longest, [column])
-        return self._longest[column]
+        wanted = tuple(dict.fromkeys(columns))
+        missing = [name for name in wanted if name not in self._longest]
+        if missing:
+            self._longest.update(self._scanned(longest, missing))
+        return {name: self._longest[name] for name in wanted}
 
     def walk(
         self,

@@ -143,14 +143,23 @@ def walk(
     return _scan(index, wanted, selection, work)
 
 
-def longest(index: Index, wanted: Wanted, selection: Selection) -> int:
-    """Return the length of the longest vector of the wanted columns."""
+def longest(index: Index, wanted: Wanted, selection: Selection) -> dict[str, int]:
+    """Return the length of the longest vector of each wanted column."""
+    found = dict.fromkeys(wanted.names, 0)
 
-    def most(_file: FileIndex, _block: Block, _take: Take, values: dict[str, Array | Jagged]) -> int:
-        vectors = [found for found in values.values() if isinstance(found, Jagged)]
-        return max((int(np.diff(each.offsets).max(initial=0)) for each in vectors), default=0)
+    def most(
+        _file: FileIndex, _block: Block, _take: Take, values: dict[str, Array | Jagged]
+    ) -> dict[str, int]:
+        return {
+            name: int(np.diff(vectors.offsets).max(initial=0))
+            for name, vectors in values.items()
+            if isinstance(vectors, Jagged)
+        }
 
-    return max(_scan(index, wanted, selection, most), default=0)
+    for lengths in _scan(index, wanted, selection, most):
+        for name, length in lengths.items():
+            found[name] = max(found[name], length)
+    return found
 
 
 def _values(

@@ -27,11 +27,14 @@ from rootfeed.plan import (
     members,
     page_entries,
 )
-from rootfeed.schema import Block, FileIndex, Layout
+from rootfeed.schema import Block, ColumnType, FileIndex, Layout
 
 __all__ = ["Dataset", "DatasetFile", "Taken", "build"]
 
 _NONE = np.empty(0, np.int32)
+
+MADE_BYTES = 2_000_000
+"""Of vectors that definitions make, before they are written into rows."""
 
 Positions = npt.NDArray[np.int32]
 
@@ -291,11 +294,7 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
         # Vectors as they are read, and once more as they are cast.
         inputs = 2 * sum(sources.vector_bytes(index, name) for name in vectors)
         inputs += sum(index.dtype(name).itemsize for name in file.wanted.inputs if name not in vectors)
-        # How long the vectors are that definitions make is not known: as long as the longest input.
-        types = file.wanted.types(index)
-        made = sum(types[name].kind == "vector" for name in file.wanted.defined)
-        longest = max((sources.vector_bytes(index, name) for name in vectors), default=64.0)
-        evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined) + 4 * longest * made)
+        evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined))
     return int(packed + 2 * widest + np.dtype(np.int32).itemsize + np.ceil(evaluated))
 
 
@@ -314,4 +313,11 @@ def scratch_page_bytes(files: Sequence[DatasetFile]) -> int:
                     # A TTree's basket of vectors: elements, a header and a position for each entry.
                     header = max(each.header_bytes for each in pages.encodings)
                     contents = max(contents, int(longest * (column.value_bytes + header + 4)))
-    return stored + contents
+    # What definitions make grows by doubling, and is cast.
+    made = any(type_.kind == "vector" for file in files[:1] for type_ in _made(file))
+    return stored + contents + 3 * MADE_BYTES * made
+
+
+def _made(file: DatasetFile) -> list[ColumnType]:
+    types = file.wanted.types(file.index)
+    return [types[name] for name in file.wanted.defined]
