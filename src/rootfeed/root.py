@@ -26,7 +26,7 @@ from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
 from rootfeed.frame import Frame
 from rootfeed.frame import open as open_frame
-from rootfeed.loader import Loader, flat, mixed
+from rootfeed.loader import Loader, flat
 from rootfeed.loader.inputs import Flat
 from rootfeed.loader.options import as_tuple
 

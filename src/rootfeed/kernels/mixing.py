@@ -37,9 +37,10 @@ def apportion(shares, batch_size, out):
             for c in range(classes):
                 if shares[c] <= 0 or (step < 0 and out[batch, c] == 0):
                     continue
-                if best < 0 or (lacking[c] - out[batch, c]) * step > (
-                    lacking[best] - out[batch, best]
-                ) * step:
+                if (
+                    best < 0
+                    or (lacking[c] - out[batch, c]) * step > (lacking[best] - out[batch, best]) * step
+                ):
                     best = c
             out[batch, best] += step
             total += step

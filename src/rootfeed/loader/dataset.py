@@ -12,8 +12,8 @@ from rootfeed import kernels, sources
 from rootfeed.errors import EmptyDatasetError
 from rootfeed.frame import Frame, Wanted
 from rootfeed.loader.options import Options
-from rootfeed.loader.structure import check_layout
 from rootfeed.loader.strata import Strata
+from rootfeed.loader.structure import check_layout
 from rootfeed.plan import (
     SCRATCH_SHARE,
     Boundaries,
@@ -114,7 +114,9 @@ class Dataset:
     def without(self, seen: Sequence[Words]) -> Dataset:
         """Return the dataset without some entries of each file."""
         files = tuple(
-            replace(file, taken=(all_set(file.index.entries) if file.taken is None else file.taken) & ~bits)
+            replace(
+                file, taken=(all_set(file.index.entries) if file.taken is None else file.taken) & ~bits
+            )
             for file, bits in zip(self.files, seen, strict=True)
         )
         return replace(self, files=files, counts=_counts(files, self.blocks, self.strata))

@@ -186,7 +186,9 @@ class Loader:
         self._reader = Reader(self._schedule, self._options, threads)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in vars(self).items() if name not in ("_schedule", "_reader")}
+        state = {
+            name: value for name, value in vars(self).items() if name not in ("_schedule", "_reader")
+        }
         state["_sizes"] = self._schedule.sizes
         state["_options"] = replace(self._options, ranks=self._ranks())  # of this process
         return state
@@ -382,9 +384,7 @@ class Loader:
 
     def _fingerprint(self) -> dict[str, Any]:
         steps = [frame.steps for frame in self._frames]
-        return fingerprint(
-            self._schedule.dataset, self._options, self._history, self._sampling, steps
-        )
+        return fingerprint(self._schedule.dataset, self._options, self._history, self._sampling, steps)
 
     # --- splits -------------------------------------------------------------------------------
 
@@ -463,7 +463,7 @@ class Loader:
         asked = f"where={where!r}" if where is not None else named or repr(fraction)
         text = f"split({asked})"
         found = self._parts(dict(zip(shares, parts, strict=True)), shares, text, kept, rule)
-        return namedtuple("Split", list(shares))(*found.values())  # type: ignore[misc]  # named by the user
+        return namedtuple("Split", list(shares))(*found.values())
 
     def split_in_order(self, fraction: float) -> tuple[Loader, Loader]:
         """Divide the entries at one place: the last ones, in the order of the files, are the test side.
@@ -480,7 +480,9 @@ class Loader:
         shares = {"train": 1 - checked(fraction), "test": checked(fraction)}
         parts = in_order(self._schedule.dataset, self._side, float(fraction))
         text = f"split_in_order({fraction!r})"
-        train, test = self._parts(dict(zip(shares, parts, strict=True)), shares, text, {"train"}).values()
+        train, test = self._parts(
+            dict(zip(shares, parts, strict=True)), shares, text, {"train"}
+        ).values()
         return train, test
 
     def folds(
@@ -511,10 +513,8 @@ class Loader:
         rule.check()
         shares = [1 / number] * number
         dataset = self._schedule.dataset
-        parts = divide(
-            self._frames, dataset, self._side, shares, rule, self.seed, len(self._history)
-        )
-        pair = namedtuple("Split", ["train", "test"])
+        parts = divide(self._frames, dataset, self._side, shares, rule, self.seed, len(self._history))
+        Split = namedtuple("Split", ["train", "test"])
         pairs = []
         for fold, test in enumerate(parts):
             others = [part for number, part in enumerate(parts) if number != fold]
@@ -522,7 +522,7 @@ class Loader:
             sides = {"train": train, "test": test}
             fractions = {"train": 1 - shares[fold], "test": shares[fold]}
             made = self._parts(sides, fractions, f"folds({number}), {fold}", {"train"}, rule)
-            pairs.append(pair(**made))
+            pairs.append(Split(**made))
         return pairs
 
     def _parts(
@@ -631,8 +631,8 @@ def _frames(
     if isinstance(frames, Mixed):
         if sampling is not None:
             raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
-        frames, sampling = frames.frames, frames.sampling
-    chosen = as_tuple(frames)
+        sampling = frames.sampling
+    chosen = frames.frames if isinstance(frames, Mixed) else as_tuple(frames)
     for frame in chosen:
         if not isinstance(frame, Frame):
             raise ArgumentError(

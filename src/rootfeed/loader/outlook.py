@@ -71,12 +71,12 @@ class EpochPlan:
         table = Table(f"epoch {self.epoch}{ranks}", "")
         table.columns[1].justify = "right"
         again = f", {self.repeats} repeated" if self.repeats else ""
-        chunks = f"{self.chunks}" if self.in_memory else f"{self.chunks} of {self.blocks_per_chunk:.1f} blocks"
+        of = ", in memory" if self.in_memory else f" of {self.blocks_per_chunk:.1f} blocks"
         rows = max(self.chunk_rows, default=0)
         for name, value in (
             ("batches", f"{self.batches:,}"),
             ("rows", f"{self.rows:,}{again}"),
-            ("chunks", f"{chunks}" + (", in memory" if self.in_memory else "")),
+            ("chunks", f"{self.chunks:,}{of}"),
             ("rows of the largest chunk", f"{rows:,}"),
             ("blocks read", f"{self.blocks:,}"),
             ("entries read", f"{self.entries_read:,}"),
@@ -116,7 +116,9 @@ def outlook(
         memory = schedule.kept_rows * row_bytes
         memory += 2 * ((held - schedule.kept_rows) * row_bytes + uses * ORDER_BYTES)
     longest = max((len(block) for block in blocks), default=0)
-    scratch = longest * scratch_row_bytes(dataset.layout, dataset.files) + scratch_page_bytes(dataset.files)
+    scratch = longest * scratch_row_bytes(dataset.layout, dataset.files) + scratch_page_bytes(
+        dataset.files
+    )
     memory += threads * scratch + sizes.runs_ahead * sizes.run_rows * row_bytes
     return EpochPlan(
         epoch=epoch,
@@ -126,7 +128,9 @@ def outlook(
         rows=sum(chunk.rows for chunk in run.chunks),
         repeats=sum(chunk.repeats for chunk in run.chunks),
         chunks=len(run.chunks),
-        chunk_rows=tuple(schedule.kept_rows if sizes.whole else chunk.memory_rows for chunk in run.chunks),
+        chunk_rows=tuple(
+            schedule.kept_rows if sizes.whole else chunk.memory_rows for chunk in run.chunks
+        ),
         blocks=len(blocks),
         blocks_per_chunk=_blocks_per_chunk(run, len(blocks)),
         entries_read=sum(map(len, blocks)),
@@ -165,50 +169,50 @@ def _column_bytes(column: Column, start: int, stop: int, entries: int) -> float:
 def explained(schedule: Schedule, options: Options, budget_bytes: int, threads: int) -> str:
     """Return why chunks and blocks are as large as they are."""
     dataset, sizes = schedule.dataset, schedule.sizes
-    rows, row_bytes = dataset.rows, dataset.layout.row_bytes + ORDER_BYTES
-    needed, room = rows * row_bytes, budget_bytes * (1 - SCRATCH_SHARE)
+    row_bytes = dataset.layout.row_bytes + ORDER_BYTES
+    needed, room = dataset.rows * row_bytes, budget_bytes * (1 - SCRATCH_SHARE)
+    budget, share = f"the budget of {budget_bytes / 1e6:,.1f} MB", f"{1 - SCRATCH_SHARE:.0%}"
     lines = [
-        f"{rows:,} rows of {row_bytes} bytes (their place in the order included) take {needed / 1e6:,.1f} MB."
+        f"{dataset.rows:,} rows of {row_bytes} bytes, their place in the order included, take "
+        f"{needed / 1e6:,.1f} MB."
     ]
-    if sizes.whole:
-        lines.append(
-            f"They are kept in memory: {1 - SCRATCH_SHARE:.0%} of the budget of {budget_bytes / 1e6:,.1f} MB "
-            f"are {room / 1e6:,.1f} MB."
-            if needed <= room
-            else "They are kept in memory, as what they are a part of."
-        )
+    if sizes.whole and needed <= room:
+        lines.append(f"They are kept in memory: {share} of {budget} are {room / 1e6:,.1f} MB.")
+    elif sizes.whole:
+        lines.append("They are kept in memory, as the rows that they are a part of.")
     elif options.chunk_entries is not None:
         lines.append(f"A chunk has {options.chunk_entries:,} rows, as chunk_entries says.")
     else:
         lines.append(
-            f"More than {1 - SCRATCH_SHARE:.0%} of the budget of {budget_bytes / 1e6:,.1f} MB: they are read "
-            f"chunk by chunk. A chunk has {CHUNK_SHARE:.0%} of the budget, {sizes.chunk_rows:,} rows; two of "
-            f"them are in memory, {SCRATCH_SHARE:.0%} are for decoding, {BATCHES_SHARE:.0%} for batches."
+            f"That is more than {share} of {budget}: they are read chunk by chunk. A chunk has "
+            f"{CHUNK_SHARE:.0%} of it, {sizes.chunk_rows:,} rows; two of them are in memory, "
+            f"{SCRATCH_SHARE:.0%} are for decoding, {BATCHES_SHARE:.0%} for batches."
         )
     lines.append(_blocks_explained(schedule, options, dataset))
     for stratum in np.flatnonzero(schedule.kept) if not sizes.whole else ():
         assert dataset.strata is not None
+        rows, value = int(dataset.counts[:, stratum].sum()), dataset.strata.values[stratum]
         lines.append(
-            f"The {int(dataset.counts[:, stratum].sum()):,} rows of class {dataset.strata.values[stratum]!r} "
-            "are used several times in an epoch, and stay in memory."
+            f"The {rows:,} rows of class {value!r} are used several times in an epoch and stay."
         )
     if threads < options.threads:
-        lines.append(f"{threads} of {options.threads} threads decode: there is no memory for more blocks.")
+        lines.append(
+            f"{threads} of {options.threads} threads decode: there is no memory for more blocks."
+        )
     return "\n".join(lines)
 
 
 def _blocks_explained(schedule: Schedule, options: Options, dataset: Dataset) -> str:
     lengths = np.array([len(block) for block in dataset.blocks])
-    size = schedule.sizes.block_entries
-    usual = f"{len(lengths):,} blocks of {int(np.median(lengths)):,} entries (median), at most {size:,}"
+    most, usual = schedule.sizes.block_entries, int(np.median(lengths))
+    blocks = f"There are {len(lengths):,} blocks of {usual:,} entries (median), at most {most:,}"
     if options.block_entries is not None:
-        return f"There are {usual}, as block_entries says."
+        return f"{blocks}, as block_entries says."
     ends = 0
     for block in dataset.blocks:
-        bounds = dataset.files[block.file].index.columns
-        pages = [column.entry_bounds for column in bounds.values() if column.pages is not None]
-        ends += all(np.isin(block.stop, each) or len(each) == 0 for each in pages)
+        columns = dataset.files[block.file].index.columns.values()
+        ends += all(block.stop in each.entry_bounds for each in columns if each.pages is not None)
     return (
-        f"There are {usual}: a chunk should hold 64 of them, and {ends:,} end where pages of all columns "
-        "end. A page that is cut in two is decompressed twice."
+        f"{blocks}: a chunk should hold 64 of them, and {ends:,} end where pages of all columns end. "
+        "A page that is cut in two is decompressed twice."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+
 import numpy as np
 import numpy.typing as npt
 
@@ -70,8 +71,7 @@ class Slots:
             self.slots = tuple(Slot(rows, capacity * each, uses) for each in range(CHUNKS_IN_MEMORY))
         else:
             self.slots = tuple(
-                Slot(np.empty((capacity, row_bytes), np.uint8), 0, uses)
-                for _ in range(CHUNKS_IN_MEMORY)
+                Slot(np.empty((capacity, row_bytes), np.uint8), 0, uses) for _ in range(CHUNKS_IN_MEMORY)
             )
         self.kept = self.slots[0].rows[:kept]
         self.filled = False

@@ -142,9 +142,7 @@ class Reader:
         if kept and not slots.filled:
             self._places = self._fill_kept(slots.kept)
             slots.filled = True
-        filling = Prefetch(
-            self._fills(run, slots.slots), threads=self._threads, window=CHUNKS_IN_MEMORY
-        )
+        filling = Prefetch(self._fills(run, slots.slots), threads=self._threads, window=CHUNKS_IN_MEMORY)
         gathering = self._prefetch(self._gathers_of(filling, run))
         try:
             yield from self._batches(gathering)

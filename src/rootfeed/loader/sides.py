@@ -78,8 +78,10 @@ def fractions_of(fraction: Any, named: Mapping[str, Any]) -> dict[str, float]:
     if fraction is not None:
         return {"train": 1 - checked(fraction), "test": checked(fraction)}
     if len(named) < 2:
-        raise ArgumentError("split needs a fraction, or at least two named ones: split(train=0.8, test=0.2).")
-    for name, share in named.items():
+        raise ArgumentError(
+            "split needs a fraction, or at least two named ones: split(train=0.8, test=0.2)."
+        )
+    for name in named:
         if name.startswith("_") or name in ("count", "index"):
             raise ArgumentError(f"a part cannot be called {name!r}.")
     shares = {name: checked(share, f"the fraction {name}") for name, share in named.items()}
@@ -204,8 +206,8 @@ def _by_value(
             type_ = frame.columns.get(name)
             if type_ is not None and (type_.dtype is None or type_.dtype.kind not in "iub"):
                 raise UnsupportedColumnError(
-                    f"{frame.files[0]}: column {name!r} ({type_.text}) cannot decide a split: its values "
-                    "must be integers, such as event numbers."
+                    f"{frame.files[0]}: column {name!r} ({type_.text}) cannot decide a split. "
+                    "Its values must be integers, such as event numbers."
                 )
     key = random_key(seed, "split by", generation)
     limits = np.cumsum(np.asarray(fractions, np.float64))[:-1]
@@ -221,7 +223,9 @@ def hashed(key: np.uint64, columns: Sequence[Array]) -> npt.NDArray[np.uint64]:
     """Return 64 random bits for each row, which depend on nothing but the key and the values."""
     state = np.full(len(columns[0]), key)
     for values in columns:
-        state = state ^ values.astype(np.int64 if values.dtype.kind != "u" else np.uint64).view(np.uint64)
+        state = state ^ values.astype(np.int64 if values.dtype.kind != "u" else np.uint64).view(
+            np.uint64
+        )
         state = state + _GOLDEN  # SplitMix64 (Steele, Lea, Flood 2014)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -50,6 +50,9 @@ _REMEDIES = {
 }
 
 
+_ALONE = Shard()
+
+
 @dataclass(frozen=True)
 class Position:
     """The next batch of a shard.
@@ -68,7 +71,7 @@ class Position:
     epoch: int
     legs: tuple[Leg, ...] = ()
     batches: int = 0
-    shard: Shard = Shard()
+    shard: Shard = _ALONE
 
     @property
     def begun(self) -> bool:

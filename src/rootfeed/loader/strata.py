@@ -1,4 +1,4 @@
-"""Strata: the classes whose shares of a batch are fixed. Which one does an entry belong to?"""
+"""Strata: the classes whose shares of a batch are fixed, and which one each entry belongs to."""
 
 from __future__ import annotations
 

@@ -72,9 +72,7 @@ def normalized(
     return Normalized(weights, per, given, negative)
 
 
-def weighted(
-    frames: tuple[Frame, ...], weights: Any
-) -> tuple[tuple[Frame, ...], Any]:
+def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...], Any]:
     """Return frames that have the weights as a column, and its name."""
     if isinstance(weights, str) and not all(weights in frame.columns for frame in frames):
         if re.fullmatch(r"[\w.]*", weights):
@@ -171,4 +169,4 @@ def _goal(asked: Normalized, label: Any, total: float, count: int, classes: int)
     given = dict(asked.to)
     if label not in given:
         raise ArgumentError(f"to= has no sum for {asked.per} == {label!r}.")
-    return given[label]
+    return float(given[label])

@@ -338,7 +338,7 @@ class _Plan:
                 start = end
         pieces = []
         for number, ranges in sorted(found.items()):
-            some = (ranges[..., 1] > ranges[..., 0]).any(1)
+            some: npt.NDArray[np.bool_] = np.any(ranges[..., 1] > ranges[..., 0], axis=1)
             pieces += [(number, int(block), ranges[block]) for block in self.numbers if some[block]]
         return pieces
 
