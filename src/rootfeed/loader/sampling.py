@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from rootfeed.errors import ArgumentError, nearest
@@ -63,7 +64,9 @@ def balanced(
     """
     if not isinstance(label, str) or not label:
         raise ArgumentError(f"balanced takes the name of a column, got {label!r}.")
-    chosen = None if shares is None else tuple((key, float(share)) for key, share in shares.items())
+    if shares is not None and not isinstance(shares, Mapping):
+        raise ArgumentError(f"shares must be a mapping such as {{0: 0.9, 1: 0.1}}, got {shares!r}.")
+    chosen = None if shares is None else tuple((key, _share(key, each)) for key, each in shares.items())
     return Balanced(label, chosen, _epoch(epoch), bool(replacement))
 
 
@@ -87,11 +90,20 @@ def mixed(
         See `balanced`.
     """
     chosen = as_tuple(frames)
-    given = [1.0] * len(chosen) if shares is None else [float(share) for share in shares]
+    wanted = as_tuple([1.0] * len(chosen) if shares is None else shares)
+    given = [_share(number, share) for number, share in enumerate(wanted)]
     if len(given) != len(chosen):
-        raise ArgumentError(f"mixed got {len(chosen)} frames and {len(given)} shares: give one for each.")
+        raise ArgumentError(
+            f"mixed got {len(chosen)} frames and {len(given)} shares: give one for each."
+        )
     sampling = Balanced(None, tuple(enumerate(given)), _epoch(epoch), bool(replacement))
     return Mixed(chosen, sampling)
+
+
+def _share(value: Any, share: Any) -> float:
+    if isinstance(share, bool) or not isinstance(share, Real):
+        raise ArgumentError(f"the share of {value!r} must be a number, got {share!r}.")
+    return float(share)
 
 
 def _epoch(epoch: Epoch) -> Epoch:

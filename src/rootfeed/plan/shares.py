@@ -21,6 +21,10 @@ Tail = Literal["drop", "pad", "uneven"]
 """What becomes of rows that do not go evenly into the ranks."""
 
 
+_MOST_BATCHES = 10**8
+"""Of an epoch, more of which would take gigabytes to plan."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """Who takes part of an epoch: a rank, or one of the worker processes of a rank.
@@ -125,7 +129,7 @@ class Demand:
     def taken(self, batches: int, world_size: int) -> Counts:
         """Return the rows of each stratum that the first batches of all ranks take together."""
         done = min(batches, len(self.quotas))
-        taken = self.ends[done] * world_size
+        taken: Counts = self.ends[done] * world_size
         return taken + self.extra if done == len(self.quotas) else taken
 
 
@@ -198,10 +202,15 @@ def balanced_demand(
     if isinstance(epoch, str):
         # A class may lack two rows of its share, for which a small share needs many batches.
         batches = (offered[used] / world_size + 2) / (wanted[used] * batch_size)
-        most = int(batches.min() if epoch == "shortest" else batches.max()) + 2
+        most = (batches.min() if epoch == "shortest" else batches.max()) + 2
     else:
         most = epoch
-    quotas = np.empty((most, len(wanted)), np.int64)
+    if most > _MOST_BATCHES:
+        raise ArgumentError(
+            f"an epoch would have {most:.3g} batches, and {_MOST_BATCHES:.3g} are possible. Choose "
+            "larger shares of small classes, larger batches, or a number of batches: epoch=1000."
+        )
+    quotas = np.empty((int(most), len(wanted)), np.int64)
     kernels.apportion(wanted, batch_size, quotas)
     if isinstance(epoch, str):
         ends = quotas.cumsum(0)[:, used] * world_size
@@ -209,5 +218,5 @@ def balanced_demand(
             quotas = quotas[: int((ends <= offered[used]).all(1).sum())]
         else:
             enough = (ends >= offered[used]).all(1)
-            quotas = quotas[: int(np.argmax(enough)) + 1 if enough.any() else most]
+            quotas = quotas[: int(np.argmax(enough)) + 1 if enough.any() else len(quotas)]
     return Demand(quotas)
