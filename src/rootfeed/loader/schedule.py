@@ -209,17 +209,13 @@ class Schedule:
             return self._stages[key]
         dataset, used, left = self.dataset, np.zeros(len(self._totals), np.int64), None
         for number, leg in enumerate(legs):
-            stage = Stage(
-                dataset, self._rest(dataset, used, leg.world_size, left, number), used, number
-            )
+            stage = Stage(dataset, self._rest(dataset, used, leg.world_size, left, number), used, number)
             planned = len(stage.demand.quotas) * leg.world_size
             left = planned - min(leg.batches, len(stage.demand.quotas)) * leg.world_size
             used = used + stage.demand.taken(leg.batches, leg.world_size) * self.kept
             if not self.kept.all():
                 dataset = dataset.without(self._seen(stage, leg, epoch))
-        found = Stage(
-            dataset, self._rest(dataset, used, world_size, left, len(legs)), used, len(legs)
-        )
+        found = Stage(dataset, self._rest(dataset, used, world_size, left, len(legs)), used, len(legs))
         self._stages = {key: found}
         return found
 
@@ -411,6 +407,6 @@ class Schedule:
         for part in map(dataset.part, (*refill, *chunk.pieces)):
             take = np.arange(len(part.block)) if part.take is None else part.take
             files.append(np.full(part.rows, part.block.file))
-            entries.append(part.block.start + take)
+            entries.append(part.block.start + take.astype(np.int64))
             strata.append(np.zeros(part.rows, np.uint8) if part.strata is None else part.strata)
         return np.concatenate(files), np.concatenate(entries), np.concatenate(strata)
