@@ -236,6 +236,11 @@ class Loader:
         return others[1].columns[0] if len(others) > 1 else None
 
     @property
+    def sampling(self) -> Balanced | None:
+        """What `rootfeed.balanced` or `rootfeed.mixed` asked for; None uses each entry once."""
+        return self._sampling
+
+    @property
     def in_memory(self) -> bool:
         """Whether the dataset is read once and kept."""
         return self._schedule.sizes.whole
