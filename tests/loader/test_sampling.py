@@ -291,6 +291,29 @@ def test_the_rest_is_dealt_anew(
     check_even(seen, labels, within=1 + len(worlds))
 
 
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("epoch", ["shortest", "longest", 10])
+def test_a_rare_class_that_is_used_up_when_ranks_change(folder: Path, epoch: Any, sizes: str) -> None:
+    # Eight ranks round a hundredth of ten rows up at the same time.
+    labels = np.zeros(1000, np.int32)
+    labels[7::125] = 1
+    frame = write_labels(folder, f"rare-{epoch}-{sizes}", labels)
+    sampling = rf.balanced("label", {0: 0.99, 1: 0.01}, epoch=epoch)
+    seen: Counter[int] = Counter()
+    for rank in range(8):
+        loader = balanced(frame, sampling, 10, rank=rank, world_size=8, **SIZES[sizes])
+        seen += count([read(loader, 6)])
+    assert sum(seen[id_] for id_ in range(7, 1000, 125)) == 8
+    rest = balanced(frame, sampling, 10, rank=0, world_size=1, **SIZES[sizes])
+    rest.load_state_dict(loader.state_dict())
+    batches = read(rest)
+    check_shares(batches, labels, (0.99, 0.01), 10)
+    seen += count([batches])
+    check_even(seen, labels, within=1 if epoch == "shortest" else 2)
+    if epoch == 10:
+        assert len(batches) == 8 * 4
+
+
 # --- mixed frames ---------------------------------------------------------------------------------
 
 

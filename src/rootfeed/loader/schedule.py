@@ -214,7 +214,9 @@ class Schedule:
             left = planned - min(leg.batches, len(stage.demand.quotas)) * leg.world_size
             used = used + stage.demand.taken(leg.batches, leg.world_size) * self.kept
             if not self.kept.all():
-                dataset = dataset.without(self._seen(stage, leg, epoch))
+                following = (*(each.world_size for each in legs), world_size)[number + 1]
+                lasting = self._lasting(stage, leg, left // following, following)
+                dataset = dataset.without(self._seen(stage, leg, epoch, lasting))
         found = Stage(dataset, self._rest(dataset, used, world_size, left, len(legs)), used, len(legs))
         self._stages = {key: found}
         return found
@@ -229,10 +231,23 @@ class Schedule:
     ) -> Demand:
         """Return the rows of each batch after some legs, which leave so many batches to all ranks."""
         rows = np.where(self.kept, self._totals, dataset.counts.sum(0))
+        rows = np.maximum(rows - used, 0)  # none is left of those that were used again
         if self._sampling is None:
-            rows = rows - used
             left = None  # rows decide
         return self._demand(rows, world_size, None if left is None else left // world_size, legs > 0)
+
+    def _lasting(self, stage: Stage, leg: Leg, batches: int, world_size: int) -> npt.NDArray[np.bool_]:
+        """Return for each stratum whether what a leg leaves of it suffices for so many batches.
+
+        Shares are rounded anew for the rest, which may need some rows more than were planned: those
+        that are left are then used twice. Of a stratum of which less is left, all rows are used again.
+        """
+        if self._sampling is None or self._sampling.epoch == "shortest":
+            return np.ones(len(self._totals), bool)
+        left = stage.dataset.counts.sum(0) - stage.demand.taken(leg.batches, leg.world_size)
+        needed = self._demand(left, world_size, batches, rest=True).taken(batches, world_size)
+        lasting: npt.NDArray[np.bool_] = needed <= 2 * left
+        return lasting
 
     def run(self, epoch: int, legs: Sequence[Leg], shard: Shard, batches: int = 0) -> Run:
         """Return what a shard reads of an epoch, after some batches."""
@@ -355,12 +370,12 @@ class Schedule:
 
     # --- what was seen ------------------------------------------------------------------------
 
-    def _seen(self, stage: Stage, leg: Leg, epoch: int) -> list[Words]:
+    def _seen(self, stage: Stage, leg: Leg, epoch: int, lasting: npt.NDArray[np.bool_]) -> list[Words]:
         """Return a bit for each entry that a leg has used, of strata that are used at most once."""
         dataset = stage.dataset
         masks = [np.zeros(file.index.entries, bool) for file in dataset.files]
         taken = stage.demand.taken(len(stage.demand.quotas), leg.world_size)
-        once = (taken <= dataset.counts.sum(0)) & ~self.kept
+        once = (taken <= dataset.counts.sum(0)) & ~self.kept & lasting
         for rank in range(leg.world_size):
             shard = Shard(rank, leg.world_size)
             chunks = self._chunks(stage, epoch, shard)
