@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -749,7 +750,7 @@ def test_kept_rows_are_a_sequence_of_rounds(
         cut = data.draw(st.integers(0, len(mine)))
         assert some(0, cut) + some(cut, len(mine)) == whole
         ends = np.cumsum([0, *mine]).tolist()
-        for number, (start, stop) in enumerate(zip(ends, ends[1:], strict=False)):
+        for number, (start, stop) in enumerate(itertools.pairwise(ends)):
             found[number * workers + shard.worker, shard.rank] = whole[start:stop]
     taken = [row for _, part in sorted(found.items()) for row in part]
     assert len(taken) == int(demand.taken(len(quotas), world_size)[0])
