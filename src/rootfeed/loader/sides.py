@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any, Literal
 
 import numpy as np
@@ -82,7 +83,7 @@ def fractions_of(fraction: Any, named: Mapping[str, Any]) -> dict[str, float]:
             "split needs a fraction, or at least two named ones: split(train=0.8, test=0.2)."
         )
     for name in named:
-        if name.startswith("_") or name in ("count", "index"):
+        if not name.isidentifier() or iskeyword(name) or name[0] == "_" or name in ("count", "index"):
             raise ArgumentError(f"a part cannot be called {name!r}.")
     shares = {name: checked(share, f"the fraction {name}") for name, share in named.items()}
     total = sum(shares.values())
