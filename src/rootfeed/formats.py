@@ -11,7 +11,7 @@ from typing import Any
 from rootfeed.errors import ArgumentError
 from rootfeed.schema import Array
 
-__all__ = ["Batch", "Convert", "Use", "distributed_ranks", "mapped", "to_numpy", "to_torch"]
+__all__ = ["Batch", "Convert", "Use", "distributed_ranks", "in_worker", "mapped", "to_numpy", "to_torch"]
 
 Batch = Any
 """``x``; ``(x, y)`` with a target; ``(x, y, w)`` with a target and weights; ``x`` may be a dict."""
@@ -80,13 +80,19 @@ def _torch() -> Any:
     return torch
 
 
-def distributed_ranks() -> tuple[int, int]:
-    """Return rank and world size of torch.distributed; 0 and 1 where it is not initialised."""
+def distributed_ranks() -> tuple[int, int] | None:
+    """Return rank and world size of torch.distributed; None where it is not initialised."""
     torch = sys.modules.get("torch")
     distributed = getattr(torch, "distributed", None)
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return 0, 1
+        return None
     return distributed.get_rank(), distributed.get_world_size()
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker of PyTorch's DataLoader."""
+    data = sys.modules.get("torch.utils.data")
+    return data is not None and data.get_worker_info() is not None
 
 
 class ToTorch:

@@ -6,14 +6,15 @@ import math
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import ArgumentError, EmptyDatasetError, nearest
-from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to_torch
+from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError, StateError, nearest
+from rootfeed.formats import Batch, Use, distributed_ranks, in_worker, mapped, to_numpy, to_torch
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import build
@@ -113,6 +114,8 @@ class Loader:
     ...     ...  # doctest: +SKIP
     """
 
+    _ranks_elsewhere = (0, 1)
+
     def __init__(
         self,
         frames: Frame | Sequence[Frame] | Mixed,
@@ -178,6 +181,8 @@ class Loader:
         self._next = Position(0)
         self._last: Position | None = None
         self._shared: Epochs | None = None
+        self._own = False  # a worker's place was chosen in it
+        self._middle = 0
         dataset, sizes, threads = build(
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
@@ -190,14 +195,16 @@ class Loader:
             name: value for name, value in vars(self).items() if name not in ("_schedule", "_reader")
         }
         state["_sizes"] = self._schedule.sizes
-        state["_options"] = replace(self._options, ranks=self._ranks())  # of this process
+        state["_shared"] = copy(self._counts())
+        # A worker of this rank has no torch.distributed; another rank has its own.
+        state["_ranks_elsewhere"] = distributed_ranks() or self._ranks_elsewhere
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         sizes = state.pop("_sizes")
         self.__dict__.update(state)
         self._settle(self._side, self._history, self._budget_bytes, self._keep, sizes)
-        for name in ("_next", "_last", "_shared"):
+        for name in ("_next", "_last", "_shared", "_own", "_middle"):
             setattr(self, name, state[name])
 
     # --- what it is ---------------------------------------------------------------------------
@@ -314,7 +321,7 @@ class Loader:
         """Return the batches that a function of `rootfeed.formats` makes."""
         from rootfeed.loader.torch import TorchBatches  # which imports torch
 
-        if self._shared is None:
+        if self._counts() is None:
             self._shared = Epochs(self._next.epoch)
         return TorchBatches(self, use)
 
@@ -330,7 +337,8 @@ class Loader:
         """
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
             raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
-        waiting = self._next.begun and (self._shared is None or self._shared.is_next(epoch))
+        shared = self._counts()
+        waiting = self._next.begun and (shared is None or in_worker() or shared.is_next(epoch))
         if self._next.epoch != epoch or not waiting:
             self._go_to(Position(int(epoch)))
 
@@ -339,7 +347,20 @@ class Loader:
 
         A few hundred bytes that JSON can hold; see `load_state_dict`. After an epoch's last batch
         it is the beginning of the next epoch.
+
+        Raises
+        ------
+        StateError
+            Where workers of a DataLoader have gone on since: what they were given, and what was
+            received of it, is not known here.
         """
+        shared = self._counts()
+        if shared is not None and shared.latest != self._next.epoch and not in_worker():
+            raise StateError(
+                "workers of a DataLoader have made the batches, and each has a state of its own. Use "
+                "torchdata's StatefulDataLoader and its state_dict(), or num_workers=0; or call "
+                "set_epoch() first, for the state at the beginning of an epoch."
+            )
         return saved(self._last or self._next, self._schedule.sizes, self._fingerprint())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -383,9 +404,17 @@ class Loader:
 
     def _go_to(self, position: Position) -> None:
         self._next, self._last = position, None
-        if self._shared is not None:
-            shard = position.shard
-            self._shared.set(position.epoch, shard.worker if shard.workers > 1 else None)
+        if in_worker():
+            self._own = True
+        elif (shared := self._counts()) is not None:
+            shared.set(position.epoch)
+            self._middle = shared.tell_middle(position.epoch if position.begun else None)
+
+    def _counts(self) -> Epochs | None:
+        """Return what counts the epochs of workers, of this process or its parent."""
+        if self._shared is not None and not self._shared.mine and not in_worker():
+            self._shared = Epochs(self._shared.latest)
+        return self._shared
 
     def _fingerprint(self) -> dict[str, Any]:
         steps = [frame.steps for frame in self._frames]
@@ -544,6 +573,7 @@ class Loader:
             share = shares[name]
             part = object.__new__(type(self))
             part._options, part._frames, part._layout = self._options, self._frames, self._layout
+            part._ranks_elsewhere = self._ranks_elsewhere
             part._sampling = self._sampling if name in resampled else None
             part._strata = self._strata if part._sampling is not None else None
             budget = math.ceil(self._budget_bytes * share)
@@ -576,10 +606,10 @@ class Loader:
         self.close()
 
     def _ranks(self) -> tuple[int, int]:
-        """Return rank and world size: as given, or as torch.distributed says."""
+        """Return rank and world size: as given, or as torch.distributed says, here or where it was."""
         if self._options.ranks is not None:
             return self._options.ranks
-        found = distributed_ranks()
+        found = distributed_ranks() or self._ranks_elsewhere
         if found[1] > 1 and not self._options.seed_given:
             raise ArgumentError(
                 f"{found[1]} ranks must agree on the order of the entries: give the loader a seed."
@@ -590,18 +620,30 @@ class Loader:
         rank, world_size = self._ranks()
         return Shard(rank, world_size, worker, workers)
 
-    def start(self, use: Use, worker: int = 0, workers: int | None = None) -> Iterator[Batch]:
-        """Yield the batches of the next epoch; in a worker of a DataLoader, its part of them.
+    def start(
+        self, use: Use, worker: int = 0, workers: int = 1, iteration: Sequence[int] | None = None
+    ) -> Iterator[Batch]:
+        """Return the batches of the next epoch; in a worker of a DataLoader, its part of them.
 
-        It counts as begun when its first batch is asked for.
+        The epoch counts as begun when its first batch is asked for; in a worker, at once.
 
         Parameters
         ----------
         use : function
             Of `rootfeed.formats`: makes batches of arrays.
-        worker, workers : int, optional
+        worker, workers : int
+        iteration : sequence of int, optional
+            Same numbers in all workers that iterate together; None outside of workers.
         """
-        position = self._take(worker, workers)
+        if iteration is None:
+            return self._start(use, None)
+        try:
+            return self._start(use, self._take_part(worker, workers, iteration))
+        except RootfeedError as error:
+            return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
+
+    def _start(self, use: Use, position: Position | None) -> Iterator[Batch]:
+        position = self._take() if position is None else position
         run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
         done = position.batches
         if not run.chunks and position.shard.workers == 1:
@@ -614,18 +656,33 @@ class Loader:
                 self._last = Position(run.epoch + 1) if over else replace(position, batches=done)
                 yield batch
 
-    def _take(self, worker: int, workers: int | None) -> Position:
+    def _take(self) -> Position:
         """Return where an iteration begins, and count on."""
-        position = self._next
-        if workers is not None and self._shared is not None:
-            epoch = self._shared.take(worker)
-            if epoch != position.epoch:
-                position = Position(epoch)
-        position = position.seen_by(self._shard(worker, workers or 1))
+        position, shared = self._next, self._counts()
+        if shared is not None and shared.latest != position.epoch:
+            position = Position(shared.latest)  # workers have gone on
+        position = position.seen_by(self._shard())
         self._next, self._last = Position(position.epoch + 1), position
-        if workers is None and self._shared is not None:
-            self._shared.set(position.epoch + 1)
+        if shared is not None:
+            shared.set(position.epoch + 1)
         return position
+
+    def _take_part(self, worker: int, workers: int, iteration: Sequence[int]) -> Position:
+        """Return where a worker's part of an iteration begins, and count on with the others."""
+        position, shared = self._next, self._shared
+        assert shared is not None
+        epoch = shared.take(worker, workers, iteration, position.epoch if self._own else None)
+        if not self._own:
+            shared.check_middle(epoch, self._middle)
+        if epoch != position.epoch:
+            position = Position(epoch)
+        position = position.seen_by(self._shard(worker, workers))
+        self._next, self._last, self._own = Position(epoch + 1), position, False
+        return position
+
+
+def _refuse(error: Exception) -> Batch:
+    raise error
 
 
 def _frames(

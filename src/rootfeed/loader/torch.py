@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -23,7 +23,9 @@ class Loader(Protocol):
     def folds(self) -> Callable[..., list[Any]]: ...
     @property
     def split(self) -> Callable[..., Any]: ...
-    def start(self, use: Use, worker: int = 0, workers: int | None = None) -> Iterator[Batch]: ...
+    def start(
+        self, use: Use, worker: int = 0, workers: int = 1, iteration: Sequence[int] | None = None
+    ) -> Iterator[Batch]: ...
     def torch_with(self, use: Use) -> TorchBatches: ...
 
 
@@ -41,13 +43,16 @@ class TorchBatches(IterableDataset[Any]):
     def __init__(self, loader: Loader, use: Use) -> None:
         self.loader = loader
         self._use = use
+        self._iterations = 0  # of a worker that lives on
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the loader's next epoch, or go on where a loaded state ends."""
         info = get_worker_info()
         if info is None:
             return self.loader.start(self._use)
-        return self.loader.start(self._use, info.id, info.num_workers)
+        self._iterations += 1
+        seed = info.seed - info.id  # which all workers of an iteration have in common
+        return self.loader.start(self._use, info.id, info.num_workers, (seed, self._iterations))
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, on this rank."""
