@@ -34,7 +34,7 @@ __all__ = ["Leg", "Run", "Schedule"]
 
 Order = npt.NDArray[np.uint32]
 
-_KEPT_CHUNKS = 1.5
+_KEPT_CHUNKS = 1.7
 """Most rows that stay because they are used again and again, in chunks: of the two that memory holds."""
 
 _CARRIED_SHARE = 0.15
