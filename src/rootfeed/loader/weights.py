@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -66,10 +67,22 @@ def normalized(
         raise ArgumentError(f'negative must be "keep", "abs" or "error", got {negative!r}.')
     if not isinstance(weights, str) or not weights:
         raise ArgumentError(f"normalized takes a column or an expression, got {weights!r}.")
-    given = tuple((key, float(value)) for key, value in to.items()) if isinstance(to, Mapping) else to
-    if isinstance(given, tuple) and per is None:
+    if per is not None and (not isinstance(per, str) or not per):
+        raise ArgumentError(f"per must be the name of a column, got {per!r}.")
+    if not isinstance(to, Mapping):
+        return Normalized(weights, per, None if to is None else _sum(to), negative)
+    if per is None:
         raise ArgumentError("sums of several classes need a label: normalized(..., per=...).")
-    return Normalized(weights, per, given, negative)
+    return Normalized(weights, per, tuple((key, _sum(value)) for key, value in to.items()), negative)
+
+
+def _sum(value: Any) -> float:
+    try:
+        if (number := float(value)) > 0 and math.isfinite(number):
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise ArgumentError(f"to must be positive: a sum of weights, got {value!r}.")
 
 
 def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...], Any]:
@@ -109,6 +122,7 @@ def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any,
         labels = list(by_label(frames, asked.per).values)
         if len(labels) > _MOST_CLASSES:
             raise ArgumentError(f"{asked.per!r} has more than {_MOST_CLASSES} values: classes are few.")
+        _check(asked, labels)
     sums = dict.fromkeys(labels, 0.0)
     count = zeros = negatives = 0
 
@@ -140,7 +154,7 @@ def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any,
             count, zeros, negatives = count + entries, zeros + none, negatives + negative
     if negatives and asked.negative == "error":
         raise EvaluationError(
-            f"{negatives} of {count} weights {asked.weights!r} are negative. "
+            f"{_where(frames)}: {negatives} of {count} weights {asked.weights!r} are negative. "
             'Cut them, or choose negative="keep" or "abs".'
         )
     if zeros:
@@ -155,18 +169,43 @@ def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any,
         if not value > 0:
             of = "" if label is None else f" of {asked.per} == {label!r}"
             raise EvaluationError(
-                f"the weights {asked.weights!r}{of} have the sum {value:g}: it cannot be normalized."
+                f"{_where(frames)}: the weights {asked.weights!r}{of} have the sum {value:g}, which "
+                'cannot be normalized. Cut entries, choose negative="abs", or define other weights.'
             )
         factors[label] = _goal(asked, label, total, count, len(sums)) / value
     return factors
 
 
+def _check(asked: Normalized, labels: Sequence[Any]) -> None:
+    """Refuse classes that no expression can tell, or that do not match the sums that were asked for."""
+    for label in labels:
+        if not math.isfinite(label):
+            raise ArgumentError(
+                f"{asked.per!r} is infinite in some entries. Cut them, or define another label."
+            )
+    if not isinstance(asked.to, tuple):
+        return
+    given = dict(asked.to)
+    for label in labels:
+        if label not in given:
+            raise ArgumentError(
+                f"{asked.per!r} has the value {label!r}, for which to= has no sum. "
+                f"Give one for each of {list(labels)}."
+            )
+    for label in given:
+        if label not in labels:
+            raise ArgumentError(
+                f"to= names the class {label!r}, which {asked.per!r} never is here. "
+                f"There are: {list(labels)}."
+            )
+
+
+def _where(frames: Sequence[Frame]) -> str:
+    files = [index.where for frame in frames for index in frame.index(())]
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+
+
 def _goal(asked: Normalized, label: Any, total: float, count: int, classes: int) -> float:
     if asked.to is None:
         return float(count) if asked.per is None else total / classes
-    if not isinstance(asked.to, tuple):
-        return float(asked.to)
-    given = dict(asked.to)
-    if label not in given:
-        raise ArgumentError(f"to= has no sum for {asked.per} == {label!r}.")
-    return float(given[label])
+    return dict(asked.to)[label] if isinstance(asked.to, tuple) else asked.to
