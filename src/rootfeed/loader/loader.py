@@ -153,7 +153,8 @@ class Loader:
         )
         self._frames, self._sampling = _frames(frames, sampling)
         self._frames, weight = weighted(self._frames, weights)
-        self._layout = layout(self._frames, features, target, weight, dtype, target_dtype)
+        plain = (weights.weights,) if isinstance(weights, Normalized) else ()
+        self._layout = layout(self._frames, features, target, weight, dtype, target_dtype, others=plain)
         self._strata = self._classes()
         self._settle(None, (), self._options.budget_bytes)
 

@@ -30,8 +30,11 @@ def layout(
     weights: str | None,
     dtype: npt.DTypeLike,
     target_dtype: npt.DTypeLike,
+    others: Sequence[str] = (),
 ) -> Layout:
     """Return the parts of a batch: features, then target, then weights.
+
+    Where features are left out, `others` are none either.
 
     For ragged inputs the longest vectors are looked for: one pass over their columns, once for a frame.
 
@@ -49,7 +52,7 @@ def layout(
     if weight and not targets:
         raise ArgumentError(f"weights={weight[0]!r} needs a target: a batch is x, (x, y) or (x, y, w).")
     if features is None:
-        features = _all_numbers(frames[0], (*targets, *weight))
+        features = _all_numbers(frames[0], (*targets, *weight, *others))
     real = _dtype("dtype", dtype)
     parts: list[Part] = []
     vectors: list[Vectors] = []
