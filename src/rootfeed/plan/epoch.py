@@ -22,6 +22,8 @@ __all__ = ["Chunk", "Piece", "carried", "deal", "permuted", "resident_rows", "re
 
 Order = npt.NDArray[np.uint32]
 Identity = tuple[int, ...]
+Pieces = tuple[npt.NDArray[np.int64], Counts]
+"""Blocks, and for each the range of its rows of every stratum, shape (blocks, strata, 2)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,16 +292,17 @@ def deal(
     laps = demand.laps(offered.sum(0), shard.world_size)
     uses = demand.uses(shard, laps) * dealt
     plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
-    dealt_pieces: list[list[tuple[int, Counts]]] = []
+    groups: list[Pieces] = []
     for lap in range(laps):
         before = uses[:lap].sum((0, 1)) + uses[lap, : shard.number].sum(0)
         pieces = plan.pieces(before, before + uses[lap, shard.number], shard.count * laps)
-        dealt_pieces += plan.groups(pieces, capacity, lap)
+        groups += plan.groups(pieces, capacity, lap)
     repeats = demand.repeats(shard)
-    if not dealt_pieces and repeats and len(plan.numbers):
+    if not groups and repeats and len(plan.numbers):
         # A worker whose only row repeats another: any will do, but it must be in memory.
-        dealt_pieces = [[(int(plan.numbers[0]), np.array([[0, 1]], np.int64))]]
-    return _chunks(dealt_pieces or [[]], quotas, repeats, dealt, kept_rows, plan)
+        groups = [(plan.numbers[:1], np.array([[[0, 1]]], np.int64))]
+    nothing = (np.empty(0, np.int64), np.empty((0, strata, 2), np.int64))
+    return _chunks(groups or [nothing], quotas, repeats, dealt, kept_rows, plan)
 
 
 class _Plan:
@@ -318,8 +321,8 @@ class _Plan:
         self.numbers = numbers[np.argsort(main, kind="stable")] if shuffle else numbers
         self._rounds: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
-    def pieces(self, starts: Counts, stops: Counts, parts: int) -> list[tuple[int, int, Counts]]:
-        """Return what ranges of the strata's rounds hold: (round, block, ranges)."""
+    def pieces(self, starts: Counts, stops: Counts, parts: int) -> Pieces:
+        """Return what ranges of the strata's rounds hold, one round after another."""
         strata = len(starts)
         found: dict[int, Counts] = {}
         for stratum in range(strata):
@@ -336,11 +339,12 @@ class _Plan:
                 ranges[order, stratum, 0] = np.clip(low - begins, 0, ends - begins)
                 ranges[order, stratum, 1] = np.clip(high - begins, 0, ends - begins)
                 start = end
-        pieces = []
-        for number, ranges in sorted(found.items()):
-            some: npt.NDArray[np.bool_] = np.any(ranges[..., 1] > ranges[..., 0], axis=1)
-            pieces += [(number, int(block), ranges[block]) for block in self.numbers if some[block]]
-        return pieces
+        blocks, every = [np.empty(0, np.int64)], [np.empty((0, strata, 2), np.int64)]
+        for _, ranges in sorted(found.items()):
+            some = self.numbers[(ranges[self.numbers, :, 1] > ranges[self.numbers, :, 0]).any(axis=1)]
+            blocks.append(some)
+            every.append(ranges[some])
+        return np.concatenate(blocks), np.concatenate(every)
 
     def _round(self, number: int, parts: int) -> npt.NDArray[np.int64]:
         """Return the blocks in an order of which each part holds blocks from all over the dataset."""
@@ -357,32 +361,30 @@ class _Plan:
         kernels.permute(random_key(self.seed, purpose, *identity), place)
         return place
 
-    def groups(
-        self, pieces: list[tuple[int, int, Counts]], capacity: int, lap: int
-    ) -> list[list[tuple[int, Counts]]]:
+    def groups(self, pieces: Pieces, capacity: int, lap: int) -> list[Pieces]:
         """Deal pieces into the fewest chunks that none overflows; each chunk's in random order."""
-        if not pieces:
+        blocks, ranges = pieces
+        if len(blocks) == 0:
             return []
-        counts = np.array([int((ranges[:, 1] - ranges[:, 0]).sum()) for _, _, ranges in pieces])
+        counts = (ranges[:, :, 1] - ranges[:, :, 0]).sum(1)
         capacity = max(capacity, int(counts.max()))
-        bare = [(block, ranges) for _, block, ranges in pieces]
         if not self.shuffle:
-            return [[bare[each] for each in group] for group in _in_order(counts, capacity)]
+            return [(blocks[group], ranges[group]) for group in _in_order(counts, capacity)]
         identity = (*self.identity, lap, self.shard.number)
-        place = self._places(len(pieces), "places", identity)
+        place = self._places(len(blocks), "places", identity)
         chunks = -(-int(counts.sum()) // capacity)
         while True:
-            owner = _owners(len(pieces), chunks, self.seed, "blocks", identity)
-            if chunks >= len(pieces) or np.bincount(owner, counts, chunks).max() <= capacity:
+            owner = _owners(len(blocks), chunks, self.seed, "blocks", identity)
+            if chunks >= len(blocks) or np.bincount(owner, counts, chunks).max() <= capacity:
                 break
-            chunks = min(max(chunks + 1, chunks * 21 // 20), len(pieces))
+            chunks = min(max(chunks + 1, chunks * 21 // 20), len(blocks))
         order = np.lexsort((place, owner))
         ends = np.cumsum(np.bincount(owner, minlength=chunks))
-        return [[bare[each] for each in group] for group in np.split(order, ends[:-1]) if len(group)]
+        return [(blocks[group], ranges[group]) for group in np.split(order, ends[:-1]) if len(group)]
 
 
 def _chunks(
-    groups: list[list[tuple[int, Counts]]],
+    groups: Sequence[Pieces],
     quotas: Counts,
     repeats: int,
     dealt: npt.NDArray[np.bool_],
@@ -394,8 +396,8 @@ def _chunks(
     chunks: list[Chunk] = []
     carried = np.zeros(len(dealt), np.int64)
     done = 0
-    for number, group in enumerate(groups):
-        sizes = np.array([ranges[:, 1] - ranges[:, 0] for _, ranges in group]).reshape(-1, len(dealt))
+    for number, (blocks, ranges) in enumerate(groups):
+        sizes = ranges[:, :, 1] - ranges[:, :, 0]
         available = carried + sizes.sum(0)
         last = number == len(groups) - 1
         stop = len(quotas)
@@ -410,10 +412,7 @@ def _chunks(
         chunks.append(
             Chunk(
                 number=number,
-                pieces=tuple(
-                    Piece(block, int(start), ranges)
-                    for (block, ranges), start in zip(group, starts, strict=True)
-                ),
+                pieces=tuple(map(Piece, blocks.tolist(), starts.tolist(), ranges)),
                 refill=(),
                 first_batch=done,
                 quotas=quotas[done:stop],
