@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, StateError
+from rootfeed.loader.schedule import Leg
+from rootfeed.loader.state import Position
+from rootfeed.plan import Shard
 from samples import File, in_a_row, open_events, values, write_all
 
 FILES = in_a_row(File(500, page=70), File(237, page=40, format="RNTuple"), File(0), File(300, page=100))
@@ -207,7 +210,7 @@ def test_the_rest_is_dealt_anew(
         assert joined(read(loader)) == rows
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     worlds=st.lists(st.integers(1, 8), min_size=2, max_size=4),
     batches=st.lists(st.integers(1, 5), min_size=3, max_size=3),
@@ -333,39 +336,34 @@ def test_numpy_integers_are_integers(frame: rf.Frame) -> None:
     assert read(loader) == read(ranks(frame, 3)[1])
 
 
-def test_the_state_of_one_worker_goes_on_with_that_worker(frame: rf.Frame) -> None:
-    loader = ranks(frame, 1)[0]
-    state = loader.state_dict()
-    iterator = loader.start(lambda arrays: (array for (array,) in arrays), worker=1, workers=2)
-    next(iterator)
-    state = loader.state_dict()
-    assert (state["worker"], state["workers"], state["batches"]) == (1, 2, 1)
-    rest = [ids_of(batch) for batch in iterator]
-    other = ranks(frame, 1)[0]
-    other.load_state_dict(state)
-    again = other.start(lambda arrays: (array for (array,) in arrays), worker=1, workers=2)
-    assert [ids_of(batch) for batch in again] == rest
-    for arguments in ({"worker": 0, "workers": 2}, {"worker": 1, "workers": 3}, {}):
-        other = ranks(frame, 1)[0]
-        other.load_state_dict(state)
+def test_the_state_of_one_worker_goes_on_with_that_worker() -> None:
+    mine = Position(2, (Leg(4, 3),), 5, Shard(1, 3, 1, 2))
+    assert mine.seen_by(Shard(0, 3, 1, 2)) == Position(2, (Leg(4, 3),), 5, Shard(0, 3, 1, 2))
+    for shard in (Shard(1, 3, 0, 2), Shard(1, 3, 1, 3), Shard(1, 2, 1, 2), Shard(1, 3)):
         with pytest.raises(StateError, match="worker"):
-            list(other.start(lambda arrays: arrays, **arguments))
+            mine.seen_by(shard)
+    # Before its first batch it is nobody's.
+    assert Position(2).seen_by(Shard(1, 3, 0, 2)) == Position(2, (), 0, Shard(1, 3, 0, 2))
+    # A rank's state is every rank's: what other numbers of ranks have done is told.
+    whole = Position(2, (Leg(4, 3),), 5, Shard(1, 3))
+    assert whole.seen_by(Shard(2, 3)) == Position(2, (Leg(4, 3),), 5, Shard(2, 3))
+    assert whole.seen_by(Shard(6, 7)) == Position(2, (Leg(4, 3), Leg(3, 5)), 0, Shard(6, 7))
+    assert whole.seen_by(Shard(0, 3, 1, 2)).legs == (Leg(4, 3), Leg(3, 5))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("tail", TAILS)
 def test_workers_of_a_rank_get_each_batch_once_in_turn(frame: rf.Frame, tail: str, sizes: str) -> None:
+    # Without a DataLoader, whose worker processes do just this.
     for world_size, workers in ((1, 2), (2, 3), (3, 1)):
         seen: Counter[int] = Counter()
         repeats = 0
-        for loader in ranks(frame, world_size, tail=tail, **SIZES[sizes]):
+        for rank, loader in enumerate(ranks(frame, world_size, tail=tail, **SIZES[sizes])):
             parts = []
             for worker in range(workers):
-                loader.set_epoch(0)
-                use = loader.start(
-                    lambda arrays: (array for (array,) in arrays), worker=worker, workers=workers
-                )
-                parts.append([ids_of(batch) for batch in use])
+                run = loader._schedule.run(0, (), Shard(rank, world_size, worker, workers))
+                parts.append([ids_of(x) for (x,) in loader._reader.read(run)])
+                assert len(parts[-1]) == run.batches
             collected = [batch for group in itertools.zip_longest(*parts) for batch in group]
             batches = [batch for batch in collected if batch is not None]
             assert collected[: len(batches)] == batches  # in turn

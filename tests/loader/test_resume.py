@@ -225,7 +225,7 @@ def test_the_rest_is_the_same_from_every_step(make: Any) -> None:
         state = stored(before)
         after.load_state_dict(state)
         expected = (epochs[0][step:], epochs[1]) if step < len(whole) else (epochs[1],)
-        for number, batches in enumerate(expected[: 1 + (step % 5 == 0)]):
+        for number, batches in enumerate(expected[: 1 + (step == 3)]):
             assert same(list(after), batches), (step, number)
         if step == len(whole):
             assert (state["epoch"], state["batches"], state["legs"]) == (1, 0, [])

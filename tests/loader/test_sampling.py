@@ -212,7 +212,7 @@ def test_ranks_share_an_epoch(
     stored: tuple[rf.Frame, np.ndarray], epoch: Any, shares: str, sizes: str
 ) -> None:
     frame, labels = stored
-    for world_size in (2, 5):
+    for world_size in (2, 5) if sizes == "kept" else (3,):
         sampling = rf.balanced("label", dict(enumerate(SHARES[shares])), epoch=epoch)
         loaders = [
             balanced(frame, sampling, 12, rank=rank, world_size=world_size, **SIZES[sizes])
@@ -234,7 +234,7 @@ def test_ranks_share_an_epoch(
             assert set(seen) == set(range(ENTRIES))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     worlds=st.lists(st.integers(1, 6), min_size=2, max_size=4),
     done=st.lists(st.integers(1, 6), min_size=3, max_size=3),
