@@ -181,6 +181,8 @@ def read_all(
         )
         reading = Reading(chunks, counts.shape[1])
         largest = int(counts.sum(1).max()) if len(counts) else 0
+        if counts.shape[1] > 1:  # a batch, and of each stratum the rest of a block
+            largest = int(demand.quotas.sum(1).max(initial=0)) + int(counts.max(0, initial=0).sum())
         assert all(size <= max(capacity, largest) for size in reading.sizes)
         repeats = demand.repeats(shard)
         quotas = demand.of(shard).sum(1).tolist()
@@ -789,8 +791,10 @@ def test_drawn_rows_are_independent() -> None:
 DEALT = [[5, 6, 11, 1], [10, 4, 7, 2], [9, 8, 0, 3]]
 ORDERED = [26, 34, 16, 24, 35, 11, 29, 39, 28, 19]
 SHARED = [
-    [(0, 0, 4, 0, 0), (3, 4, 4, 0, 3), (1, 0, 0, 4, 5)],
+    [(0, 0, 4, 0, 0), (3, 0, 0, 0, 3)],
+    [(1, 0, 0, 4, 5)],
     [(2, 4, 9, 0, 0), (1, 0, 0, 2, 5)],
-    [(3, 0, 0, 0, 1), (0, 0, 1, 0, 2)],
+    [(3, 0, 0, 0, 1)],
+    [(0, 0, 1, 0, 2)],
 ]
-COMPOSED = [1, 2, 4, 3, 0, 5, 6, 7]
+COMPOSED = [3, 0, 2, 1]

@@ -182,6 +182,7 @@ class Loader:
         self._next = Position(0)
         self._last: Position | None = None
         self._shared: Epochs | None = None
+        self._prints: dict[str, Any] | None = None
         self._own = False  # a worker's place was chosen in it
         self._middle = 0
         dataset, sizes, threads = build(
@@ -338,6 +339,8 @@ class Loader:
         """
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
             raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
+        if epoch >= 2**31:
+            raise ArgumentError(f"epoch must be below 2^31, got {epoch}.")
         shared = self._counts()
         waiting = self._next.begun and (shared is None or in_worker() or shared.is_next(epoch))
         if self._next.epoch != epoch or not waiting:
@@ -418,8 +421,12 @@ class Loader:
         return self._shared
 
     def _fingerprint(self) -> dict[str, Any]:
-        steps = [frame.steps for frame in self._frames]
-        return fingerprint(self._schedule.dataset, self._options, self._history, self._sampling, steps)
+        if self._prints is None:
+            steps = [frame.steps for frame in self._frames]
+            self._prints = fingerprint(
+                self._schedule.dataset, self._options, self._history, self._sampling, steps
+            )
+        return self._prints
 
     # --- splits -------------------------------------------------------------------------------
 
@@ -647,15 +654,16 @@ class Loader:
         position = self._take() if position is None else position
         run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
         done = position.batches
-        if not run.chunks and position.shard.workers == 1:
-            self._last = Position(run.epoch + 1)  # nothing is left of this one
+        # A worker's part may be over while the others' are not, and that of a rank with a batch less.
+        alone, total = position.shard.workers == 1, len(run.stage.demand.quotas)
         with closing(self._reader.read(run)) as arrays:
             for batch in use(arrays):
                 done += 1
-                # A worker's part may be over while the others' are not.
-                over = done >= run.batches and position.shard.workers == 1
+                over = alone and done >= total
                 self._last = Position(run.epoch + 1) if over else replace(position, batches=done)
                 yield batch
+        if alone and self._last == replace(position, batches=done):
+            self._last = Position(run.epoch + 1)
 
     def _take(self) -> Position:
         """Return where an iteration begins, and count on."""

@@ -131,7 +131,7 @@ class Reader:
         if not run.chunks:
             return
         self._prepare()
-        usual = self._sizes.chunk_rows + self._options.batch_size
+        usual = min(self._sizes.chunk_rows, self.schedule.dataset.rows) + self._options.batch_size
         kept = self.schedule.kept_rows
         slots = self._pool.take_slots(
             kept,

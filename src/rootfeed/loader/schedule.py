@@ -37,9 +37,6 @@ Order = npt.NDArray[np.uint32]
 _KEPT_CHUNKS = 1.7
 """Most rows that stay because they are used again and again, in chunks: of the two that memory holds."""
 
-_CARRIED_SHARE = 0.15
-"""Of a chunk of several strata: what one of them has more of than its batches take, is carried."""
-
 _NO_ROWS = np.empty(0, np.int64)
 
 _ORDER_ROWS = 1 << 22
@@ -143,10 +140,8 @@ class Schedule:
 
     @property
     def _capacity(self) -> int:
-        """Rows of a chunk's blocks, beside those that stay and those that are carried in."""
-        if self._sampling is None or self.sizes.whole:
-            return self.sizes.chunk_rows
-        return max(int((self.sizes.chunk_rows - self.kept_rows / 2) * (1 - _CARRIED_SHARE)), 1)
+        """Rows of a chunk, beside those that stay."""
+        return self.sizes.chunk_rows if self.sizes.whole else self.sizes.chunk_rows - self.kept_rows // 2
 
     def _check_classes(self) -> None:
         assert self.dataset.strata is not None

@@ -155,18 +155,20 @@ def _by_entry(
     for number, file in enumerate(dataset.files):
         index = file.index
         whole = all_set(index.entries) if side is None else side[number]
-        if strata is None:
-            classes = [whole]
-        else:
+        classes = {"": whole}
+        if strata is not None:
             codes = strata.codes(number, 0, index.entries)
-            classes = [whole & words_of(codes == code) for code in range(len(strata.values))]
+            classes = {
+                f"class {value!r}": whole & words_of(codes == code)
+                for code, value in enumerate(strata.values)
+            }
         found = [np.zeros_like(whole) for _ in fractions]
-        for code, rest in enumerate(classes):
+        for name, rest in classes.items():
             left = 1.0
             for part in range(len(fractions) - 1, 0, -1):
                 identity = [index.identity]
                 identity += [f"part {part}".encode()] * (part < len(fractions) - 1)
-                identity += [f"class {code}".encode()] * (strata is not None)
+                identity += [name.encode()] * bool(name)
                 key = random_key(seed, "split", generation, *identity)
                 chosen = choose_among(rest, index.entries, min(fractions[part] / left, 1.0), key)
                 found[part] |= chosen
@@ -255,7 +257,7 @@ def _by_unit(
         bounds = boundaries(file.index.columns, file.index.entries)
         least, start = page_entries([bounds]), 0
         for stop in bounds.clusters[1:].tolist():
-            if stop - start > least or stop == file.index.entries:
+            if stop - start >= least or stop == file.index.entries:
                 weight = stop - start if side is None else len(members(side[number], start, stop))
                 key = int(random_key(seed, "split units", generation, file.index.identity, start))
                 units.append((key, number, start, stop, weight))

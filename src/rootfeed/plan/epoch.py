@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -291,18 +292,79 @@ def deal(
         return []
     laps = demand.laps(offered.sum(0), shard.world_size)
     uses = demand.uses(shard, laps) * dealt
+    ends = np.concatenate([np.zeros((1, strata), np.int64), quotas.cumsum(0)]) * dealt
     plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
     groups: list[Pieces] = []
-    for lap in range(laps):
+    stops: list[int] = []
+    for lap, (first, last) in enumerate(pairwise(demand.lap_bounds(shard, laps).tolist())):
         before = uses[:lap].sum((0, 1)) + uses[lap, : shard.number].sum(0)
         pieces = plan.pieces(before, before + uses[lap, shard.number], shard.count * laps)
-        groups += plan.groups(pieces, capacity, lap)
+        dealt_pieces = plan.groups(pieces, capacity, lap)
+        if strata == 1:
+            groups += dealt_pieces
+        else:
+            cut, places = _in_step(dealt_pieces, ends[first : last + 1], capacity)
+            groups += cut
+            stops += [first + place for place in places]
     repeats = demand.repeats(shard)
     if not groups and repeats and len(plan.numbers):
         # A worker whose only row repeats another: any will do, but it must be in memory.
         groups = [(plan.numbers[:1], np.array([[[0, 1]]], np.int64))]
     nothing = (np.empty(0, np.int64), np.empty((0, strata, 2), np.int64))
-    return _chunks(groups or [nothing], quotas, repeats, dealt, kept_rows, plan)
+    if strata == 1:
+        stops = _last_batches(groups, ends) if groups else [len(quotas)]
+    elif not groups:
+        stops = [len(quotas)]
+    return _chunks(groups or [nothing], stops, quotas, repeats, dealt, kept_rows, plan)
+
+
+def _last_batches(groups: Sequence[Pieces], ends: Counts) -> list[int]:
+    """Return after how many batches each chunk ends: as many as its rows, and those before, give."""
+    rows = np.cumsum([int((ranges[:, :, 1] - ranges[:, :, 0]).sum()) for _, ranges in groups])
+    stops: list[int] = (np.searchsorted(ends[:, 0], rows, "right") - 1).tolist()
+    return [*stops[:-1], len(ends) - 1]
+
+
+def _in_step(groups: Sequence[Pieces], ends: Counts, capacity: int) -> tuple[list[Pieces], list[int]]:
+    """Cut a lap into chunks of whole batches; each reads the blocks that its batches need first.
+
+    Strata do not run out at the same places of the sequence of blocks. So each goes through it at its
+    own pace, and what is carried is the rest of one block of each.
+
+    Parameters
+    ----------
+    groups : sequence of Pieces
+        The lap's pieces, in order.
+    ends : ndarray of int64, shape (batches + 1, strata)
+        Rows that the lap's first batches take.
+    capacity : int
+
+    Returns
+    -------
+    list of Pieces, list of int
+        Those of each chunk, and after how many of the lap's batches it ends.
+    """
+    batches = len(ends) - 1
+    if not groups or batches == 0:
+        return [], []
+    blocks = np.concatenate([blocks for blocks, _ in groups])
+    ranges = np.concatenate([ranges for _, ranges in groups])
+    sizes = ranges[:, :, 1] - ranges[:, :, 0]
+    begins = sizes.cumsum(0) - sizes + ends[0]
+    rows = max(capacity - int(sizes.max(0).sum()), capacity // 2, 1)
+    chunks = min(-(-int((ends[-1] - ends[0]).sum()) // rows), batches)
+    stops = np.arange(1, chunks + 1) * batches // chunks
+    # The chunk of each piece of a stratum: the first whose batches reach beyond its beginning.
+    owner = np.stack(
+        [np.searchsorted(ends[stops, each], begins[:, each], "right") for each in range(sizes.shape[1])],
+        1,
+    )
+    cut = []
+    for chunk in range(chunks):
+        mine = (owner == chunk) & (sizes > 0)
+        some = np.flatnonzero(mine.any(1))
+        cut.append((blocks[some], ranges[some] * mine[some, :, None]))
+    return cut, stops.tolist()
 
 
 class _Plan:
@@ -385,6 +447,7 @@ class _Plan:
 
 def _chunks(
     groups: Sequence[Pieces],
+    stops: Sequence[int],
     quotas: Counts,
     repeats: int,
     dealt: npt.NDArray[np.bool_],
@@ -396,16 +459,10 @@ def _chunks(
     chunks: list[Chunk] = []
     carried = np.zeros(len(dealt), np.int64)
     done = 0
-    for number, (blocks, ranges) in enumerate(groups):
+    for number, ((blocks, ranges), stop) in enumerate(zip(groups, stops, strict=True)):
         sizes = ranges[:, :, 1] - ranges[:, :, 0]
         available = carried + sizes.sum(0)
         last = number == len(groups) - 1
-        stop = len(quotas)
-        if not last:
-            for stratum in np.flatnonzero(dealt):
-                column = ends[:, stratum]
-                reach = column[done] + available[stratum]
-                stop = min(stop, int(np.searchsorted(column, reach, "right")) - 1)
         used = (ends[stop] - ends[done]) * dealt
         starts = kept_rows + int(carried.sum()) + sizes.sum(1).cumsum() - sizes.sum(1)
         left = np.zeros_like(carried) if last else available - used

@@ -84,20 +84,25 @@ class Demand:
 
     def uses(self, shard: Shard, laps: int) -> Counts:
         """Return the rows that each shard takes in each lap, shape (laps, shards, strata)."""
-        kinds, bounds = {}, lap_bounds(len(self.quotas), laps)
+        kinds = {}
         for extra in {rank < self.extra for rank in (0, shard.world_size - 1)}:
             for worker in range(shard.workers):
                 one = Shard(0 if extra else self.extra, shard.world_size, worker, shard.workers)
                 quotas = self.of(one)
                 ends = np.concatenate([self.ends[:1], np.cumsum(quotas, 0)])
-                own = np.clip(-((worker - bounds) // shard.workers), 0, len(quotas))
-                kinds[extra, worker] = np.diff(ends[own], axis=0)
+                kinds[extra, worker] = np.diff(ends[self.lap_bounds(one, laps)], axis=0)
         every = [
             kinds[rank < self.extra, worker]
             for rank in range(shard.world_size)
             for worker in range(shard.workers)
         ]
         return np.stack(every, axis=1)
+
+    def lap_bounds(self, shard: Shard, laps: int) -> Counts:
+        """Return the batches of a shard at which laps begin, and the last one ends."""
+        bounds = lap_bounds(len(self.quotas), laps)
+        own: Counts = -((shard.worker - bounds) // shard.workers)
+        return np.clip(own, 0, len(self.of(shard)))
 
     def laps(self, totals: Counts, world_size: int) -> int:
         """Return into how many laps an epoch is divided, so that none needs more rows than there are.
