@@ -13,7 +13,7 @@ import pytest
 
 import rootfeed.root as ROOT
 from rootfeed.errors import ArgumentError, MissingColumnError, MissingFileError, MissingObjectError
-from samples import File, in_a_row, open_events, values, write, write_all
+from samples import File, in_a_row, open_events, values, write, write_all, write_columns
 
 ENTRIES = 2000
 CREATE = ["CreateNumPyGenerators", "CreatePyTorchGenerators"]
@@ -414,13 +414,42 @@ def test_splits_out_of_range(frame: ROOT.RDataFrame, create: Any, split: float) 
     [
         ({"max_vec_sizes": {"hits": 3}, "columns": ["id"]}, "max_vec_sizes names ['hits']"),
         ({"max_chunks": 2}, "max_chunks must be left at 0"),
-        ({"sampling_type": "undersampling"}, "sampling_type must be left at ''"),
+        ({"sampling_type": "undersampling"}, "undersampling takes two frames, got 1"),
+        ({"sampling_type": "both"}, 'sampling_type must be "", "undersampling" or "oversampling"'),
     ],
 )
 def test_what_is_not_supported(
     frame: ROOT.RDataFrame, create: Any, options: dict[str, Any], text: str
 ) -> None:
     assert text in refusal(create, frame, **options)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.25])
+@pytest.mark.parametrize("kind", ["undersampling", "oversampling"])
+@pytest.mark.parametrize("eager", [True, False])
+def test_two_frames_are_resampled(
+    tmp_path: Path, create: Any, kind: str, ratio: float, eager: bool
+) -> None:
+    frames = []
+    for name, first, count in (("major", 0, 1000), ("minor", 1000, 100)):
+        path = write_columns(tmp_path / f"{name}.root", {"id": np.arange(first, first + count)}, 40)
+        frames.append(ROOT.RDataFrame("events", path))
+    given = {"columns": ["id"], "validation_split": 0.2, "load_eager": eager, "set_seed": 1}
+    sampling = {"sampling_type": kind, "sampling_ratio": ratio}
+    train, validation = create(frames, 20, 200, 40, **given, **sampling)
+    ids = [np.asarray(batch)[:, 0].astype(int) for batch in train]
+    assert {(batch >= 1000).sum() for batch in ids} == {round(20 * ratio / (1 + ratio))}
+    counts = np.bincount(np.concatenate(ids), minlength=1100)
+    if kind == "undersampling":
+        assert counts.max() == 1
+        assert 75 <= (counts[1000:] > 0).sum() <= 81
+    else:
+        assert (counts[:1000] > 0).sum() >= 795
+        assert counts[1000:].max() > 1
+    seen = np.concatenate([np.asarray(batch)[:, 0] for batch in validation]).astype(int)
+    assert len(set(seen)) == len(seen)
+    with pytest.raises(ArgumentError, match="sampling_ratio must lie in"):
+        create(frames, 20, 200, 40, **given, sampling_type=kind, sampling_ratio=1.5)
 
 
 def test_what_has_no_effect_alone(frame: ROOT.RDataFrame, create: Any) -> None:

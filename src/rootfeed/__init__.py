@@ -2,8 +2,20 @@
 
 from rootfeed import errors
 from rootfeed.frame import Frame, open
-from rootfeed.loader import Loader, flat, padded, ragged
+from rootfeed.loader import Loader, balanced, flat, mixed, normalized, padded, ragged
 
-__all__ = ["Frame", "Loader", "__version__", "errors", "flat", "open", "padded", "ragged"]
+__all__ = [
+    "Frame",
+    "Loader",
+    "__version__",
+    "balanced",
+    "errors",
+    "flat",
+    "mixed",
+    "normalized",
+    "open",
+    "padded",
+    "ragged",
+]
 
 __version__ = "0.1.0"

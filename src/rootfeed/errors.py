@@ -44,9 +44,11 @@ __all__ = [
     "PrecisionWarning",
     "RootfeedError",
     "RootfeedWarning",
+    "StateError",
     "UnequalLengthsError",
     "UnsupportedColumnError",
     "UnsupportedFileError",
+    "WeightWarning",
     "nearest",
 ]
 
@@ -107,6 +109,10 @@ class EmptyDatasetError(RootfeedError, ValueError):
     """Nothing is left to read."""
 
 
+class StateError(RootfeedError, ValueError):
+    """A saved state is damaged, or belongs to another loader."""
+
+
 class ForkedIteratorError(RootfeedError, RuntimeError):
     """An iterator was carried into a forked process, where its threads do not exist."""
 
@@ -117,6 +123,10 @@ class RootfeedWarning(UserWarning):
 
 class PrecisionWarning(RootfeedWarning):
     """Values in the files differ from their representation in the batch dtype."""
+
+
+class WeightWarning(RootfeedWarning):
+    """Weights are zero, or negative ones were changed."""
 
 
 class CutVectorWarning(RootfeedWarning):

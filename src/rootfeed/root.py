@@ -26,9 +26,10 @@ from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
 from rootfeed.frame import Frame
 from rootfeed.frame import open as open_frame
-from rootfeed.loader import Batches, Loader, flat
+from rootfeed.loader import Loader, flat, mixed
 from rootfeed.loader.inputs import Flat
 from rootfeed.loader.options import as_tuple
+from rootfeed.loader.sampling import Mixed
 
 __all__ = [
     "CreateNumPyGenerators",
@@ -173,12 +174,11 @@ class Generator:
         Empty without weights.
     number_of_batches : int
     last_batch_no_of_rows : int
-        Rows left over by whole batches, whether they are dropped or not.
+        Rows left over by whole batches, whether they are dropped or not; 0 where entries are resampled.
     """
 
-    def __init__(self, batches: Loader | Batches, given: Sequence[str]) -> None:
+    def __init__(self, loader: Loader, batches: Iterable[Batch], given: Sequence[str]) -> None:
         self._batches = batches
-        loader = batches.loader if isinstance(batches, Batches) else batches
         self.train_columns = list(loader.features)
         self.target_columns = list(loader.target)
         self.weights_column = loader.weights or ""
@@ -186,7 +186,8 @@ class Generator:
         in_order = [name for name in given if name in used]
         self.columns = [*in_order, *(name for name in used if name not in in_order)]
         self.number_of_batches = len(loader)
-        self.last_batch_no_of_rows = loader.entries % loader.batch_size
+        rows = loader.entries if loader.sampling is None else 0
+        self.last_batch_no_of_rows = rows % loader.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the next epoch."""
@@ -245,7 +246,9 @@ def CreateNumPyGenerators(
     load_eager : bool
         Keep the whole dataset in memory; `chunk_size` and `block_size` have no effect then.
     sampling_type, sampling_ratio, replacement
-        For balanced sampling, which is not supported yet.
+        ``"undersampling"`` or ``"oversampling"`` of two frames: every batch has entries of both, the
+        smaller one `sampling_ratio` times as many as the other. An epoch ends when the first of them
+        is used up, or when all of both was used. Validation entries are not resampled.
 
     Returns
     -------
@@ -255,7 +258,7 @@ def CreateNumPyGenerators(
     Raises
     ------
     ArgumentError
-        Also a ValueError, for the arguments that ROOT refuses, and for those not supported yet.
+        Also a ValueError, for the arguments that ROOT refuses, and for `max_chunks`.
     """
     return _generators(**_arguments(locals()))
 
@@ -293,15 +296,31 @@ def CreatePyTorchGenerators(
 
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:
     """Refuse what is not supported; return the rest."""
-    for name, neutral, what in (
-        ("max_chunks", (0,), "an epoch has all its chunks"),
-        ("sampling_type", ("",), "balanced sampling is not supported yet"),
-    ):
-        if given.pop(name) not in neutral:
-            raise ArgumentError(f"{name} must be left at {neutral[0]!r}: {what}.")
-    for name in ("sampling_ratio", "replacement"):
-        given.pop(name)  # they matter only together with the above
+    if given.pop("max_chunks") != 0:
+        raise ArgumentError("max_chunks must be left at 0: an epoch has all its chunks.")
     return given
+
+
+def _sampled(
+    frames: Sequence[RDataFrame], sampling_type: str, sampling_ratio: float, replacement: bool
+) -> Sequence[Frame] | Mixed:
+    """Return the frames, or their mixture in which minority / majority is a given ratio."""
+    chosen = [frame.frame for frame in frames]
+    if not sampling_type:
+        return chosen
+    if sampling_type not in ("undersampling", "oversampling"):
+        raise ArgumentError(
+            f'sampling_type must be "", "undersampling" or "oversampling", got {sampling_type!r}.'
+        )
+    if len(chosen) != 2:
+        raise ArgumentError(f"{sampling_type} takes two frames, got {len(chosen)}. Use rootfeed.mixed.")
+    if not 0 < sampling_ratio <= 1:
+        raise ArgumentError(f"sampling_ratio must lie in (0, 1], got {sampling_ratio!r}.")
+    minority = 0 if chosen[0].count() <= chosen[1].count() else 1
+    shares = [1.0, 1.0]
+    shares[minority] = sampling_ratio
+    epoch = "shortest" if sampling_type == "undersampling" else "longest"
+    return mixed(chosen, shares, epoch=epoch, replacement=replacement)
 
 
 def _generators(
@@ -320,6 +339,9 @@ def _generators(
     drop_remainder: bool,
     set_seed: int,
     load_eager: bool,
+    sampling_type: str,
+    sampling_ratio: float,
+    replacement: bool,
     torch: bool = False,
 ) -> tuple[Generator, Generator | None]:
     frames = as_tuple(rdataframes)
@@ -356,7 +378,7 @@ def _generators(
                 f"column {name!r} holds vectors: give their length, max_vec_sizes={{{name!r}: n}}."
             )
     loader = Loader(
-        [frame.frame for frame in frames],
+        _sampled(frames, sampling_type, sampling_ratio, replacement),
         batch_size,
         features=features,
         target=targets or None,
@@ -372,7 +394,7 @@ def _generators(
     if validation_split > 0:
         divide = loader.split if shuffle else loader.split_in_order
         sides = list(divide(validation_split))
-    generators = [Generator(side.torch() if torch else side, given) for side in sides]
+    generators = [Generator(side, side.torch() if torch else side, given) for side in sides]
     return generators[0], generators[1] if len(generators) > 1 else None
 
 

@@ -527,7 +527,9 @@ def test_batches_belong_to_the_user(frame: rf.Frame, sizes: dict[str, Any]) -> N
         assert not np.shares_memory(a, b)
     reader = loader._reader
     held = (
-        [slot.rows for slot in reader._pool._slots] if reader._resident is None else [reader._resident]
+        [slot.rows for slot in reader._pool._slots.slots]
+        if reader._resident is None
+        else [reader._resident.rows]
     )
     assert held
     for rows in held:

@@ -24,6 +24,8 @@ from rootfeed.errors import (
     UnequalLengthsError,
     UnsupportedColumnError,
 )
+from rootfeed.frame import scan
+from rootfeed.loader import fill
 
 ENTRIES = 900
 FORMATS = ["TTree", "RNTuple"]
@@ -331,3 +333,41 @@ def test_sides_of_a_split_share_what_is_known(sample: Sample) -> None:
     assert train.entries + test.entries == ENTRIES
     ids = np.concatenate([y[:, 0] for side in (train, test) for _, y in side])
     assert np.array_equal(np.sort(ids), np.arange(ENTRIES))
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_made_vectors_lie_in_rows_however_they_are_cut_up(
+    sample: Sample, sizes: dict[str, Any], step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fill, "_FIRST_ROWS", step)
+    monkeypatch.setattr(fill, "MADE_BYTES", 40 * step)
+    frame = (
+        sample.frame.define("far", "pt[abs(eta) > 0.5]").define("twice", "2 * met").filter("id % 5 != 0")
+    )
+    features = {"event": ["twice"], "far": rf.padded("far", length=4, value=-1.0), "pt": rf.ragged("pt")}
+    batches = list(make(frame, features, **sizes))
+    kept = sample.array[np.asarray(sample.array["id"]) % 5 != 0]
+    assert np.array_equal(
+        in_order(batches, "far")[:, :, 0],
+        padded(kept["pt"][abs(kept["eta"]) > 0.5], 4, -1.0),
+        equal_nan=True,
+    )
+    assert np.array_equal(in_order(batches, "event")[:, 0], 2 * np.asarray(kept["met"], np.float32))
+
+
+def test_lengths_of_all_ragged_inputs_are_found_in_one_pass(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[Any] = []
+    sweep = scan.sweep
+    monkeypatch.setattr(
+        scan, "sweep", lambda *arguments: passes.append(arguments[1]) or sweep(*arguments)
+    )
+    frame = sample.frame.define("near", "pt[abs(eta) < 1]")
+    features = {name: rf.ragged(name) for name in ("pt", "other", "near")}
+    for _ in range(2):
+        make(frame, features)
+    assert len(passes) == 1
+    longest = frame.longest(features)
+    assert longest["pt"] == int(ak.max(ak.num(sample.array["pt"])))
+    assert longest["near"] <= longest["pt"]

@@ -1,15 +1,216 @@
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rootfeed import kernels
-from rootfeed.plan import Chunk, deal, random_key
+from rootfeed.plan import (
+    Chunk,
+    Demand,
+    Piece,
+    Shard,
+    balanced_demand,
+    carried,
+    deal,
+    permuted,
+    plain_demand,
+    random_key,
+    resident_rows,
+    resumed,
+)
+
+Row = tuple[int, int, int]
+"""Block, stratum, and number among the block's rows of that stratum."""
+
+
+def plain(rows: int, batch_size: int, drop_last: bool = False) -> Demand:
+    return plain_demand(rows, batch_size, 1, "drop", drop_last)
+
+
+def deal_plain(
+    counts: Sequence[int],
+    capacity: int,
+    batch_size: int,
+    *,
+    drop_last: bool = False,
+    shuffle: bool = True,
+    seed: int = 0,
+    epoch: int = 0,
+) -> list[Chunk]:
+    """Deal rows of one kind to one rank."""
+    return deal(
+        np.array(counts, np.int64).reshape(-1, 1),
+        plain(sum(counts), batch_size, drop_last),
+        Shard(),
+        capacity=capacity,
+        seed=seed,
+        epoch=epoch,
+        shuffle=shuffle,
+    )
+
+
+def blocks_of(chunk: Chunk) -> list[int]:
+    return [piece.block for piece in chunk.pieces]
+
+
+def rows_of(piece: Piece) -> list[Row]:
+    """Return a piece's rows as they lie in its block, where the strata take turns."""
+    rows = [
+        (row, (stratum + piece.block) % len(piece.ranges), stratum)
+        for stratum, (first, stop) in enumerate(piece.ranges.tolist())
+        for row in range(first, stop)
+    ]
+    return [(piece.block, stratum, row) for row, _, stratum in sorted(rows)]
+
+
+class Reading:
+    """A shard that goes through its chunks and keeps track of rows, as the reader does of bytes."""
+
+    def __init__(self, chunks: Sequence[Chunk], strata: int) -> None:
+        self.batches: list[list[Row]] = []
+        self.received: list[list[Row]] = []
+        """Rows that each chunk was carried."""
+        self.sizes: list[int] = []
+        """Rows of the pieces of each chunk."""
+        held: list[Row] = []
+        first_batch = 0
+        for number, chunk in enumerate(chunks):
+            assert (chunk.number, chunk.first_batch) == (number, first_batch)
+            self.received.append(held)
+            assert chunk.carried_in.tolist() == per_stratum(held, strata)
+            assert [stratum for _, stratum, _ in held] == sorted(stratum for _, stratum, _ in held)
+            memory = list(held)
+            for piece in chunk.pieces:
+                assert piece.start == len(memory) + chunk.kept
+                assert piece.rows > 0
+                memory += rows_of(piece)
+            assert chunk.memory_rows == len(memory) + chunk.kept
+            self.sizes.append(sum(piece.rows for piece in chunk.pieces))
+            order, left = ordered(chunk, memory, strata)
+            used = order[: len(order) - chunk.repeats]
+            assert len(set(used)) == len(used)
+            assert all(row in set(used or order) for row in order[len(used) :])
+            # Of each stratum, the first rows make batches and the others are carried.
+            for stratum in range(strata):
+                mine = [number for number, row in enumerate(memory) if row[1] == stratum]
+                count = int(chunk.used[stratum])
+                assert sorted(used_of(used, stratum)) == mine[:count]
+                kept_back = mine[count:] if used or not chunk.repeats else []
+                assert used_of(left, stratum) == kept_back
+                assert len(kept_back) == int(chunk.carried_out[stratum])
+            start = 0
+            for number_, quota in enumerate(chunk.quotas.sum(1).tolist()):
+                repeats = chunk.repeats if number_ == len(chunk.quotas) - 1 else 0
+                batch = [memory[place] for place, _ in order[start : start + quota + repeats]]
+                assert per_stratum(batch[:quota], strata) == chunk.quotas[number_].tolist()
+                self.batches.append(batch)
+                start += quota + repeats
+            assert start == len(order) == chunk.rows
+            held = [memory[place] for place, _ in left]
+            first_batch += len(chunk.quotas)
+        assert not held
+
+
+Placed = tuple[int, int]
+"""Place in memory, and stratum."""
+
+
+def used_of(rows: Iterable[Placed], stratum: int) -> list[int]:
+    return [place for place, own in rows if own == stratum]
+
+
+def ordered(chunk: Chunk, memory: Sequence[Row], strata: int) -> tuple[list[Placed], list[Placed]]:
+    """Return the order of a chunk and what it leaves, without the rows that are kept."""
+    out = np.full(chunk.rows, 0xFFFFFFFF, np.uint32)
+    codes = np.array([stratum for _, stratum, _ in memory], np.uint8)
+    if strata == 1:
+        left = chunk.order(out)
+    else:
+        left = chunk.mixed_order(codes, [None] * strata, out, draw=False)
+    return (
+        [(int(place), int(codes[place])) for place in out],
+        [(int(place), int(codes[place])) for place in left],
+    )
+
+
+def per_stratum(rows: Iterable[Row], strata: int) -> list[int]:
+    found = Counter(stratum for _, stratum, _ in rows)
+    return [found[stratum] for stratum in range(strata)]
+
+
+def shards_of(world_size: int, workers: int) -> list[Shard]:
+    return [
+        Shard(rank, world_size, worker, workers)
+        for rank in range(world_size)
+        for worker in range(workers)
+    ]
+
+
+def read_all(
+    counts: np.ndarray,
+    demand: Demand,
+    world_size: int,
+    workers: int = 1,
+    *,
+    capacity: int,
+    seed: int = 0,
+    epoch: int = 0,
+    leg: int = 0,
+    shuffle: bool = True,
+) -> dict[Shard, tuple[list[Chunk], Reading]]:
+    """Let all shards read an epoch, and assert what holds for any of them."""
+    found = {}
+    for shard in shards_of(world_size, workers):
+        chunks = deal(
+            counts,
+            demand,
+            shard,
+            capacity=capacity,
+            seed=seed,
+            epoch=epoch,
+            leg=leg,
+            shuffle=shuffle,
+        )
+        reading = Reading(chunks, counts.shape[1])
+        largest = int(counts.sum(1).max()) if len(counts) else 0
+        if counts.shape[1] > 1:  # a batch, and of each stratum the rest of a block
+            largest = int(demand.quotas.sum(1).max(initial=0)) + int(counts.max(0, initial=0).sum())
+        assert all(size <= max(capacity, largest) for size in reading.sizes)
+        repeats = demand.repeats(shard)
+        quotas = demand.of(shard).sum(1).tolist()
+        quotas[-1:] = [quota + repeats for quota in quotas[-1:]]
+        assert [len(batch) for batch in reading.batches] == quotas
+        found[shard] = chunks, reading
+    return found
+
+
+def own_rows(readings: dict[Shard, tuple[list[Chunk], Reading]], demand: Demand) -> Counter[Row]:
+    """Count how often each row was used, repeated ones left out."""
+    seen: Counter[Row] = Counter()
+    for shard, (_, reading) in readings.items():
+        rows = [row for batch in reading.batches for row in batch]
+        seen.update(rows[: len(rows) - demand.repeats(shard)])
+    return seen
+
+
+def every_row(counts: np.ndarray) -> set[Row]:
+    return {
+        (block, stratum, row)
+        for block, mine in enumerate(counts.tolist())
+        for stratum, count in enumerate(mine)
+        for row in range(count)
+    }
+
+
+# --- rows of one kind, one rank -------------------------------------------------------------------
 
 
 def check(
@@ -20,45 +221,55 @@ def check(
     drop_last: bool,
     shuffle: bool,
 ) -> None:
-    """Assert everything that a deal promises."""
+    """Assert everything that a deal to one rank promises, without looking at each row."""
     total = sum(counts)
-    dealt = [int(number) for chunk in chunks for number in chunk.blocks]
-    wanted = [number for number, count in enumerate(counts) if count]
-    assert sorted(dealt) == wanted
+    dropped = total % batch_size if drop_last else 0
+    dealt = [piece.block for chunk in chunks for piece in chunk.pieces]
+    assert len(dealt) == len(set(dealt))
+    if not dropped:
+        assert sorted(dealt) == [number for number, count in enumerate(counts) if count]
     if not shuffle:
-        assert dealt == wanted
+        assert dealt == sorted(dealt)
+    pieces = [piece for chunk in chunks for piece in chunk.pieces]
+    held_back = sum(counts) - sum(piece.rows for piece in pieces)
+    assert held_back == dropped
+    for piece in pieces:
+        first, stop = piece.ranges[0].tolist()
+        assert first == 0  # one rank begins with the first row of its round
+        assert 0 < stop <= counts[piece.block]
     carried = 0
     for number, chunk in enumerate(chunks):
         last = number == len(chunks) - 1
-        lengths = np.array([counts[block] for block in chunk.blocks], np.int64)
+        lengths = np.array([piece.rows for piece in chunk.pieces], np.int64)
         assert chunk.number == number
-        assert len(chunk.blocks) > 0
-        assert chunk.carried_in == carried
-        assert 0 <= chunk.carried_in < batch_size
-        assert chunk.starts.tolist() == (carried + np.cumsum(lengths) - lengths).tolist()
+        assert len(chunk.pieces) > 0
+        assert chunk.carried_in.tolist() == [carried]
+        assert 0 <= carried < batch_size
+        starts = [piece.start for piece in chunk.pieces]
+        assert starts == (carried + np.cumsum(lengths) - lengths).tolist()
         # A chunk's memory has room for this much, and for what is carried in.
         assert lengths.sum() <= max(capacity, max(counts))
         available = carried + int(lengths.sum())
+        assert chunk.rows == int(chunk.used.sum()) == int(chunk.quotas.sum())
         if last:
-            dropped = total % batch_size if drop_last else 0
-            assert chunk.rows == available - dropped
-            assert chunk.carried_out == 0
+            assert chunk.rows == available
+            assert chunk.carried_out.tolist() == [0]
         else:
             assert chunk.rows % batch_size == 0
-            assert chunk.carried_out == available - chunk.rows
-            assert 0 <= chunk.carried_out < batch_size
-        carried = chunk.carried_out
-    dealt_rows = sum(chunk.rows for chunk in chunks)
-    assert dealt_rows == (total - total % batch_size if drop_last else total)
+            assert chunk.carried_out.tolist() == [available - chunk.rows]
+            assert 0 <= available - chunk.rows < batch_size
+        carried = int(chunk.carried_out[0])
+    assert sum(chunk.rows for chunk in chunks) == total - dropped
 
 
 COUNTS = st.one_of(
     st.lists(st.integers(0, 60), max_size=60),
-    st.lists(st.sampled_from([0, 1, 1, 2, 500, 10**9]), max_size=40),
+    st.lists(st.sampled_from([0, 1, 1, 2, 500, 10**7]), max_size=40),
     st.integers(1, 300).flatmap(lambda count: st.just([17] * count)),
 )
 
 
+@settings(max_examples=60)
 @given(
     counts=COUNTS,
     capacity=st.one_of(st.integers(1, 200), st.integers(1, 10**9)),
@@ -74,6 +285,7 @@ COUNTS = st.one_of(
 @example([], 100, 10, False, True, 0, 0)
 @example([0, 0], 100, 10, True, True, 0, 0)
 @example([7], 1, 10, True, True, 0, 0)
+@example([7, 3], 1, 4, True, True, 0, 0)
 def test_every_block_is_dealt_once(
     counts: list[int],
     capacity: int,
@@ -83,8 +295,12 @@ def test_every_block_is_dealt_once(
     seed: int,
     epoch: int,
 ) -> None:
-    chunks = deal(counts, capacity, batch_size, drop_last, shuffle, seed, epoch)
-    if sum(counts) == 0:
+    if sum(counts) > 10**6:
+        batch_size *= 1000  # or there would be millions of batches
+    chunks = deal_plain(
+        counts, capacity, batch_size, drop_last=drop_last, shuffle=shuffle, seed=seed, epoch=epoch
+    )
+    if sum(counts) == 0 or (drop_last and sum(counts) < batch_size):
         assert chunks == []
         return
     check(chunks, counts, capacity, batch_size, drop_last, shuffle)
@@ -94,24 +310,230 @@ def test_every_block_is_dealt_once(
 def test_large_deals(shuffle: bool) -> None:
     random = np.random.default_rng(1)
     counts = random.integers(0, 2000, 20_000).tolist()
-    chunks = deal(counts, 50_000, 1024, False, shuffle, 3, 1)
+    chunks = deal_plain(counts, 50_000, 1024, shuffle=shuffle, seed=3, epoch=1)
     check(chunks, counts, 50_000, 1024, False, shuffle)
     # Nor are there many more chunks than needed.
     assert len(chunks) <= 1.35 * sum(counts) / 50_000 + 1
 
 
 def test_as_few_chunks_as_suffice() -> None:
-    assert len(deal([10] * 100, 100, 7, False, True, 0, 0)) == 10
-    assert len(deal([10] * 100, 100, 7, False, False, 0, 0)) == 10
-    assert len(deal([10] * 100, 1000, 7, False, True, 0, 0)) == 1
-    assert len(deal([10] * 101, 1000, 7, False, True, 0, 0)) == 2
+    assert len(deal_plain([10] * 100, 100, 7)) == 10
+    assert len(deal_plain([10] * 100, 100, 7, shuffle=False)) == 10
+    assert len(deal_plain([10] * 100, 1000, 7)) == 1
+    assert len(deal_plain([10] * 101, 1000, 7)) == 2
     # They are of about equal size, not full ones and a rest.
-    sizes = [len(chunk.blocks) for chunk in deal([10] * 101, 1000, 7, False, True, 0, 0)]
+    sizes = [len(chunk.pieces) for chunk in deal_plain([10] * 101, 1000, 7)]
     assert max(sizes) - min(sizes) <= 1
 
 
+# --- all strata, all shards -----------------------------------------------------------------------
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> np.ndarray:
+    """Rows of each block and stratum: classes mixed, or stored one after another, or of unequal size."""
+    strata = draw(st.integers(1, 4))
+    blocks = draw(st.integers(1, 12))
+    row = st.lists(st.sampled_from([0, 0, 1, 2, 3, 7, 20]), min_size=strata, max_size=strata)
+    counts = np.array(draw(st.lists(row, min_size=blocks, max_size=blocks)), np.int64)
+    if draw(st.booleans()):  # one class to a block
+        counts = counts * (np.arange(strata) == (np.arange(blocks) * strata // blocks)[:, None])
+    return counts
+
+
+@st.composite
+def demands(draw: st.DrawFn, counts: np.ndarray, world_size: int) -> Demand:
+    """What the loader may ask for, and other things that a plan can do."""
+    totals = counts.sum(0)
+    strata = len(totals)
+    batch_size = draw(st.integers(1, 12))
+    kind = draw(st.sampled_from(["plain", "shares", "any"]))
+    if kind == "plain" and strata == 1 and totals[0] >= world_size * batch_size:
+        tail: Any = draw(st.sampled_from(["drop", "pad", "uneven"]))
+        return plain_demand(int(totals[0]), batch_size, world_size, tail, draw(st.booleans()))
+    if kind == "shares" and totals.any():
+        shares = np.array(draw(st.lists(st.floats(0.01, 1), min_size=strata, max_size=strata)))
+        shares = shares * (totals > 0)
+        epoch: Any = draw(st.sampled_from(["shortest", "longest", 1, 5, 30]))
+        return balanced_demand(totals, shares / shares.sum(), batch_size, world_size, epoch)
+    row = st.lists(st.integers(0, 5), min_size=strata, max_size=strata)
+    quotas = np.array(draw(st.lists(row, max_size=12)), np.int64).reshape(-1, strata) * (totals > 0)
+    return Demand(quotas[quotas.any(1)])
+
+
+@settings(max_examples=150)
+@given(
+    data=st.data(),
+    counts=datasets(),
+    world_size=st.integers(1, 8),
+    workers=st.integers(1, 3),
+    capacity=st.sampled_from([1, 5, 20, 60, 10**6]),
+    leg=st.integers(0, 2),
+    shuffle=st.booleans(),
+    seed=st.integers(0, 2**63),
+)
+def test_all_shards_together_take_each_row_as_often_as_is_asked(
+    data: st.DataObject,
+    counts: np.ndarray,
+    world_size: int,
+    workers: int,
+    capacity: int,
+    leg: int,
+    shuffle: bool,
+    seed: int,
+) -> None:
+    demand = data.draw(demands(counts, world_size))
+    readings = read_all(
+        counts,
+        demand,
+        world_size,
+        workers,
+        capacity=capacity,
+        seed=seed,
+        epoch=2,
+        leg=leg,
+        shuffle=shuffle,
+    )
+    seen = own_rows(readings, demand)
+    assert set(seen) <= every_row(counts)
+    taken = demand.taken(len(demand.quotas), world_size)
+    for stratum, (total, wanted) in enumerate(zip(counts.sum(0).tolist(), taken, strict=True)):
+        often = [seen[row] for row in every_row(counts) if row[1] == stratum]
+        assert sum(often) == wanted
+        if total:
+            assert set(often) <= {wanted // total, -(-wanted // total)}
+
+
+@settings(max_examples=60)
+@given(
+    counts=st.lists(st.integers(0, 30), min_size=1, max_size=10).filter(any),
+    batch_size=st.integers(1, 12),
+    world_size=st.integers(1, 8),
+    workers=st.integers(1, 3),
+    tail=st.sampled_from(["drop", "pad", "uneven"]),
+    capacity=st.sampled_from([1, 20, 50, 10**6]),
+    shuffle=st.booleans(),
+)
+@example([8, 8, 1], 4, 2, 1, "pad", 8, True)  # the last batch of rank 1 has a repeated row only
+@example([8, 8, 1], 4, 2, 2, "uneven", 8, True)
+@example([8, 8, 1], 4, 2, 3, "pad", 8, True)  # ... which is all that one of its workers gets
+def test_each_row_once_but_for_the_tail(
+    counts: list[int],
+    batch_size: int,
+    world_size: int,
+    workers: int,
+    tail: Any,
+    capacity: int,
+    shuffle: bool,
+) -> None:
+    total = sum(counts)
+    if total < world_size:
+        return
+    demand = plain_demand(total, batch_size, world_size, tail, drop_last=False)
+    table = np.array(counts)[:, None]
+    readings = read_all(table, demand, world_size, workers, capacity=capacity, shuffle=shuffle)
+    seen = own_rows(readings, demand)
+    assert set(seen.values()) <= {1}
+    lengths: dict[int, int] = defaultdict(int)
+    rows: dict[int, int] = defaultdict(int)
+    for shard, (_, reading) in readings.items():
+        lengths[shard.rank] += len(reading.batches)
+        rows[shard.rank] += sum(map(len, reading.batches))
+    repeated = sum(demand.repeats(shard) for shard in readings)
+    if tail == "drop":
+        assert len(seen) == total - total % world_size
+    else:
+        assert set(seen) == every_row(table)
+    assert repeated == (-total % world_size if tail == "pad" else 0)
+    if tail == "uneven":
+        assert max(rows.values()) - min(rows.values()) <= 1
+    else:
+        assert len(set(rows.values())) == len(set(lengths.values())) == 1
+
+
+@settings(max_examples=80)
+@given(
+    data=st.data(),
+    counts=datasets(),
+    world_size=st.integers(1, 4),
+    workers=st.integers(1, 2),
+    capacity=st.sampled_from([1, 5, 20, 60]),
+    shuffle=st.booleans(),
+)
+def test_an_epoch_can_go_on_after_any_batch(
+    data: st.DataObject,
+    counts: np.ndarray,
+    world_size: int,
+    workers: int,
+    capacity: int,
+    shuffle: bool,
+) -> None:
+    demand = data.draw(demands(counts, world_size))
+    readings = read_all(counts, demand, world_size, workers, capacity=capacity, seed=1, shuffle=shuffle)
+    for chunks, reading in readings.values():
+        assert resumed(chunks, len(reading.batches)) == ([], 0)
+        for batches in range(len(reading.batches)):
+            rest, skipped = resumed(chunks, batches)
+            first = rest[0]
+            assert first.first_batch + skipped == batches
+            assert skipped < len(first.quotas)
+            assert rest[1:] == chunks[first.number + 1 :]
+            # The rows that are read again are those that the chunk was carried, in their order.
+            again = [row for piece in first.refill for row in rows_of(piece)]
+            assert again == reading.received[first.number]
+            place = first.kept
+            for piece in first.refill:
+                assert piece.start == place
+                place += piece.rows
+            assert carried(chunks, first.number) is not None
+            # All else is as it was.
+            assert first.pieces == chunks[first.number].pieces
+            assert first.identity == chunks[first.number].identity
+
+
+@settings(max_examples=60)
+@given(
+    counts=datasets(),
+    shares=st.lists(st.floats(0.02, 1), min_size=4, max_size=4),
+    batch_size=st.integers(1, 12),
+    world_size=st.integers(1, 8),
+    capacity=st.sampled_from([1, 20, 60, 10**6]),
+    shuffle=st.booleans(),
+)
+@example(np.array([[1, 1]]), [1, 0.0625], 1, 3, 10, True)  # the rare class comes late
+def test_no_row_comes_twice_more_than_another_at_any_time(
+    counts: np.ndarray,
+    shares: list[float],
+    batch_size: int,
+    world_size: int,
+    capacity: int,
+    shuffle: bool,
+) -> None:
+    totals = counts.sum(0)
+    wanted = np.array(shares[: len(totals)]) * (totals > 0)
+    if not wanted.any():
+        return
+    demand = balanced_demand(totals, wanted / wanted.sum(), batch_size, world_size, "longest")
+    readings = read_all(counts, demand, world_size, capacity=capacity, shuffle=shuffle)
+    seen: Counter[Row] = Counter()
+    rows = {
+        stratum: [row for row in every_row(counts) if row[1] == stratum]
+        for stratum in range(len(totals))
+    }
+    for batch in range(len(demand.quotas)):
+        for _, reading in readings.values():
+            seen.update(reading.batches[batch])
+        for mine in rows.values():
+            often = [seen[row] for row in mine] or [0]
+            assert max(often) <= min(often) + 2
+    assert all(seen[row] for stratum, mine in rows.items() if wanted[stratum] for row in mine)
+
+
+# --- how well they mix ----------------------------------------------------------------------------
+
+
 def label_counts(chunks: list[Chunk], labels: np.ndarray, classes: int) -> np.ndarray:
-    return np.array([np.bincount(labels[chunk.blocks], minlength=classes) for chunk in chunks])
+    return np.array([np.bincount(labels[blocks_of(chunk)], minlength=classes) for chunk in chunks])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -120,10 +542,24 @@ def test_classes_stored_one_after_another_share_every_chunk(
     blocks: int, per_chunk: int, classes: int, seed: int
 ) -> None:
     labels = np.arange(blocks) * classes // blocks
-    chunks = deal([100] * blocks, per_chunk * 100, 32, False, True, seed, 0)
+    chunks = deal_plain([100] * blocks, per_chunk * 100, 32, seed=seed)
     assert len(chunks) == blocks // per_chunk
     counts = label_counts(chunks, labels, classes)
     assert np.abs(counts - per_chunk / classes).max() <= 2
+
+
+@pytest.mark.parametrize("world_size", [2, 5, 8])
+def test_classes_stored_one_after_another_share_every_rank(world_size: int) -> None:
+    blocks, classes = 400, 4
+    labels = np.arange(blocks) * classes // blocks
+    counts = np.full((blocks, 1), 100)
+    demand = plain_demand(blocks * 100, 32, world_size, "drop", drop_last=False)
+    for seed in range(3):
+        for rank in range(world_size):
+            shard = Shard(rank, world_size)
+            chunks = deal(counts, demand, shard, capacity=10**6, seed=seed, epoch=0)
+            found = label_counts(chunks, labels, classes)
+            assert np.abs(found - blocks / world_size / classes).max() <= 3
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -131,98 +567,234 @@ def test_unequal_blocks_mix_too(seed: int) -> None:
     # A class in long blocks and one in short ones, whose number no number of chunks divides.
     counts = [100] * 307 + [10] * 2003
     labels = np.array([0] * 307 + [1] * 2003)
-    chunks = deal(counts, 5000, 32, False, True, seed, 0)
+    chunks = deal_plain(counts, 5000, 32, seed=seed)
     rows = np.array(
-        [[sum(counts[b] for b in chunk.blocks if labels[b] == k) for k in (0, 1)] for chunk in chunks]
+        [
+            [sum(counts[b] for b in blocks_of(chunk) if labels[b] == k) for k in (0, 1)]
+            for chunk in chunks
+        ]
     )
     share = rows[:, 0] / rows.sum(1)
     ideal = 30700 / (30700 + 20030)
     assert np.abs(share - ideal).max() < 4 * 100 / rows.sum(1).min()
 
 
+@settings(max_examples=40)
 @given(st.integers(2, 12), st.integers(2, 30), st.integers(0, 1000))
 def test_each_run_of_blocks_is_spread_over_all_chunks(chunks: int, runs: int, seed: int) -> None:
     # Equal blocks, whole runs: no boundary can drift.
-    plan = deal([10] * (chunks * runs), 10 * runs, 4, False, True, seed, 0)
+    plan = deal_plain([10] * (chunks * runs), 10 * runs, 4, seed=seed)
     assert len(plan) == chunks
     for chunk in plan:
-        assert sorted(chunk.blocks // chunks) == list(range(runs))
+        assert sorted(block // chunks for block in blocks_of(chunk)) == list(range(runs))
 
 
 def test_blocks_move_about_from_epoch_to_epoch() -> None:
-    plans = [deal([10] * 200, 200, 7, False, True, 5, epoch) for epoch in range(20)]
-    orders = {tuple(int(b) for chunk in plan for b in chunk.blocks) for plan in plans}
+    plans = [deal_plain([10] * 200, 200, 7, seed=5, epoch=epoch) for epoch in range(20)]
+    orders = {tuple(block for chunk in plan for block in blocks_of(chunk)) for plan in plans}
     assert len(orders) == 20
-    # The chunk that a block is in, and its place there, are uniform over epochs.
+    # The chunk that a block is in is uniform over epochs.
     placed = np.zeros((200, 10))
     for epoch in range(300):
-        for chunk in deal([10] * 200, 200, 7, False, True, 5, epoch):
-            placed[chunk.blocks, chunk.number] += 1
+        for chunk in deal_plain([10] * 200, 200, 7, seed=5, epoch=epoch):
+            placed[blocks_of(chunk), chunk.number] += 1
     statistic = ((placed - 30) ** 2 / 30).sum()
     freedom = 200 * 9
     assert abs(statistic - freedom) < 6 * math.sqrt(2 * freedom)
 
 
+def test_blocks_move_about_among_ranks() -> None:
+    demand = plain_demand(600, 7, 4, "drop", drop_last=False)
+    placed = np.zeros((60, 4))
+    for epoch in range(200):
+        for rank in range(4):
+            chunks = deal(np.full((60, 1), 10), demand, Shard(rank, 4), capacity=50, seed=5, epoch=epoch)
+            placed[[block for chunk in chunks for block in blocks_of(chunk)], rank] += 1
+    assert np.abs(placed - 50).max() < 6 * math.sqrt(200 * 3 / 16)
+
+
+def test_ranks_share_few_blocks() -> None:
+    # Each rank's range of the sequence meets its neighbours' in two blocks at most.
+    counts = np.random.default_rng(2).integers(1, 100, (300, 1))
+    demand = plain_demand(int(counts.sum()), 32, 8, "drop", drop_last=False)
+    pieces = Counter(
+        piece.block
+        for rank in range(8)
+        for chunk in deal(counts, demand, Shard(rank, 8), capacity=500, seed=1, epoch=0)
+        for piece in chunk.pieces
+    )
+    assert sum(pieces.values()) <= 300 + 7
+    assert len(pieces) >= 299
+
+
 def test_blocks_of_a_run_do_not_stay_together() -> None:
     together = 0
     for epoch in range(200):
-        for chunk in deal([10] * 60, 100, 7, False, True, 5, epoch):
-            together += len({0, 59} & set(chunk.blocks.tolist())) == 2
+        for chunk in deal_plain([10] * 60, 100, 7, seed=5, epoch=epoch):
+            together += len({0, 59} & set(blocks_of(chunk))) == 2
     # Blocks of different runs meet in one of the six chunks by chance.
     assert abs(together - 200 / 6) < 5 * math.sqrt(200 * 5 / 36)
 
 
+# --- the same again -------------------------------------------------------------------------------
+
+
 def plan_key(plan: list[Chunk]) -> Any:
-    return [(chunk.blocks.tolist(), chunk.rows, chunk.carried_in) for chunk in plan]
+    return [
+        (
+            [(piece.block, piece.start, piece.ranges.tolist()) for piece in chunk.pieces],
+            chunk.quotas.tolist(),
+            chunk.carried_in.tolist(),
+            order_of(chunk).tolist(),
+        )
+        for chunk in plan
+    ]
+
+
+def order_of(chunk: Chunk) -> np.ndarray:
+    out = np.full(chunk.rows, 0xFFFFFFFF, np.uint32)
+    chunk.order(out)
+    return out
 
 
 def test_deals_repeat() -> None:
-    arguments = ([10, 20, 30] * 40, 300, 16, False, True, 7, 2)
-    assert plan_key(deal(*arguments)) == plan_key(deal(*arguments))
-    as_array = (np.array(arguments[0]), *arguments[1:])
-    assert plan_key(deal(*as_array)) == plan_key(deal(*arguments))
-    other_seed = (*arguments[:5], 8, 2)
-    assert plan_key(deal(*other_seed)) != plan_key(deal(*arguments))
+    counts = [10, 20, 30] * 40
+    key = plan_key(deal_plain(counts, 300, 16, seed=7, epoch=2))
+    assert plan_key(deal_plain(counts, 300, 16, seed=7, epoch=2)) == key
+    assert plan_key(deal_plain(counts, 300, 16, seed=8, epoch=2)) != key
+    assert plan_key(deal_plain(counts, 300, 16, seed=7, epoch=3)) != key
+    demand = plain(sum(counts), 16)
+    as_lists = [[count] for count in counts]
+    settings: dict[str, Any] = {"capacity": 300, "seed": 7, "epoch": 2}
+    assert plan_key(deal(as_lists, demand, Shard(), **settings)) == key
+    assert plan_key(deal(as_lists, demand, Shard(), leg=1, **settings)) != key
 
 
 def test_deals_never_change() -> None:
-    plan = deal([10] * 12, 40, 8, False, True, 42, 1)
-    assert [chunk.blocks.tolist() for chunk in plan] == DEALT
+    plan = deal_plain([10] * 12, 40, 8, seed=42, epoch=1)
+    assert [blocks_of(chunk) for chunk in plan] == DEALT
     assert order_of(plan[0]).tolist()[:10] == ORDERED
-
-
-def order_of(chunk: Chunk, length: int = 7) -> np.ndarray:
-    out = np.full(chunk.rows, 0xFFFFFFFF, np.uint32)
-    parts = [part.copy() for part in chunk.order(length, out)]
-    assert [len(part) for part in parts[:-1]] == [length] * (len(parts) - 1)
-    order = np.concatenate(parts)
-    assert np.array_equal(order, out)  # no part changed after it was yielded
-    return order
+    counts = np.array([[6, 2], [0, 5], [9, 1], [4, 4]])
+    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 4, 2, "longest")
+    shared = deal(counts, demand, Shard(1, 2), capacity=8, seed=42, epoch=1)
+    found = [
+        [(piece.block, *piece.ranges.ravel().tolist()) for piece in chunk.pieces] for chunk in shared
+    ]
+    assert found == SHARED
+    out = np.empty(shared[0].rows, np.uint32)
+    shared[0].mixed_order(np.array([0, 1] * 8, np.uint8), [None, None], out, draw=False)
+    assert out.tolist() == COMPOSED
 
 
 def test_the_order_within_a_chunk() -> None:
-    plan = deal([10] * 12, 40, 8, False, True, 42, 1)
+    plan = deal_plain([10] * 12, 40, 8, seed=42, epoch=1)
     orders = []
     for chunk in plan:
         order = order_of(chunk)
         assert sorted(order.tolist()) == list(range(chunk.rows))
         orders.append(order.tolist())
     assert orders[0][:8] != orders[1][:8]
-    assert order_of(plan[0].shuffled(False)).tolist() == list(range(plan[0].rows))
-    assert order_of(plan[0].shuffled(False).shuffled(True)).tolist() == orders[0]
+    unshuffled = deal_plain([10] * 12, 40, 8, seed=42, epoch=1, shuffle=False)
+    assert order_of(unshuffled[0]).tolist() == list(range(unshuffled[0].rows))
 
 
 @pytest.mark.parametrize("rows", [1, 1000, 65_535, 65_536, 200_003])
 def test_the_order_is_the_same_in_parts_of_any_length(rows: int) -> None:
-    chunk = deal([rows], rows, 1, False, True, 3, 4)[0]
-    whole = order_of(chunk, rows)
+    key = random_key(3, "round", 4, 0, 0)
+    whole = np.empty(rows, np.uint32)
+    kernels.permute(key, whole)
     assert np.array_equal(np.sort(whole), np.arange(rows))
-    for length in (rows // 3 + 1, rows // 50 + 1):
-        assert np.array_equal(order_of(chunk, length), whole)
-    permuted = np.empty(rows, np.uint32)
-    kernels.permute(random_key(3, "rows", 4, 0), permuted)
-    assert np.array_equal(permuted, whole)
+    for length in (rows, rows // 3 + 1, rows // 50 + 1):
+        out = np.full(rows, 0xFFFFFFFF, np.uint32)
+        parts = [part.copy() for part in permuted(key, length, out)]
+        assert [len(part) for part in parts[:-1]] == [length] * (len(parts) - 1)
+        assert np.array_equal(np.concatenate(parts), whole)
+        assert np.array_equal(out, whole)  # no part changed after it was yielded
 
 
-DEALT = [[11, 6, 1, 3], [4, 10, 2, 8], [0, 5, 7, 9]]
-ORDERED = [30, 24, 6, 33, 25, 29, 1, 28, 16, 0]
+# --- rows that are kept in memory -----------------------------------------------------------------
+
+
+@settings(max_examples=80)
+@given(
+    rows=st.integers(1, 40),
+    first=st.integers(0, 100),
+    quotas=st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    world_size=st.integers(1, 8),
+    workers=st.integers(1, 3),
+    extra=st.integers(0, 7),
+    shuffle=st.booleans(),
+    data=st.data(),
+)
+def test_kept_rows_are_a_sequence_of_rounds(
+    rows: int,
+    first: int,
+    quotas: list[int],
+    world_size: int,
+    workers: int,
+    extra: int,
+    shuffle: bool,
+    data: st.DataObject,
+) -> None:
+    demand = Demand(np.array(quotas)[:, None], extra % world_size)
+    found: dict[tuple[int, int], list[int]] = {}
+    for shard in shards_of(world_size, workers):
+        mine = demand.of(shard)[:, 0].tolist()
+
+        def some(start: int, stop: int, shard: Shard = shard) -> list[int]:
+            return resident_rows(
+                rows, first, (start, stop), demand, shard, 0, 7, 3, shuffle, False
+            ).tolist()
+
+        whole = some(0, len(mine))
+        assert len(whole) == sum(mine)
+        # From any batch on, and up to any.
+        cut = data.draw(st.integers(0, len(mine)))
+        assert some(0, cut) + some(cut, len(mine)) == whole
+        ends = np.cumsum([0, *mine]).tolist()
+        for number, (start, stop) in enumerate(itertools.pairwise(ends)):
+            found[number * workers + shard.worker, shard.rank] = whole[start:stop]
+    taken = [row for _, part in sorted(found.items()) for row in part]
+    assert len(taken) == int(demand.taken(len(quotas), world_size)[0])
+    # Batch after batch and rank after rank, they go through one round after another.
+    start = -(-first // rows) * rows - first
+    for begin in range(start, len(taken) - rows + 1, rows):
+        one = taken[begin : begin + rows]
+        assert sorted(one) == list(range(rows))
+        if not shuffle:
+            assert one == sorted(one)
+    assert len(set(taken[:start])) == len(taken[:start])
+
+
+def test_kept_rows_go_on_where_others_have_stopped() -> None:
+    demand = Demand(np.full((10, 1), 3))
+    whole = resident_rows(20, 0, (0, 10), demand, Shard(), 0, 1, 0, True, False).tolist()
+    # Three batches on one rank, then the rest on seven.
+    rest = Demand(np.full((1, 1), 3))
+    seen = resident_rows(20, 0, (0, 3), demand, Shard(), 0, 1, 0, True, False).tolist()
+    for rank in range(7):
+        seen += resident_rows(20, 9, (0, 1), rest, Shard(rank, 7), 0, 1, 0, True, False).tolist()
+    assert seen == whole
+
+
+def test_drawn_rows_are_independent() -> None:
+    demand = Demand(np.full((200, 1), 50))
+    drawn = resident_rows(20, 0, (0, 200), demand, Shard(), 0, 1, 0, True, True)
+    counts = np.bincount(drawn, minlength=20)
+    assert len(counts) == 20
+    statistic = ((counts - 500) ** 2 / 500).sum()
+    assert 3 < statistic < 60  # neither a permutation nor a lopsided draw, of 19 degrees of freedom
+    ranks = [resident_rows(20, 0, (0, 9), demand, Shard(r, 2), 0, 1, 0, True, True) for r in (0, 1)]
+    assert not np.array_equal(*ranks)
+
+
+DEALT = [[5, 6, 11, 1], [10, 4, 7, 2], [9, 8, 0, 3]]
+ORDERED = [26, 34, 16, 24, 35, 11, 29, 39, 28, 19]
+SHARED = [
+    [(0, 0, 4, 0, 0), (3, 0, 0, 0, 3)],
+    [(1, 0, 0, 4, 5)],
+    [(2, 4, 9, 0, 0), (1, 0, 0, 2, 5)],
+    [(3, 0, 0, 0, 1)],
+    [(0, 0, 1, 0, 2)],
+]
+COMPOSED = [3, 0, 2, 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -22,10 +22,10 @@ from rootfeed.expression import Cut, Definition, Dialect, infer, parse
 from rootfeed.frame.answers import Report, Summary
 from rootfeed.frame.files import Files
 from rootfeed.frame.passing import CutPass, Passing, interrupts, passing
-from rootfeed.frame.scan import Index, Known, Selection, collect, describe, longest
+from rootfeed.frame.scan import Index, Known, Selection, Take, collect, describe, longest, walk
 from rootfeed.frame.steps import Range, Step
 from rootfeed.frame.wanted import Wanted
-from rootfeed.schema import Array, ColumnType, FileIndex
+from rootfeed.schema import Array, Block, ColumnType, FileIndex
 from rootfeed.sources import PathLike
 
 __all__ = ["Frame", "open"]
@@ -295,14 +295,40 @@ class Frame:
         """Whether there are cuts or ranges."""
         return any(isinstance(step, Cut | Range) for step in self._steps)
 
-    def longest(self, column: str) -> int:
-        """Return the length of the longest vector of a column, over the entries that pass.
+    def longest(self, columns: Iterable[str]) -> dict[str, int]:
+        """Return the length of the longest vector of each column, over the entries that pass.
 
-        The first time, this reads the column.
+        Reads those columns that were not asked for before, in one pass.
         """
-        if column not in self._longest:
-            self._longest[column] = self._scanned(longest, [column])
-        return self._longest[column]
+        wanted = tuple(dict.fromkeys(columns))
+        missing = [name for name in wanted if name not in self._longest]
+        if missing:
+            self._longest.update(self._scanned(longest, missing))
+        return {name: self._longest[name] for name in wanted}
+
+    def walk(
+        self,
+        names: Sequence[str],
+        use: Callable[[Block, Take, Mapping[str, Array]], Result],
+        *,
+        raw: bool = False,
+    ) -> Iterator[tuple[Block, Take, Result]]:
+        """Yield blocks in order, their entries that pass, and what `use` makes of some columns.
+
+        Parameters
+        ----------
+        names : sequence of str
+        use : function of (Block, ndarray of int32, mapping of str to ndarray)
+            Called on threads with the entries that pass, relative to the block's first one.
+        raw : bool
+            Every entry passes, where all of the columns are stored.
+        """
+        made = {step.name for step in self._steps if isinstance(step, Definition)}
+        known = Known(None if raw and not made & set(names) else self._known_passing())
+        return walk(self.index, self.wanted(names), known, use)
+
+    def _known_passing(self) -> Passing | None:
+        return self.passing() if self.selects else None
 
     def wanted(self, names: Iterable[str]) -> Wanted:
         """Return how columns come about: which stored ones are read, which definitions evaluated."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import awkward as ak
@@ -17,7 +17,7 @@ from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.frame.wanted import Wanted
 from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
 
-__all__ = ["Known", "Selection", "collect", "describe", "longest"]
+__all__ = ["Index", "Known", "Selection", "Take", "collect", "describe", "longest", "walk"]
 
 Index = Callable[[Iterable[str]], tuple[FileIndex, ...]]
 Take = npt.NDArray[np.int32]
@@ -126,14 +126,40 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
     return {name: _joined(values, types[name]) for name, values in parts.items()}
 
 
-def longest(index: Index, wanted: Wanted, selection: Selection) -> int:
-    """Return the length of the longest vector of the wanted columns."""
+def walk(
+    index: Index,
+    wanted: Wanted,
+    selection: Selection,
+    use: Callable[[Block, Take, Mapping[str, Array]], Result],
+) -> Iterator[tuple[Block, Take, Result]]:
+    """Yield what `use` makes of wanted columns of the entries that count, block by block."""
 
-    def most(_file: FileIndex, _block: Block, _take: Take, values: dict[str, Array | Jagged]) -> int:
-        vectors = [found for found in values.values() if isinstance(found, Jagged)]
-        return max((int(np.diff(each.offsets).max(initial=0)) for each in vectors), default=0)
+    def work(
+        _: FileIndex, block: Block, take: Take, values: dict[str, Array | Jagged]
+    ) -> tuple[Block, Take, Result]:
+        numbers = {name: found for name, found in values.items() if not isinstance(found, Jagged)}
+        return block, take, use(block, take, numbers)
 
-    return max(_scan(index, wanted, selection, most), default=0)
+    return _scan(index, wanted, selection, work)
+
+
+def longest(index: Index, wanted: Wanted, selection: Selection) -> dict[str, int]:
+    """Return the length of the longest vector of each wanted column."""
+    found = dict.fromkeys(wanted.names, 0)
+
+    def most(
+        _file: FileIndex, _block: Block, _take: Take, values: dict[str, Array | Jagged]
+    ) -> dict[str, int]:
+        return {
+            name: int(np.diff(vectors.offsets).max(initial=0))
+            for name, vectors in values.items()
+            if isinstance(vectors, Jagged)
+        }
+
+    for lengths in _scan(index, wanted, selection, most):
+        for name, length in lengths.items():
+            found[name] = max(found[name], length)
+    return found
 
 
 def _values(

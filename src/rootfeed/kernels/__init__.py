@@ -8,6 +8,7 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
 from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
+from rootfeed.kernels.mixing import apportion, compose, draw
 from rootfeed.kernels.padding import (
     first_unequal,
     lengths_of,
@@ -19,9 +20,12 @@ from rootfeed.kernels.padding import (
 from rootfeed.kernels.rows import gather, pack
 
 __all__ = [
+    "apportion",
     "basket_ends",
     "choose",
+    "compose",
     "count_inexact",
+    "draw",
     "first_unequal",
     "gather",
     "lengths_of",

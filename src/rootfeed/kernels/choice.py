@@ -7,14 +7,14 @@ from numba import njit
 
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["choose", "permute", "positions", "scatter", "shuffle"]
+__all__ = ["below", "choose", "permute", "positions", "random", "scatter", "shuffle"]
 
 _BUCKETS_FROM = 1 << 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit(inline="always")
-def _random(key, counter):
+def random(key, counter):
     """Return 64 random bits: SplitMix64 (Steele, Lea, Flood 2014) at a counter."""
     z = key + (np.uint64(counter) + np.uint64(1)) * _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -23,7 +23,7 @@ def _random(key, counter):
 
 
 @njit(inline="always")
-def _below(bits, bound):
+def below(bits, bound):
     """Map 64 random bits to ``[0, bound)``, bound below 2^32, with a bias below 2^-32."""
     high = bits >> np.uint64(32)
     low = bits & np.uint64(0xFFFFFFFF)
@@ -57,7 +57,7 @@ def scatter(key, out, ends):
         return
     ends[:] = 0
     for word in range((n + 7) // 8):
-        bits = _random(key, word)
+        bits = random(key, word)
         for _ in range(min(8, n - 8 * word)):
             ends[bits & np.uint64(255)] += 1
             bits >>= np.uint64(8)
@@ -68,7 +68,7 @@ def scatter(key, out, ends):
         total += ends[b]
         ends[b] = total
     for word in range((n + 7) // 8):
-        bits = _random(key, word)
+        bits = random(key, word)
         for i in range(8 * word, min(8 * word + 8, n)):
             bucket = bits & np.uint64(255)
             out[filled[bucket]] = i
@@ -93,7 +93,7 @@ def shuffle(key, counter, out):
         Number of the first random word that was not used.
     """
     for i in range(out.size - 1, 0, -1):
-        j = _below(_random(key, counter), i + 1)
+        j = below(random(key, counter), i + 1)
         counter += 1
         kept = out[i]
         out[i] = out[j]
@@ -139,7 +139,7 @@ def choose(key, fraction, entries, first_group, out):
         Group of the first word of `out`.
     out : ndarray of uint64
     """
-    offset = np.float64(_random(key, 0) >> np.uint64(11)) / 9007199254740992.0
+    offset = np.float64(random(key, 0) >> np.uint64(11)) / 9007199254740992.0
     for w in range(out.size):
         group = first_group + w
         start = group * 64
@@ -150,7 +150,7 @@ def choose(key, fraction, entries, first_group, out):
         count = max(0, min(count, size))
         word = np.uint64(0)
         for j in range(size - count, size):
-            bit = np.uint64(1) << _below(_random(key, 1 + start + j), j + 1)
+            bit = np.uint64(1) << below(random(key, 1 + start + j), j + 1)
             if word & bit:
                 bit = np.uint64(1) << np.uint64(j)
             word |= bit

@@ -1,6 +1,8 @@
 """The loader: joins frame, plan, engine and formats, and owns the state of an epoch."""
 
 from rootfeed.loader.inputs import flat, padded, ragged
-from rootfeed.loader.loader import Batches, Loader
+from rootfeed.loader.loader import Loader
+from rootfeed.loader.sampling import balanced, mixed
+from rootfeed.loader.weights import normalized
 
-__all__ = ["Batches", "Loader", "flat", "padded", "ragged"]
+__all__ = ["Loader", "balanced", "flat", "mixed", "normalized", "padded", "ragged"]

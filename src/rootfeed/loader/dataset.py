@@ -12,16 +12,31 @@ from rootfeed import kernels, sources
 from rootfeed.errors import EmptyDatasetError
 from rootfeed.frame import Frame, Wanted
 from rootfeed.loader.options import Options
+from rootfeed.loader.strata import Strata
 from rootfeed.loader.structure import check_layout
-from rootfeed.plan import SCRATCH_SHARE, Sieve, Sizes, boundaries, choose_sizes, cut, page_entries
-from rootfeed.schema import Block, FileIndex, Layout
+from rootfeed.plan import (
+    SCRATCH_SHARE,
+    Boundaries,
+    Piece,
+    Sizes,
+    Words,
+    all_set,
+    boundaries,
+    choose_sizes,
+    cut,
+    members,
+    page_entries,
+)
+from rootfeed.schema import Block, ColumnType, FileIndex, Layout
 
-__all__ = ["Dataset", "DatasetFile", "build"]
-
-Spans = Sequence[tuple[int, int, int]]
-Positions = npt.NDArray[np.int32]
+__all__ = ["Dataset", "DatasetFile", "Taken", "build"]
 
 _NONE = np.empty(0, np.int32)
+
+MADE_BYTES = 2_000_000
+"""Of vectors that definitions make, before they are written into rows."""
+
+Positions = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +51,15 @@ class DatasetFile:
         How the columns of a batch come about.
     first_number : int
         Number of the file's first entry among all entries of its frame.
-    passing : ndarray of uint64 or None
-        A bit for each entry that passes the frame's cuts; None where all do.
+    taken : ndarray of uint64 or None
+        A bit for each entry that makes a row: it passes the cuts, and is on this side of every
+        split; None where all do.
     """
 
     index: FileIndex
     wanted: Wanted
     first_number: int
-    passing: npt.NDArray[np.uint64] | None
+    taken: Words | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,49 +70,116 @@ class Dataset:
     ----------
     files : tuple of DatasetFile
     layout : Layout
-    sieve : Sieve
     blocks : tuple of Block
-    rows : ndarray of int64
-        Rows of each block: its entries that pass the cuts and the sieve.
+    strata : Strata or None
+        The classes that are balanced; None for one stratum of all rows.
+    counts : ndarray of int64, shape (blocks, strata)
+        Rows of each block.
     """
 
     files: tuple[DatasetFile, ...]
     layout: Layout
-    sieve: Sieve
     blocks: tuple[Block, ...]
-    rows: npt.NDArray[np.int64]
+    strata: Strata | None
+    counts: npt.NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all blocks."""
+        return int(self.counts.sum())
 
     def positions(self, block: Block) -> Positions | None:
         """Return the entries of a block that make rows, relative to its first; None for all."""
-        file = self.files[block.file]
-        if file.passing is None and not self.sieve:
-            return None
-        words = _words(file, self.sieve, block.start, block.stop)
-        out = np.empty(len(block), np.int32)
-        return out[: kernels.positions(words, block.start, block.stop, out)]
+        taken = self.files[block.file].taken
+        return None if taken is None else members(taken, block.start, block.stop)
+
+    def part(self, piece: Piece) -> Taken:
+        """Return the rows of a piece: as few entries as hold them."""
+        block = self.blocks[piece.block]
+        take = self.positions(block)
+        if self.strata is None:
+            first, stop = piece.ranges[0].tolist()
+            if take is None:
+                return Taken(replace(block, start=block.start + first, stop=block.start + stop), None)
+            return _trimmed(block, take[first:stop], None)
+        if take is None:
+            take = np.arange(len(block), dtype=np.int32)
+        codes = self.strata.codes(block.file, block.start, block.stop)[take]
+        chosen = np.zeros(len(take), bool)
+        for stratum, (first, stop) in enumerate(piece.ranges.tolist()):
+            if stop > first:
+                chosen[np.flatnonzero(codes == stratum)[first:stop]] = True
+        return _trimmed(block, take[chosen], codes[chosen])
+
+    def without(self, seen: Sequence[Words]) -> Dataset:
+        """Return the dataset without some entries of each file."""
+        files = tuple(
+            replace(
+                file, taken=(all_set(file.index.entries) if file.taken is None else file.taken) & ~bits
+            )
+            for file, bits in zip(self.files, seen, strict=True)
+        )
+        return replace(self, files=files, counts=_counts(files, self.blocks, self.strata))
 
 
-def _words(file: DatasetFile, sieve: Sieve, start: int, stop: int) -> npt.NDArray[np.uint64]:
-    words = sieve.words(file.index.identity, file.index.entries, start, stop)
-    if file.passing is not None:
-        words &= file.passing[start // 64 : -(-stop // 64)]
-    return words
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """Rows that are read together.
+
+    Attributes
+    ----------
+    block : Block
+    take : ndarray of int32 or None
+        Entries that make rows, relative to the block's first; None for all.
+    strata : ndarray of uint8 or None
+        Their strata; None where there is only one.
+    """
+
+    block: Block
+    take: Positions | None
+    strata: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return len(self.block) if self.take is None else len(self.take)
 
 
-def _count(file: DatasetFile, sieve: Sieve, start: int, stop: int) -> int:
-    if file.passing is None and not sieve:
-        return stop - start
-    return int(kernels.positions(_words(file, sieve, start, stop), start, stop, _NONE))
+def _trimmed(block: Block, take: Positions, codes: npt.NDArray[np.uint8] | None) -> Taken:
+    first, stop = (int(take[0]), int(take[-1]) + 1) if len(take) else (0, 0)
+    trimmed = replace(block, start=block.start + first, stop=block.start + stop)
+    return Taken(trimmed, None if len(take) == stop - first else take - np.int32(first), codes)
+
+
+def _counts(
+    files: Sequence[DatasetFile], blocks: Sequence[Block], strata: Strata | None
+) -> npt.NDArray[np.int64]:
+    """Return the rows of each block, by stratum."""
+    counts = np.zeros((len(blocks), 1 if strata is None else len(strata.values)), np.int64)
+    for number, block in enumerate(blocks):
+        taken = files[block.file].taken
+        if strata is not None:
+            codes = strata.codes(block.file, block.start, block.stop)
+            if taken is not None:
+                codes = codes[members(taken, block.start, block.stop)]
+            counts[number] = np.bincount(codes, minlength=counts.shape[1])
+        elif taken is None:
+            counts[number] = len(block)
+        else:
+            near = taken[block.start // 64 : -(-block.stop // 64)]
+            counts[number] = kernels.positions(near, block.start, block.stop, _NONE)
+    return counts
 
 
 def build(
     frames: Sequence[Frame],
     layout: Layout,
-    sieve: Sieve,
-    spans: Spans | None,
+    side: Sequence[Words] | None,
+    strata: Strata | None,
     options: Options,
     budget_bytes: int,
     keep: bool = False,
+    fixed: Sizes | None = None,
 ) -> tuple[Dataset, Sizes, int]:
     """Index the frames, choose sizes under the budget, and cut the blocks.
 
@@ -104,13 +187,15 @@ def build(
     ----------
     frames : sequence of Frame
     layout : Layout
-    sieve : Sieve
-    spans : sequence of (file, start, stop), optional
-        Entries to take; None for all.
+    side : sequence of ndarray of uint64, optional
+        A bit for each entry of each file that is taken; None for all.
+    strata : Strata, optional
     options : Options
     budget_bytes : int
     keep : bool
         Keep the dataset in memory, whatever the budget.
+    fixed : Sizes, optional
+        The sizes that decide which rows come together, if they are given.
 
     Returns
     -------
@@ -118,12 +203,18 @@ def build(
         The last one is the number of threads that the budget leaves room for.
     """
     files = tuple(file for frame in frames for file in _files(frame, layout))
-    taken = list(spans) if spans is not None else _everything(files)
+    if side is not None:
+        files = tuple(
+            replace(file, taken=bits if file.taken is None else bits & file.taken)
+            for file, bits in zip(files, side, strict=True)
+        )
+    bounds = [boundaries(file.index.columns, file.index.entries) for file in files]
+    spans = [_spans(file, each) for file, each in zip(files, bounds, strict=True)]
+    taken = [(number, start, stop) for number, every in enumerate(spans) for start, stop in every]
     entries = sum(stop - start for _, start, stop in taken)
-    rows = sum(_count(files[file], sieve, start, stop) for file, start, stop in taken)
+    rows = int(_counts(files, [Block(*each) for each in taken], None).sum())
     if rows == 0:
         raise EmptyDatasetError(_empty(frames, files))
-    bounds = [boundaries(file.index.columns, file.index.entries) for file in files]
     per_entry = scratch_row_bytes(layout, files)
     sizes = choose_sizes(
         rows=rows,
@@ -138,18 +229,31 @@ def build(
         chunk_entries=options.chunk_entries,
         block_entries=options.block_entries,
     )
+    if fixed is not None:
+        sizes = replace(fixed, run_rows=sizes.run_rows, runs_ahead=sizes.runs_ahead)
     blocks = tuple(
         block
         for file, start, stop in taken
         for block in cut(file, start, stop, bounds[file], sizes.block_entries, sizes.exact)
     )
-    counts = np.array(
-        [_count(files[block.file], sieve, block.start, block.stop) for block in blocks], np.int64
-    )
+    counts = _counts(files, blocks, strata)
     longest = max(len(block) for block in blocks)
     room = int(budget_bytes * SCRATCH_SHARE / (longest * per_entry + scratch_page_bytes(files)))
     threads = max(1, min(options.threads, room)) if options.chunk_entries is None else options.threads
-    return Dataset(files, layout, sieve, blocks, counts), sizes, threads
+    return Dataset(files, layout, blocks, strata, counts), sizes, threads
+
+
+def _spans(file: DatasetFile, bounds: Boundaries) -> list[tuple[int, int]]:
+    """Return the stretches of a file in which entries are taken: no page between them is read."""
+    if file.taken is None:
+        return [(0, file.index.entries)] if file.index.entries else []
+    found = members(file.taken, 0, file.index.entries)
+    if not len(found):
+        return []
+    gaps = np.flatnonzero(np.diff(found) > page_entries([bounds]))
+    firsts = found[np.concatenate([[0], gaps + 1])]
+    lasts = found[np.concatenate([gaps, [len(found) - 1]])]
+    return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
 
 
 def _files(frame: Frame, layout: Layout) -> list[DatasetFile]:
@@ -169,10 +273,6 @@ def _files(frame: Frame, layout: Layout) -> list[DatasetFile]:
         DatasetFile(index, wanted, first, bits)
         for index, first, bits in zip(indexes, firsts, words, strict=False)
     ]
-
-
-def _everything(files: Sequence[DatasetFile]) -> list[tuple[int, int, int]]:
-    return [(number, 0, file.index.entries) for number, file in enumerate(files) if file.index.entries]
 
 
 def _empty(frames: Sequence[Frame], files: Sequence[DatasetFile]) -> str:
@@ -196,11 +296,7 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
         # Vectors as they are read, and once more as they are cast.
         inputs = 2 * sum(sources.vector_bytes(index, name) for name in vectors)
         inputs += sum(index.dtype(name).itemsize for name in file.wanted.inputs if name not in vectors)
-        # How long the vectors are that definitions make is not known: as long as the longest input.
-        types = file.wanted.types(index)
-        made = sum(types[name].kind == "vector" for name in file.wanted.defined)
-        longest = max((sources.vector_bytes(index, name) for name in vectors), default=64.0)
-        evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined) + 4 * longest * made)
+        evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined))
     return int(packed + 2 * widest + np.dtype(np.int32).itemsize + np.ceil(evaluated))
 
 
@@ -219,4 +315,11 @@ def scratch_page_bytes(files: Sequence[DatasetFile]) -> int:
                     # A TTree's basket of vectors: elements, a header and a position for each entry.
                     header = max(each.header_bytes for each in pages.encodings)
                     contents = max(contents, int(longest * (column.value_bytes + header + 4)))
-    return stored + contents
+    # What definitions make grows by doubling, and is cast.
+    made = any(type_.kind == "vector" for file in files[:1] for type_ in _made(file))
+    return stored + contents + 3 * MADE_BYTES * made
+
+
+def _made(file: DatasetFile) -> list[ColumnType]:
+    types = file.wanted.types(file.index)
+    return [types[name] for name in file.wanted.defined]

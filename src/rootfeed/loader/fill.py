@@ -15,9 +15,9 @@ from rootfeed import kernels, sources
 from rootfeed.engine import Task
 from rootfeed.errors import ArgumentError, EvaluationError, UnequalLengthsError
 from rootfeed.loader.casting import CUT, Alterations, cast
-from rootfeed.loader.dataset import Dataset, DatasetFile
+from rootfeed.loader.dataset import MADE_BYTES, Dataset, DatasetFile, Taken
 from rootfeed.loader.pool import Pool
-from rootfeed.schema import Array, Jagged, Layout
+from rootfeed.schema import Array, Block, Jagged, Layout
 from rootfeed.sources import Scratch
 
 __all__ = ["fill_tasks", "prepare"]
@@ -29,18 +29,20 @@ _ALL = np.empty(0, np.int32)
 _PIECE_BYTES = 4_000_000
 """What a task reads: a few milliseconds of work."""
 
+_FIRST_ROWS = 256
+"""For which vectors are made at first, to see how long they are."""
+
 
 def fill_tasks(
-    dataset: Dataset, number: int, rows: Array, pool: Pool, alterations: Alterations
+    dataset: Dataset, part: Taken, rows: Array, pool: Pool, alterations: Alterations
 ) -> list[Task]:
     """Return the tasks that fill a block's rows: each reads some columns, and the last one packs all.
 
     Parameters
     ----------
     dataset : Dataset
-    number : int
-        Of the block.
-    rows : ndarray of uint8, shape (rows of the block, layout.row_bytes)
+    part : Taken
+    rows : ndarray of uint8, shape (part.rows, layout.row_bytes)
         When the tasks are told to stop, it may stay incomplete.
     pool : Pool
     alterations : Alterations
@@ -49,14 +51,13 @@ def fill_tasks(
     -----
     A chunk may hold as few as two blocks: several tasks to a block keep all threads busy to its end.
     """
-    pieces = _pieces(dataset, number)
-    filling = _Filling(dataset, number, rows, pool, alterations, unread=len(pieces))
+    pieces = _pieces(dataset, part.block)
+    filling = _Filling(dataset, part, rows, pool, alterations, unread=len(pieces))
     return [partial(filling.read, names) for names in pieces]
 
 
-def _pieces(dataset: Dataset, number: int) -> list[tuple[str, ...]]:
+def _pieces(dataset: Dataset, block: Block) -> list[tuple[str, ...]]:
     """Divide the stored columns among the tasks of a block: some megabytes for each."""
-    block = dataset.blocks[number]
     file = dataset.files[block.file]
     index, columns = file.index, file.wanted.columns
     if sources.is_remote(index.path):
@@ -81,14 +82,15 @@ class _Filling:
     def __init__(
         self,
         dataset: Dataset,
-        number: int,
+        part: Taken,
         rows: Array,
         pool: Pool,
         alterations: Alterations,
         unread: int,
     ) -> None:
         self._dataset = dataset
-        self._block = dataset.blocks[number]
+        self._block = part.block
+        self._take = part.take
         self._file = dataset.files[self._block.file]
         self._rows = rows
         self._pool = pool
@@ -149,22 +151,35 @@ class _Filling:
                     self._cast(name, values, slot)
 
     def _make_rows(self, columns: Scratch) -> None:
-        take = self._dataset.positions(self._block)
+        take, rows = self._take, self._rows
         stored, defined = self._slots
-        made: Mapping[str, Jagged] = {}
-        if self._file.wanted.defined:
-            made = self._evaluate(defined, columns, take)
-        for slots, chosen in ((stored, take), (defined, None)):
-            for matrix, place in zip(slots.matrices, slots.places, strict=True):
-                rows = self._rows.view(matrix.dtype)
-                kernels.pack(matrix, _ALL if chosen is None else chosen, place, rows)
-        for number in range(len(self._dataset.layout.vectors)):
-            self._pad(number, made, columns, take)
-
-    def _evaluate(self, slots: Slots, columns: Scratch, take: Positions | None) -> Mapping[str, Jagged]:
-        """Evaluate the definitions for the entries that make rows; return those that are vectors."""
+        _pack(stored, take, rows)
+        if not self._file.wanted.defined:
+            self._pad_all({}, columns, take, rows)
+            return
         if take is None:
             take = np.arange(len(self._block), dtype=np.int32)
+        types = self._file.wanted.types(self._file.index)
+        vectors = any(types[name].kind == "vector" for name in self._file.wanted.defined)
+        start, step = 0, _FIRST_ROWS if vectors else len(take)
+        while start < len(take):
+            # How long the vectors are that definitions make shows when they are made.
+            some, part = take[start : start + step], rows[start : start + step]
+            made = self._evaluate(defined, columns, some)
+            _pack(defined, None, part)
+            self._pad_all(made, columns, some, part)
+            start += step
+            row_bytes = sum(each.values.nbytes for each in made.values()) / len(some)
+            step = max(int(MADE_BYTES / max(row_bytes, 1)), 1) if vectors else step
+
+    def _pad_all(
+        self, made: Mapping[str, Jagged], columns: Scratch, take: Positions | None, rows: Array
+    ) -> None:
+        for number in range(len(self._dataset.layout.vectors)):
+            self._pad(number, made, columns, take, rows)
+
+    def _evaluate(self, slots: Slots, columns: Scratch, take: Positions) -> Mapping[str, Jagged]:
+        """Evaluate the definitions for some entries; return those that are vectors."""
         file, block = self._file, self._block
         outs: dict[str, Array] = {}
         for name, places in slots.columns.items():
@@ -180,13 +195,18 @@ class _Filling:
         return made
 
     def _pad(
-        self, number: int, made: Mapping[str, Jagged], columns: Scratch, take: Positions | None
+        self,
+        number: int,
+        made: Mapping[str, Jagged],
+        columns: Scratch,
+        take: Positions | None,
+        rows: Array,
     ) -> None:
         """Write vectors into the rows, cut or padded."""
         layout = self._dataset.layout
         wanted = layout.vectors[number]
         part = layout.parts[wanted.part]
-        lengths = columns.array("lengths", len(self._rows), np.int32)
+        lengths = columns.array("lengths", len(rows), np.int32)
         first = wanted.columns[0]
         vectors, chosen = self._vectors(first, made, take)
         kernels.lengths_of(vectors.offsets, chosen, lengths)
@@ -202,8 +222,9 @@ class _Filling:
         word = np.dtype(f"u{part.dtype.itemsize}")
         position = layout.offsets[wanted.part] // part.dtype.itemsize + wanted.position
         fill = np.array(wanted.value, part.dtype).view(word)[()]
-        rows = self._rows.view(word)
-        cut = kernels.pad(matrix.view(word), lengths, order, wanted.length, fill, position, rows)
+        cut = kernels.pad(
+            matrix.view(word), lengths, order, wanted.length, fill, position, rows.view(word)
+        )
         if cut and part.ragged:
             raise EvaluationError(
                 f"{self._file.index.where}: column {first!r} has vectors of more than {wanted.length} "
@@ -212,7 +233,7 @@ class _Filling:
             )
         if cut:
             self._alterations.add(first, CUT + str(wanted.length), cut)
-        self._rows.view(np.int32)[:, layout.offsets[-1] // 4 + number] = lengths
+        rows.view(np.int32)[:, layout.offsets[-1] // 4 + number] = lengths
 
     def _vectors(
         self, name: str, made: Mapping[str, Jagged], take: Positions | None
@@ -280,6 +301,12 @@ class Slots:
     columns: dict[str, list[Array]]
     matrices: list[Array]
     places: list[Array]
+
+
+def _pack(slots: Slots, take: Positions | None, rows: Array) -> None:
+    """Write columns into rows: of the entries in `take`, or the first ones."""
+    for matrix, place in zip(slots.matrices, slots.places, strict=True):
+        kernels.pack(matrix, _ALL if take is None else take, place, rows.view(matrix.dtype))
 
 
 def _slots(dataset: Dataset, file: DatasetFile, entries: int, scratch: Scratch) -> list[Slots]:

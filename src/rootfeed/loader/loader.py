@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import namedtuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import ArgumentError, EmptyDatasetError
-from rootfeed.formats import Batch, Convert, to_numpy, to_torch
+from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError, StateError, nearest
+from rootfeed.formats import Batch, Use, distributed_ranks, in_worker, mapped, to_numpy, to_torch
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import build
-from rootfeed.loader.options import as_tuple, options
+from rootfeed.loader.epochs import Epochs
+from rootfeed.loader.options import as_tuple, integer, options
+from rootfeed.loader.outlook import EpochPlan, explained, outlook
 from rootfeed.loader.reader import Reader
+from rootfeed.loader.sampling import Balanced, Mixed
+from rootfeed.loader.schedule import Schedule
+from rootfeed.loader.sides import Rule, Unit, as_columns, checked, divide, fractions_of, in_order
+from rootfeed.loader.state import Position, fingerprint, loaded, saved
+from rootfeed.loader.strata import Strata, by_frame, by_label
 from rootfeed.loader.structure import Features, layout
-from rootfeed.plan import Sieve, needed_bytes
+from rootfeed.loader.weights import Normalized, weighted
+from rootfeed.plan import Shard, Sizes, Tail, Words, needed_bytes
 
-__all__ = ["Batches", "Loader"]
+if TYPE_CHECKING:
+    from rootfeed.loader.torch import TorchBatches
+
+__all__ = ["Loader"]
 
 
 class Loader:
@@ -32,7 +46,7 @@ class Loader:
 
     Parameters
     ----------
-    frames : Frame or sequence of Frame
+    frames : Frame, sequence of Frame, or what `rootfeed.mixed` returns
         Several frames are one dataset; columns are matched by name.
     batch_size : int
         Rows of a batch. Only an epoch's last batch can be shorter.
@@ -42,8 +56,10 @@ class Loader:
         makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged` and `flat`.
     target : str or sequence of str, optional
         Columns of ``y``.
-    weights : str, optional
-        Column of ``w``.
+    weights : str or what `rootfeed.normalized` returns, optional
+        Column of ``w``, or an expression.
+    sampling : what `rootfeed.balanced` returns, optional
+        Fixed shares of classes in every batch. None uses each entry once in an epoch.
     shuffle : bool
         False gives the order of the files.
     seed : int, optional
@@ -64,6 +80,13 @@ class Loader:
     chunk_entries, block_entries : int, optional
         Fix by hand how many rows are mixed in memory, and how many consecutive entries are read
         together. `chunk_entries` takes the place of `memory`.
+    rank, world_size : int, optional
+        This process, and how many share an epoch: each reads its own blocks, and gets as many batches
+        as the others. Taken from torch.distributed where that is initialised; else 0 and 1.
+    tail : "drop", "pad" or "uneven"
+        What becomes of rows that do not go evenly into the ranks, fewer than there are ranks: left out,
+        made up for by repeated ones (the last rows of a rank's last batch: see `repeats`), or more
+        rows, and perhaps a batch more, for the first ranks.
 
     Raises
     ------
@@ -78,7 +101,8 @@ class Loader:
 
     Notes
     -----
-    Making a loader reads each file's metadata once (kept by the frame) and no page.
+    Making a loader reads each file's metadata once (kept by the frame). Pages are read only for cuts,
+    for ragged inputs, and for the labels of `sampling` and of `rootfeed.normalized`: once.
 
     Examples
     --------
@@ -90,14 +114,17 @@ class Loader:
     ...     ...  # doctest: +SKIP
     """
 
+    _ranks_elsewhere = (0, 1)
+
     def __init__(
         self,
-        frames: Frame | Sequence[Frame],
+        frames: Frame | Sequence[Frame] | Mixed,
         batch_size: int = 1024,
         features: Features | None = None,
         target: str | Iterable[str] | None = None,
-        weights: str | None = None,
+        weights: str | Normalized | None = None,
         *,
+        sampling: Balanced | None = None,
         shuffle: bool = True,
         seed: int | None = None,
         memory: int | float | str = "auto",
@@ -107,6 +134,9 @@ class Loader:
         threads: int | None = None,
         chunk_entries: int | None = None,
         block_entries: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        tail: Tail = "drop",
     ) -> None:
         self._options = options(
             batch_size=batch_size,
@@ -117,46 +147,67 @@ class Loader:
             threads=threads,
             chunk_entries=chunk_entries,
             block_entries=block_entries,
+            rank=rank,
+            world_size=world_size,
+            tail=tail,
         )
-        self._frames = _frames(frames)
-        self._layout = layout(self._frames, features, target, weights, dtype, target_dtype)
-        self._settle(Sieve(), None, self._options.budget_bytes)
+        self._frames, self._sampling = _frames(frames, sampling)
+        self._frames, weight = weighted(self._frames, weights)
+        plain = (weights.weights,) if isinstance(weights, Normalized) else ()
+        self._layout = layout(self._frames, features, target, weight, dtype, target_dtype, others=plain)
+        self._strata = self._classes()
+        self._settle(None, (), self._options.budget_bytes)
+
+    def _classes(self) -> Strata | None:
+        if self._sampling is None:
+            return None
+        if self._sampling.label is not None:
+            return by_label(self._frames, self._sampling.label)
+        entries = [index.entries for frame in self._frames for index in frame.index(())]
+        return by_frame([len(frame.files) for frame in self._frames], entries)
 
     def _settle(
         self,
-        sieve: Sieve,
-        spans: Sequence[tuple[int, int, int]] | None,
+        side: Sequence[Words] | None,
+        history: tuple[str, ...],
         budget_bytes: int,
         keep: bool = False,
+        fixed: Sizes | None = None,
     ) -> None:
         """Fix the rows of this loader, and everything that follows from them."""
-        self._sieve = sieve
-        self._spans = spans
+        self._side = side
+        self._history = history
         self._budget_bytes = budget_bytes
         self._keep = keep
-        self._epoch = 0
+        self._next = Position(0)
+        self._last: Position | None = None
+        self._shared: Epochs | None = None
+        self._prints: dict[str, Any] | None = None
+        self._own = False  # a worker's place was chosen in it
+        self._middle = 0
         dataset, sizes, threads = build(
-            self._frames, self._layout, sieve, spans, self._options, budget_bytes, keep
+            self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
-        self._reader = Reader(dataset, sizes, self._options, threads)
+        self._schedule = Schedule(dataset, sizes, self._options, self._sampling)
+        self._threads = threads
+        self._reader = Reader(self._schedule, self._options, threads)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = (
-            "_options",
-            "_frames",
-            "_layout",
-            "_sieve",
-            "_spans",
-            "_budget_bytes",
-            "_keep",
-            "_epoch",
-        )
-        return {name: getattr(self, name) for name in names}
+        state = {
+            name: value for name, value in vars(self).items() if name not in ("_schedule", "_reader")
+        }
+        state["_sizes"] = self._schedule.sizes
+        state["_shared"] = copy(self._counts())
+        # A worker of this rank has no torch.distributed; another rank has its own.
+        state["_ranks_elsewhere"] = distributed_ranks() or self._ranks_elsewhere
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        sizes = state.pop("_sizes")
         self.__dict__.update(state)
-        self._settle(self._sieve, self._spans, self._budget_bytes, self._keep)
-        self._epoch = state["_epoch"]
+        self._settle(self._side, self._history, self._budget_bytes, self._keep, sizes)
+        for name in ("_next", "_last", "_shared", "_own", "_middle"):
+            setattr(self, name, state[name])
 
     # --- what it is ---------------------------------------------------------------------------
 
@@ -173,7 +224,7 @@ class Loader:
     @property
     def entries(self) -> int:
         """Rows of an epoch, those that `drop_last` leaves out included."""
-        return int(self._reader.dataset.rows.sum())
+        return self._schedule.dataset.rows
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -194,20 +245,45 @@ class Loader:
         return others[1].columns[0] if len(others) > 1 else None
 
     @property
+    def sampling(self) -> Balanced | None:
+        """What `rootfeed.balanced` or `rootfeed.mixed` asked for; None uses each entry once."""
+        return self._sampling
+
+    @property
     def in_memory(self) -> bool:
         """Whether the dataset is read once and kept."""
-        return self._reader.sizes.whole
+        return self._schedule.sizes.whole
 
     @property
     def blocks_per_chunk(self) -> float:
         """Blocks that share a chunk, on average: what mixing depends on."""
-        chunks = self._reader.chunks(0)
-        return len(self._reader.dataset.blocks) / max(len(chunks), 1)
+        chunks = self._schedule.run(0, (), Shard()).chunks
+        blocks = sum(len(chunk.pieces) for chunk in chunks) or len(self._schedule.dataset.blocks)
+        return blocks / max(len(chunks), 1)
+
+    @property
+    def repeats(self) -> int:
+        """Rows at the end of this rank's last batch that repeat others: see `tail`."""
+        shard = self._shard()
+        return self._schedule.stage(0, (), shard.world_size).demand.repeats(shard)
+
+    def plan(self, epoch: int = 0) -> EpochPlan:
+        """Return what an epoch will be on this rank, before it runs: it reads nothing.
+
+        Printed, it is a table of batches, chunks, blocks, reads and expected memory.
+        """
+        number = integer("epoch", epoch, least=0)
+        return outlook(
+            self._schedule, self._options, self._budget_bytes, self._threads, number, self._shard()
+        )
+
+    def explain(self) -> str:
+        """Return why chunks and blocks have their sizes: which budget, which boundaries."""
+        return explained(self._schedule, self._options, self._budget_bytes, self._threads)
 
     def __len__(self) -> int:
-        """Return the number of batches of an epoch."""
-        whole, rest = divmod(self.entries, self.batch_size)
-        return whole + (rest > 0 and not self._options.drop_last)
+        """Return the number of batches of an epoch, on this rank."""
+        return self._schedule.batches(self._shard())
 
     def __repr__(self) -> str:
         held = "in memory" if self.in_memory else f"{self.blocks_per_chunk:.1f} blocks a chunk"
@@ -219,26 +295,42 @@ class Loader:
     # --- what it does -------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:
-        """Start the next epoch; batches are NumPy arrays."""
-        return self._iterate(to_numpy(names(self._layout)))
+        """Start the next epoch, or go on where a loaded state ends; batches are NumPy arrays."""
+        return self.start(mapped(to_numpy(names(self._layout))))
 
-    def torch(self, device: Any = None) -> Batches:
+    def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
         """Return the same batches as torch tensors.
 
         Parameters
         ----------
         device : torch.device or str, optional
             None gives CPU tensors that share memory with the gathered arrays.
+        pin_memory : bool
+            Give CPU tensors in page-locked memory, which costs a copy.
+        prefetch : int
+            On a CUDA device, batches that are copied ahead, on a stream of their own, while the
+            ones before are used. 0 copies each when it is asked for.
 
         Returns
         -------
-        Batches
-            Iterates over this loader: both count the same epochs.
+        TorchBatches
+            A `torch.utils.data.IterableDataset` over this loader: both count the same epochs. Inside
+            a DataLoader it takes ``batch_size=None``; its workers share the batches.
         """
-        return Batches(self, to_torch(names(self._layout), device))
+        return self.torch_with(to_torch(names(self._layout), device, pin_memory, prefetch))
+
+    def torch_with(self, use: Use) -> TorchBatches:
+        """Return the batches that a function of `rootfeed.formats` makes."""
+        from rootfeed.loader.torch import TorchBatches  # which imports torch
+
+        if self._counts() is None:
+            self._shared = Epochs(self._next.epoch)
+        return TorchBatches(self, use)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next epoch to be started; the ones after it follow on.
+
+        Where a loaded state is in the middle of that epoch, it goes on there.
 
         Parameters
         ----------
@@ -247,45 +339,173 @@ class Loader:
         """
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
             raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
-        self._epoch = int(epoch)
+        if epoch >= 2**31:
+            raise ArgumentError(f"epoch must be below 2^31, got {epoch}.")
+        shared = self._counts()
+        waiting = self._next.begun and (shared is None or in_worker() or shared.is_next(epoch))
+        if self._next.epoch != epoch or not waiting:
+            self._go_to(Position(int(epoch)))
 
-    def split(self, fraction: float) -> tuple[Loader, Loader]:
-        """Divide the entries at random into a training and a test side.
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iteration is, behind the last batch that was received, as plain data.
 
-        An entry's side depends on the seed, its file's identity and its number in the file: not on
-        columns, batch size, or the order of files. The sides are disjoint and cover everything; of an
-        unsplit dataset each file gives its fraction to the test side, to within one entry.
+        A few hundred bytes that JSON can hold; see `load_state_dict`. After an epoch's last batch
+        it is the beginning of the next epoch.
+
+        Raises
+        ------
+        StateError
+            Where workers of a DataLoader have gone on since: what they were given, and what was
+            received of it, is not known here.
+        """
+        shared = self._counts()
+        if shared is not None and shared.latest != self._next.epoch and not in_worker():
+            raise StateError(
+                "workers of a DataLoader have made the batches, and each has a state of its own. Use "
+                "torchdata's StatefulDataLoader and its state_dict(), or num_workers=0; or call "
+                "set_epoch() first, for the state at the beginning of an epoch."
+            )
+        return saved(self._last or self._next, self._schedule.sizes, self._fingerprint())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state ends: the next iteration gives the rest of that epoch.
+
+        Its batches are the same to the last bit, whatever the number of threads. With another number
+        of ranks, the rest of the epoch is dealt anew: every entry once. The sizes of chunks and blocks
+        are those of the state.
 
         Parameters
         ----------
-        fraction : float
-            Share of the test side, between 0 and 1.
+        state : mapping
+            What `state_dict` of an equal loader returned, on any rank.
+
+        Raises
+        ------
+        StateError
+            Where files, columns, cuts, seed, batch size or other options differ; it says which.
+
+        Notes
+        -----
+        Costs the reading of what shares a chunk with the next batch, and with rows that are
+        carried into it. With another number of ranks, the plan of the epoch so far is gone through
+        again, without reading.
+        """
+        found = loaded(state, self._fingerprint())
+        sizes = self._schedule.sizes
+        fixed = replace(
+            sizes,
+            whole=found.whole,
+            chunk_rows=found.chunk_rows,
+            block_entries=found.block_entries,
+            exact=found.exact,
+        )
+        if fixed != sizes:
+            shared = self._shared
+            self._reader.close()
+            self._settle(self._side, self._history, self._budget_bytes, self._keep, fixed)
+            self._shared = shared
+        self._go_to(found.position)
+
+    def _go_to(self, position: Position) -> None:
+        self._next, self._last = position, None
+        if in_worker():
+            self._own = True
+        elif (shared := self._counts()) is not None:
+            shared.set(position.epoch)
+            self._middle = shared.tell_middle(position.epoch if position.begun else None)
+
+    def _counts(self) -> Epochs | None:
+        """Return what counts the epochs of workers, of this process or its parent."""
+        if self._shared is not None and not self._shared.mine and not in_worker():
+            self._shared = Epochs(self._shared.latest)
+        return self._shared
+
+    def _fingerprint(self) -> dict[str, Any]:
+        if self._prints is None:
+            steps = [frame.steps for frame in self._frames]
+            self._prints = fingerprint(
+                self._schedule.dataset, self._options, self._history, self._sampling, steps
+            )
+        return self._prints
+
+    # --- splits -------------------------------------------------------------------------------
+
+    def split(
+        self,
+        fraction: float | None = None,
+        *,
+        by: str | Iterable[str] | None = None,
+        where: str | None = None,
+        unit: Unit = "entry",
+        stratify: str | None = None,
+        resample: str | Iterable[str] | None = None,
+        **fractions: float,
+    ) -> Any:
+        """Divide the entries into parts: ``split(0.2)``, or ``split(train=0.7, val=0.15, test=0.15)``.
+
+        An entry's part depends on the seed, its file's identity and its number in the file: not on
+        columns, cuts, batch size, or the order of files. Parts are disjoint and cover everything, also
+        the parts of a part; each file gives its fractions to within one entry.
+
+        Parameters
+        ----------
+        fraction : float, optional
+            Share of the second of two parts, between 0 and 1.
+        by : str or iterable of str, optional
+            Integer columns, such as event numbers, whose values decide instead of file and number: so
+            that an event stays on its side after skimming and merging. Reads these columns once.
+        where : str, optional
+            An expression: the second of two parts is where it holds. Reads its columns once.
+        unit : "entry" or "block"
+            ``"block"`` divides stretches of entries between which pages of all columns end: no page is
+            read for two parts. Exact to one stretch.
+        stratify : str, optional
+            A label whose values have the same fractions in all parts: exactly, to within one entry of
+            each file and value. Reads the column once.
+        resample : str or iterable of str, optional
+            Parts that keep this loader's `sampling`; the first one if left out. The others use each of
+            their rows once.
+        **fractions : float
+            Shares of named parts; their sum is 1.
 
         Returns
         -------
-        tuple of Loader
-            Training side, test side. They share the memory of this loader in proportion.
+        named tuple of Loader
+            ``train`` and ``test``, or the parts as they were named. They share the memory of this
+            loader in proportion.
 
         Raises
         ------
         ArgumentError
-            Where the fraction is out of range.
+            Where fractions are out of range, or several rules are given.
         EmptyDatasetError
-            Where a side would be empty.
+            Where a part would be empty.
         """
-        if not isinstance(fraction, int | float | np.floating) or not 0 < fraction < 1:
-            raise ArgumentError(f"fraction must lie between 0 and 1, got {fraction!r}.")
-        remaining, chosen = self._sieve.divide(self.seed, float(fraction))
-        try:
-            return (
-                self._part(remaining, self._spans, 1 - fraction),
-                self._part(chosen, self._spans, fraction),
-            )
-        except EmptyDatasetError:
-            raise EmptyDatasetError(
-                f"split({fraction}) of {self.entries} entries leaves a side empty. "
-                "Choose another fraction."
-            ) from None
+        rule = Rule(as_columns(by), where, unit, stratify)
+        rule.check()
+        if where is not None:
+            if fraction is not None or fractions:
+                raise ArgumentError("split(where=...) takes no fractions: the expression decides.")
+            shares = {"train": 0.5, "test": 0.5}
+        else:
+            shares = fractions_of(fraction, fractions)
+        parts = divide(
+            self._frames,
+            self._schedule.dataset,
+            self._side,
+            list(shares.values()),
+            rule,
+            self.seed,
+            len(self._history),
+        )
+        kept = {next(iter(shares))} if resample is None else set(as_columns(resample))
+        for name in kept - set(shares):
+            raise ArgumentError(f"resample names {name!r}, which is no part. {nearest(name, shares)}")
+        named = ", ".join(f"{name}={share!r}" for name, share in fractions.items())
+        asked = f"where={where!r}" if where is not None else named or repr(fraction)
+        text = f"split({asked})"
+        found = self._parts(dict(zip(shares, parts, strict=True)), shares, text, kept, rule)
+        return namedtuple("Split", list(shares))(*found.values())
 
     def split_in_order(self, fraction: float) -> tuple[Loader, Loader]:
         """Divide the entries at one place: the last ones, in the order of the files, are the test side.
@@ -299,43 +519,89 @@ class Loader:
         -------
         tuple of Loader
         """
-        if not isinstance(fraction, int | float | np.floating) or not 0 < fraction < 1:
-            raise ArgumentError(f"fraction must lie between 0 and 1, got {fraction!r}.")
-        if self._sieve:
-            raise ArgumentError("a random split cannot be split in order.")
-        rest = self.entries - int(fraction * self.entries)
-        train: list[tuple[int, int, int]] = []
-        test: list[tuple[int, int, int]] = []
-        dataset = self._reader.dataset
-        for block, rows in zip(dataset.blocks, dataset.rows.tolist(), strict=True):
-            middle = block.stop
-            if rest < rows:
-                positions = dataset.positions(block)
-                middle = block.start + (rest if positions is None else int(positions[rest]))
-            rest = max(rest - rows, 0)
-            train += [(block.file, block.start, middle)] if block.start < middle else []
-            test += [(block.file, middle, block.stop)] if middle < block.stop else []
-        if not train or not test:
-            raise EmptyDatasetError(
-                f"split_in_order({fraction}) of {self.entries} entries leaves a side empty. "
-                "Choose another fraction."
-            )
-        return (
-            self._part(self._sieve, train, 1 - fraction),
-            self._part(self._sieve, test, fraction),
-        )
+        shares = {"train": 1 - checked(fraction), "test": checked(fraction)}
+        parts = in_order(self._schedule.dataset, self._side, float(fraction))
+        text = f"split_in_order({fraction!r})"
+        train, test = self._parts(
+            dict(zip(shares, parts, strict=True)), shares, text, {"train"}
+        ).values()
+        return train, test
 
-    def _part(self, sieve: Sieve, spans: Sequence[tuple[int, int, int]] | None, share: float) -> Loader:
-        part = object.__new__(type(self))
-        part._options, part._frames, part._layout = self._options, self._frames, self._layout
-        budget = math.ceil(self._budget_bytes * share)
-        if not self.in_memory:
-            # The smaller side gets what it cannot do without, at the cost of the other one.
-            needed = needed_bytes(self._layout.row_bytes, self.batch_size)
-            least = min(needed, self._budget_bytes // 2)
-            budget = min(max(budget, least), self._budget_bytes - least)
-        part._settle(sieve, spans, budget, keep=self.in_memory)
-        return part
+    def folds(
+        self,
+        count: int,
+        *,
+        by: str | Iterable[str] | None = None,
+        unit: Unit = "entry",
+        stratify: str | None = None,
+    ) -> list[Any]:
+        """Divide the entries into equal parts, each of which is the test side once.
+
+        Parameters
+        ----------
+        count : int
+            Of folds, at least 2.
+        by, unit, stratify
+            See `split`.
+
+        Returns
+        -------
+        list of named tuple (train, test) of Loader
+            The test sides are disjoint and cover everything. Each pair has the memory of this loader:
+            use one after the other, and `close` it.
+        """
+        number = integer("count", count, least=2)
+        rule = Rule(as_columns(by), None, unit, stratify)
+        rule.check()
+        shares = [1 / number] * number
+        dataset = self._schedule.dataset
+        parts = divide(self._frames, dataset, self._side, shares, rule, self.seed, len(self._history))
+        Split = namedtuple("Split", ["train", "test"])
+        pairs = []
+        for fold, test in enumerate(parts):
+            others = [part for number, part in enumerate(parts) if number != fold]
+            train = [np.bitwise_or.reduce(words) for words in zip(*others, strict=True)]
+            sides = {"train": train, "test": test}
+            fractions = {"train": 1 - shares[fold], "test": shares[fold]}
+            made = self._parts(sides, fractions, f"folds({number}), {fold}", {"train"}, rule)
+            pairs.append(Split(**made))
+        return pairs
+
+    def _parts(
+        self,
+        parts: Mapping[str, Sequence[Words]],
+        shares: Mapping[str, float],
+        text: str,
+        resampled: Iterable[str],
+        rule: Rule | None = None,
+    ) -> dict[str, Loader]:
+        """Return loaders of some parts of this one."""
+        made = {}
+        for name, words in parts.items():
+            share = shares[name]
+            part = object.__new__(type(self))
+            part._options, part._frames, part._layout = self._options, self._frames, self._layout
+            part._ranks_elsewhere = self._ranks_elsewhere
+            part._sampling = self._sampling if name in resampled else None
+            part._strata = self._strata if part._sampling is not None else None
+            budget = math.ceil(self._budget_bytes * share)
+            if not self.in_memory:
+                # Small parts get what they cannot do without, at the cost of the others.
+                needed = needed_bytes(self._layout.row_bytes, self.batch_size)
+                least = min(needed, self._budget_bytes // len(parts))
+                budget = min(max(budget, least), self._budget_bytes - least * (len(parts) - 1))
+            try:
+                history = (*self._history, f"{text} {rule}: {name}")
+                part._settle(words, history, budget, keep=self.in_memory)
+            except EmptyDatasetError as error:
+                if part._sampling is not None and "class" in str(error):
+                    raise
+                raise EmptyDatasetError(
+                    f"{text} of {self.entries} entries leaves a side empty: {name}. "
+                    "Choose another fraction."
+                ) from None
+            made[name] = part
+        return made
 
     def close(self) -> None:
         """Give the memory back. Iterating again reads the files again."""
@@ -347,19 +613,97 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _iterate(self, convert: Convert) -> Iterator[Batch]:
-        epoch = self._epoch
-        self._epoch += 1
-        return self._converted(epoch, convert)
+    def _ranks(self) -> tuple[int, int]:
+        """Return rank and world size: as given, or as torch.distributed says, here or where it was."""
+        if self._options.ranks is not None:
+            return self._options.ranks
+        found = distributed_ranks() or self._ranks_elsewhere
+        if found[1] > 1 and not self._options.seed_given:
+            raise ArgumentError(
+                f"{found[1]} ranks must agree on the order of the entries: give the loader a seed."
+            )
+        return found
 
-    def _converted(self, epoch: int, convert: Convert) -> Iterator[Batch]:
-        with closing(self._reader.epoch(epoch)) as batches:
-            for arrays in batches:
-                yield convert(arrays)
+    def _shard(self, worker: int = 0, workers: int = 1) -> Shard:
+        rank, world_size = self._ranks()
+        return Shard(rank, world_size, worker, workers)
+
+    def start(
+        self, use: Use, worker: int = 0, workers: int = 1, iteration: Sequence[int] | None = None
+    ) -> Iterator[Batch]:
+        """Return the batches of the next epoch; in a worker of a DataLoader, its part of them.
+
+        The epoch counts as begun when its first batch is asked for; in a worker, at once.
+
+        Parameters
+        ----------
+        use : function
+            Of `rootfeed.formats`: makes batches of arrays.
+        worker, workers : int
+        iteration : sequence of int, optional
+            Same numbers in all workers that iterate together; None outside of workers.
+        """
+        if iteration is None:
+            return self._start(use, None)
+        try:
+            return self._start(use, self._take_part(worker, workers, iteration))
+        except RootfeedError as error:
+            return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
+
+    def _start(self, use: Use, position: Position | None) -> Iterator[Batch]:
+        position = self._take() if position is None else position
+        run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
+        done = position.batches
+        # A worker's part may be over while the others' are not, and that of a rank with a batch less.
+        alone, total = position.shard.workers == 1, len(run.stage.demand.quotas)
+        with closing(self._reader.read(run)) as arrays:
+            for batch in use(arrays):
+                done += 1
+                over = alone and done >= total
+                self._last = Position(run.epoch + 1) if over else replace(position, batches=done)
+                yield batch
+        if alone and self._last == replace(position, batches=done):
+            self._last = Position(run.epoch + 1)
+
+    def _take(self) -> Position:
+        """Return where an iteration begins, and count on."""
+        position, shared = self._next, self._counts()
+        if shared is not None and shared.latest != position.epoch:
+            position = Position(shared.latest)  # workers have gone on
+        position = position.seen_by(self._shard())
+        self._next, self._last = Position(position.epoch + 1), position
+        if shared is not None:
+            shared.set(position.epoch + 1)
+        return position
+
+    def _take_part(self, worker: int, workers: int, iteration: Sequence[int]) -> Position:
+        """Return where a worker's part of an iteration begins, and count on with the others."""
+        position, shared = self._next, self._shared
+        assert shared is not None
+        epoch = shared.take(worker, workers, iteration, position.epoch if self._own else None)
+        if not self._own:
+            shared.check_middle(epoch, self._middle)
+        if epoch != position.epoch:
+            position = Position(epoch)
+        position = position.seen_by(self._shard(worker, workers))
+        self._next, self._last, self._own = Position(epoch + 1), position, False
+        return position
 
 
-def _frames(frames: Frame | Sequence[Frame]) -> tuple[Frame, ...]:
-    chosen = as_tuple(frames)
+def _refuse(error: Exception) -> Batch:
+    raise error
+
+
+def _frames(
+    frames: Frame | Sequence[Frame] | Mixed, sampling: Balanced | None
+) -> tuple[tuple[Frame, ...], Balanced | None]:
+    if sampling is not None and not isinstance(sampling, Balanced):
+        raise ArgumentError(f"sampling must be rootfeed.balanced(...) or None, got {sampling!r}.")
+    if isinstance(frames, Mixed):
+        if sampling is not None:
+            raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
+        sampling = frames.sampling
+    chosen = frames.frames if isinstance(frames, Mixed) else as_tuple(frames)
     for frame in chosen:
         if not isinstance(frame, Frame):
             raise ArgumentError(
@@ -367,32 +711,4 @@ def _frames(frames: Frame | Sequence[Frame]) -> tuple[Frame, ...]:
             )
     if not chosen:
         raise ArgumentError("a loader needs at least one frame, got none.")
-    return chosen
-
-
-class Batches:
-    """A loader whose batches are made for a framework; it counts the loader's own epochs."""
-
-    def __init__(self, loader: Loader, convert: Convert) -> None:
-        self.loader = loader
-        self._convert = convert
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Start the loader's next epoch."""
-        return self.loader._iterate(self._convert)
-
-    def __len__(self) -> int:
-        """Return the number of batches of an epoch."""
-        return len(self.loader)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next epoch: see `Loader.set_epoch`."""
-        self.loader.set_epoch(epoch)
-
-    def split(self, fraction: float) -> tuple[Batches, Batches]:
-        """Divide the entries: see `Loader.split`."""
-        train, test = self.loader.split(fraction)
-        return Batches(train, self._convert), Batches(test, self._convert)
-
-    def __repr__(self) -> str:
-        return f"<Batches of {self.loader!r}>"
+    return chosen, sampling

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,9 @@ import numpy.typing as npt
 from rootfeed.engine import ForkLock
 from rootfeed.sources import Scratch
 
-__all__ = ["Lent", "Pool", "Slot"]
+__all__ = ["Lent", "Pool", "Slot", "Slots"]
+
+CHUNKS_IN_MEMORY = 2
 
 Rows = npt.NDArray[np.uint8]
 
@@ -26,13 +27,59 @@ class Slot:
 
     Attributes
     ----------
-    rows : ndarray of uint8, shape (capacity, row_bytes)
-    order : ndarray of uint32, shape (capacity,)
+    rows : ndarray of uint8, shape (rows, row_bytes)
+        Rows that stay in memory come first; those of the chunk lie `shift` rows further than they
+        would if there were one slot only.
+    shift : int
+    order : ndarray of uint32, shape (uses,)
+    carried : ndarray of int64
+        Rows that travel into the next chunk.
     """
 
-    def __init__(self, capacity: int, row_bytes: int) -> None:
-        self.rows = np.empty((capacity, row_bytes), np.uint8)
-        self.order = np.empty(capacity, np.uint32)
+    def __init__(self, rows: Rows, shift: int, uses: int) -> None:
+        self.rows = rows
+        self.shift = shift
+        self.order = np.empty(uses, np.uint32)
+        self.carried = np.empty(0, np.int64)
+
+
+class Slots:
+    """The memory of an iteration: two chunks, and the rows that stay.
+
+    Parameters
+    ----------
+    kept : int
+        Rows that stay in memory.
+    capacity : int
+        Rows of a chunk.
+    uses : int
+        Most rows that a chunk gives to batches.
+    row_bytes : int
+
+    Attributes
+    ----------
+    kept : ndarray of uint8, shape (kept, row_bytes)
+    filled : bool
+        Whether `kept` holds what it should.
+    slots : tuple of Slot
+    """
+
+    def __init__(self, kept: int, capacity: int, uses: int, row_bytes: int) -> None:
+        self.size = (kept, capacity, uses, row_bytes)
+        if kept:
+            rows = np.empty((kept + CHUNKS_IN_MEMORY * capacity, row_bytes), np.uint8)
+            self.slots = tuple(Slot(rows, capacity * each, uses) for each in range(CHUNKS_IN_MEMORY))
+        else:
+            self.slots = tuple(
+                Slot(np.empty((capacity, row_bytes), np.uint8), 0, uses) for _ in range(CHUNKS_IN_MEMORY)
+            )
+        self.kept = self.slots[0].rows[:kept]
+        self.filled = False
+
+    def suffice(self, kept: int, capacity: int, uses: int, row_bytes: int) -> bool:
+        """Whether they hold so much."""
+        mine = self.size
+        return (mine[0], mine[3]) == (kept, row_bytes) and mine[1] >= capacity and mine[2] >= uses
 
 
 class Lent:
@@ -70,20 +117,22 @@ class Pool:
     """Spare slots and scratches. Iterators that run at once get memory of their own."""
 
     def __init__(self) -> None:
-        self._slots: list[Slot] = []
+        self._slots: Slots | None = None
         self._scratches: dict[str, list[Scratch]] = {}
         self._lock = ForkLock()
 
-    def take_slots(self, count: int, capacity: int, row_bytes: int) -> list[Slot]:
-        """Return slots of one size, spare ones first."""
+    def take_slots(self, kept: int, capacity: int, uses: int, row_bytes: int) -> Slots:
+        """Return slots of at least this size; spare ones that are too small go."""
         with self._lock:
-            taken, self._slots = self._slots[:count], self._slots[count:]
-        return taken + [Slot(capacity, row_bytes) for _ in range(count - len(taken))]
+            spare, self._slots = self._slots, None
+        if spare is not None and spare.suffice(kept, capacity, uses, row_bytes):
+            return spare
+        return Slots(kept, capacity, uses, row_bytes)
 
-    def give_slots(self, slots: Sequence[Slot]) -> None:
-        """Return slots that nobody writes to any more; two are kept."""
+    def give_slots(self, slots: Slots) -> None:
+        """Return slots that nobody writes to any more; one set of them is kept."""
         with self._lock:
-            self._slots = [*self._slots, *slots][:2]
+            self._slots = slots
 
     def take_scratch(self, purpose: str) -> Scratch:
         """Return a spare scratch of this purpose, whose buffers have the right sizes, or a new one."""
@@ -99,7 +148,7 @@ class Pool:
     def close(self) -> None:
         """Let everything spare go."""
         with self._lock:
-            scratches, self._scratches, self._slots = self._scratches, {}, []
+            scratches, self._scratches, self._slots = self._scratches, {}, None
         for spare in scratches.values():
             for scratch in spare:
                 scratch.close()

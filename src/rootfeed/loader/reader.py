@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
 
@@ -15,17 +16,17 @@ from rootfeed.engine import ForkLock, Prefetch, Task, uninterrupted
 from rootfeed.errors import CutVectorWarning, PrecisionWarning
 from rootfeed.loader.batches import batches
 from rootfeed.loader.casting import CUT, Alterations
-from rootfeed.loader.dataset import Dataset
+from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.fill import fill_tasks, prepare
 from rootfeed.loader.options import Options
-from rootfeed.loader.pool import Lent, Pool, Slot
-from rootfeed.plan import Chunk, Sizes, deal
+from rootfeed.loader.pool import CHUNKS_IN_MEMORY, Lent, Pool, Slot
+from rootfeed.loader.schedule import Run, Schedule
+from rootfeed.plan import Chunk, Piece
 from rootfeed.progress import progress
 from rootfeed.schema import Array, Layout
 
 __all__ = ["Reader"]
 
-_CHUNKS_IN_MEMORY = 2
 _LINE_BYTES = 64
 
 Arrays = tuple[Array, ...]
@@ -38,42 +39,30 @@ class Reader:
 
     Parameters
     ----------
-    dataset : Dataset
-    sizes : Sizes
+    schedule : Schedule
     options : Options
     threads : int
         That decode at the same time.
     """
 
-    def __init__(self, dataset: Dataset, sizes: Sizes, options: Options, threads: int) -> None:
-        self.dataset = dataset
-        self.sizes = sizes
+    def __init__(self, schedule: Schedule, options: Options, threads: int) -> None:
+        self.schedule = schedule
+        self._sizes = schedule.sizes
+        self._layout = schedule.dataset.layout
         self._options = options
         self._threads = threads
         self._pool = Pool()
-        self._lent = Lent(_run_places(dataset.layout, sizes.run_rows)[-1], sizes.runs_ahead)
-        self._resident: Rows | None = None
+        self._lent = Lent(_run_places(self._layout, self._sizes.run_rows)[-1], self._sizes.runs_ahead)
+        self._resident: _Resident | None = None
+        self._places: list[Order] | None = None
         self._loading = ForkLock()
         self._prepared = False
         self._alterations = Alterations()
         self._warned: set[tuple[str, str]] = set()
 
-    def epoch(self, epoch: int) -> Generator[Arrays, None, None]:
+    def read(self, run: Run) -> Generator[Arrays, None, None]:
         """Yield the parts of each batch, in arrays that belong to the caller."""
-        return self._kept(epoch) if self.sizes.whole else self._streamed(epoch)
-
-    def chunks(self, epoch: int) -> list[Chunk]:
-        """Return the plan of an epoch."""
-        return deal(
-            self.dataset.rows,
-            self.sizes.chunk_rows,
-            self._options.batch_size,
-            self._options.drop_last,
-            # The blocks of a dataset that is kept stay where they are.
-            self._options.shuffle and not self.sizes.whole,
-            self._options.seed,
-            epoch,
-        )
+        return self._kept(run) if self._sizes.whole else self._streamed(run)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -82,49 +71,79 @@ class Reader:
         self._pool.close()
         self._lent.close()
 
-    def _kept(self, epoch: int) -> Generator[Arrays, None, None]:
+    def _kept(self, run: Run) -> Generator[Arrays, None, None]:
         """Iterate over a dataset that is in memory."""
-        rows = self._load()
-        chunk = self.chunks(epoch)[0].shuffled(self._options.shuffle)
-        order = np.empty(chunk.rows, np.uint32)
-        orders = chunk.order(self.sizes.run_rows, order)
-        gathering = self._prefetch(self._gathers(orders, rows, _nothing))
+        kept = self._load()
+        orders = self.schedule.orders(run, kept.places, self._sizes.run_rows)
+        gathering = self._prefetch(self._gathers(orders, kept.rows, _nothing))
         try:
             yield from self._batches(gathering)
         finally:
             gathering.close()
 
-    def _load(self) -> Rows:
+    def _load(self) -> _Resident:
         """Read the whole dataset, unless that was done before."""
         with self._loading:
-            if self._resident is not None:
-                return self._resident
-            self._prepare()
-            rows = np.empty((int(self.dataset.rows.sum()), self.dataset.layout.row_bytes), np.uint8)
-            tasks = self._fill_tasks(self.chunks(0)[0], rows)
-            filling = Prefetch(
-                ((None, [task]) for task in tasks), threads=self._threads, window=4 * self._threads
-            )
-            try:
-                with progress("Reading into memory", len(tasks)) as advance:
-                    for _ in tasks:
-                        filling.next()
-                        filling.release()
-                        advance(1)
-            finally:
-                filling.close()
-                self._pool.close()
-            self._resident = rows
-            return rows
+            if self._resident is None:
+                self._prepare()
+                rows = np.empty((self.schedule.kept_rows, self._layout.row_bytes), np.uint8)
+                self._resident = _Resident(rows, self._fill_kept(rows))
+            return self._resident
 
-    def _streamed(self, epoch: int) -> Generator[Arrays, None, None]:
+    def _fill_kept(self, rows: Rows) -> list[Order] | None:
+        """Read the rows that stay in memory; return where those of each stratum lie."""
+        dataset = self.schedule.dataset
+        strata = [np.empty(0, np.uint8)]
+        tasks: list[Task] = []
+        start = 0
+        for piece in self._kept_pieces():
+            part = dataset.part(piece)
+            tasks += self._fill_tasks(dataset, part, rows[start : start + part.rows])
+            strata += [part.strata] if part.strata is not None else []
+            start += part.rows
+        filling = Prefetch(
+            ((None, [task]) for task in tasks), threads=self._threads, window=4 * self._threads
+        )
+        try:
+            with progress("Reading into memory", len(tasks)) as advance:
+                for _ in tasks:
+                    filling.next()
+                    filling.release()
+                    advance(1)
+        finally:
+            filling.close()
+            self._pool.close()
+        if dataset.strata is None:
+            return None
+        every = np.concatenate(strata)
+        kinds = range(len(dataset.strata.values))
+        return [np.flatnonzero(every == kind).astype(np.uint32) for kind in kinds]
+
+    def _kept_pieces(self) -> Iterator[Piece]:
+        """Yield the rows that stay in memory, in the order of the dataset."""
+        kept = self.schedule.kept
+        for number, counts in enumerate(self.schedule.dataset.counts * kept):
+            if counts.any():
+                yield Piece(number, 0, np.stack([np.zeros_like(counts), counts], 1))
+
+    def _streamed(self, run: Run) -> Generator[Arrays, None, None]:
         """Iterate over a dataset chunk by chunk: while one makes batches, the next is filled."""
+        if not run.chunks:
+            return
         self._prepare()
-        chunks = self.chunks(epoch)
-        capacity = max(self.sizes.chunk_rows, int(self.dataset.rows.max())) + self._options.batch_size
-        slots = self._pool.take_slots(_CHUNKS_IN_MEMORY, capacity, self.dataset.layout.row_bytes)
-        filling = Prefetch(self._fills(chunks, slots), threads=self._threads, window=_CHUNKS_IN_MEMORY)
-        gathering = self._prefetch(self._gathers_of(filling, len(chunks)))
+        usual = min(self._sizes.chunk_rows, self.schedule.dataset.rows) + self._options.batch_size
+        kept = self.schedule.kept_rows
+        slots = self._pool.take_slots(
+            kept,
+            max(usual if not kept else 0, *(chunk.memory_rows - kept for chunk in run.chunks)),
+            max(usual, *(chunk.rows for chunk in run.chunks)),
+            self._layout.row_bytes,
+        )
+        if kept and not slots.filled:
+            self._places = self._fill_kept(slots.kept)
+            slots.filled = True
+        filling = Prefetch(self._fills(run, slots.slots), threads=self._threads, window=CHUNKS_IN_MEMORY)
+        gathering = self._prefetch(self._gathers_of(filling, run))
         try:
             yield from self._batches(gathering)
         finally:
@@ -136,51 +155,66 @@ class Reader:
     def _prepare(self) -> None:
         if not self._prepared:
             with uninterrupted():
-                prepare(self.dataset)
+                prepare(self.schedule.dataset)
             self._prepared = True
 
     def _fills(
-        self, chunks: Sequence[Chunk], slots: Sequence[Slot]
+        self, run: Run, slots: Sequence[Slot]
     ) -> Iterator[tuple[tuple[Chunk, Slot], Sequence[Task]]]:
-        for chunk in chunks:
+        dataset = run.stage.dataset
+        for chunk in run.chunks:
             slot = slots[chunk.number % len(slots)]
+            pieces = (*chunk.refill, *chunk.pieces)
+            parts = [dataset.part(piece) for piece in pieces]
             # Its order is ready when it is, so that batches come without delay.
-            make_order = partial(_make_order, chunk, slot.order)
-            yield (chunk, slot), [make_order, *self._fill_tasks(chunk, slot.rows)]
+            tasks: list[Task] = [partial(self._make_order, run, chunk, slot, parts)]
+            for piece, part in zip(pieces, parts, strict=True):
+                start = piece.start + slot.shift
+                tasks += self._fill_tasks(dataset, part, slot.rows[start : start + part.rows])
+            yield (chunk, slot), tasks
 
-    def _fill_tasks(self, chunk: Chunk, rows: Rows) -> list[Task]:
-        return [
-            task
-            for number, start in zip(chunk.blocks.tolist(), chunk.starts.tolist(), strict=True)
-            for task in fill_tasks(
-                self.dataset,
-                number,
-                rows[start : start + self.dataset.rows[number]],
-                self._pool,
-                self._alterations,
-            )
-        ]
+    def _make_order(
+        self,
+        run: Run,
+        chunk: Chunk,
+        slot: Slot,
+        parts: Sequence[Taken],
+        _: Event,
+    ) -> None:
+        strata = np.empty(0, np.uint8)
+        if run.stage.dataset.strata is not None:
+            carried = np.repeat(np.arange(len(chunk.carried_in), dtype=np.uint8), chunk.carried_in)
+            read = [part.strata for part in parts[len(chunk.refill) :] if part.strata is not None]
+            strata = np.concatenate([carried, *read])
+        order, places = slot.order[: chunk.rows], self._places or ()
+        slot.carried = self.schedule.make_order(run, chunk, strata, places, order) + slot.shift
+        if slot.shift:
+            np.add(order, np.uint32(slot.shift), out=order, where=order >= chunk.kept)
+
+    def _fill_tasks(self, dataset: Dataset, part: Taken, rows: Rows) -> list[Task]:
+        return fill_tasks(dataset, part, rows, self._pool, self._alterations)
 
     def _prefetch(self, gathers: Iterator[tuple[_Run, Sequence[Task]]]) -> Prefetch[_Run]:
-        return Prefetch(gathers, threads=self._threads, window=self.sizes.runs_ahead)
+        return Prefetch(gathers, threads=self._threads, window=self._sizes.runs_ahead)
 
     def _gathers_of(
-        self, filling: Prefetch[tuple[Chunk, Slot]], chunks: int
+        self, filling: Prefetch[tuple[Chunk, Slot]], run: Run
     ) -> Iterator[tuple[_Run, Sequence[Task]]]:
         """Wait for each chunk and divide it into runs. It is a thread that advances this, and waits."""
-        last: tuple[Chunk, Slot, _Lease] | None = None
-        for _ in range(chunks):
+        last: tuple[Slot, _Lease] | None = None
+        run_rows, skipped = self._sizes.run_rows, run.skipped * self._options.batch_size
+        for _ in run.chunks:
             chunk, slot = filling.next()
-            lease = _Lease(filling.release, -(-chunk.rows // self.sizes.run_rows) + 1)
+            order = slot.order[skipped : chunk.rows]
+            skipped = 0
+            lease = _Lease(filling.release, -(-len(order) // run_rows) + 1)
             if last is not None:
-                before, held, its_lease = last
-                carried = held.rows[before.rows : before.rows + before.carried_out]
-                slot.rows[: chunk.carried_in] = carried
+                held, its_lease = last
+                start = chunk.kept + slot.shift
+                slot.rows[start : start + len(held.carried)] = held.rows[held.carried]
                 its_lease.end()
-            last = chunk, slot, lease
-            starts = range(0, chunk.rows, self.sizes.run_rows)
-            order = slot.order[: chunk.rows]
-            orders = (order[start : start + self.sizes.run_rows] for start in starts)
+            last = slot, lease
+            orders = (order[start : start + run_rows] for start in range(0, len(order), run_rows))
             yield from self._gathers(orders, slot.rows, lease.end)
 
     def _gathers(
@@ -193,7 +227,7 @@ class Reader:
                 [
                     partial(
                         run.gather,
-                        self.dataset.layout,
+                        self._layout,
                         self._lent,
                         rows,
                         wanted,
@@ -236,6 +270,21 @@ class Reader:
                 PrecisionWarning,
                 stacklevel=5,
             )
+
+
+@dataclass(frozen=True, eq=False)
+class _Resident:
+    """Rows that stay in memory.
+
+    Attributes
+    ----------
+    rows : ndarray of uint8, shape (rows, row_bytes)
+    places : list of ndarray of uint32 or None
+        Where the rows of each stratum lie; None where there is one.
+    """
+
+    rows: Rows
+    places: list[Order] | None
 
 
 class _Run:
@@ -294,11 +343,6 @@ class _Lease:
             last = self._users == 0
         if last:
             self._release()
-
-
-def _make_order(chunk: Chunk, out: Order, _: Event) -> None:
-    for _part in chunk.order(max(chunk.rows, 1), out):
-        pass
 
 
 def _nothing() -> None:

@@ -30,10 +30,13 @@ def layout(
     weights: str | None,
     dtype: npt.DTypeLike,
     target_dtype: npt.DTypeLike,
+    others: Sequence[str] = (),
 ) -> Layout:
     """Return the parts of a batch: features, then target, then weights.
 
-    For ragged inputs the longest vector is looked for: a pass over their columns, once for a frame.
+    Where features are left out, `others` are none either.
+
+    For ragged inputs the longest vectors are looked for: one pass over their columns, once for a frame.
 
     Raises
     ------
@@ -49,10 +52,12 @@ def layout(
     if weight and not targets:
         raise ArgumentError(f"weights={weight[0]!r} needs a target: a batch is x, (x, y) or (x, y, w).")
     if features is None:
-        features = _all_numbers(frames[0], (*targets, *weight))
+        features = _all_numbers(frames[0], (*targets, *weight, *others))
     real = _dtype("dtype", dtype)
     parts: list[Part] = []
     vectors: list[Vectors] = []
+    every = features.values() if isinstance(features, Mapping) else ()
+    lengths = _longest(frames, [each.columns[0] for each in every if isinstance(each, Ragged)])
     if isinstance(features, Mapping) and all(isinstance(t, ColumnType) for t in features.values()):
         features = list(features)  # the columns of a frame
     if isinstance(features, Mapping):
@@ -61,16 +66,16 @@ def layout(
         for name, asked in features.items():
             if not isinstance(name, str) or not name:
                 raise ArgumentError(f"features must map names to inputs, got the name {name!r}.")
-            _add(frames, name, asked, real, parts, vectors)
+            _add(name, asked, real, parts, vectors, lengths)
     else:
-        _add(frames, "", features, real, parts, vectors)
+        _add("", features, real, parts, vectors, lengths)
     inputs = len(parts)
     for use, chosen, kind in (
         ("target", targets, _dtype("target_dtype", target_dtype)),
         ("weights", weight, real if real.kind == "f" else np.dtype(np.float32)),
     ):
         if chosen:
-            _add(frames, use, chosen, kind, parts, vectors)
+            _add(use, chosen, kind, parts, vectors, lengths)
     made = Layout(tuple(parts), tuple(vectors), inputs, isinstance(features, Mapping))
     for name, uses in Counter(names(made) or ()).items():
         if uses > 1:
@@ -92,13 +97,21 @@ def _all_numbers(frame: Frame, others: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
+def _longest(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, int]:
+    """Return the length of the longest vector of each column, at least 1: one pass for all."""
+    for column in columns:
+        _check_vectors(frames, column)
+    found = [frame.longest(columns) for frame in frames]
+    return {name: max(1, *(lengths[name] for lengths in found)) for name in columns}
+
+
 def _add(
-    frames: Sequence[Frame],
     name: str,
     asked: Any,
     dtype: np.dtype[Any],
     parts: list[Part],
     vectors: list[Vectors],
+    longest: Mapping[str, int],
 ) -> None:
     """Add what was asked for under a name to the parts, and to the vectors in them."""
     number = len(parts)
@@ -112,9 +125,7 @@ def _add(
         vectors.append(Vectors(asked.columns, number, 0, asked.length, asked.value, asked.sort_by))
         return
     if isinstance(asked, Ragged):
-        for column in asked.columns[:1]:
-            _check_vectors(frames, column)
-        length = max(1, *(frame.longest(asked.columns[0]) for frame in frames))
+        length = longest[asked.columns[0]]
         parts.append(Part(asked.columns, dtype, name, length, ragged=True))
         vectors.append(Vectors(asked.columns, number, 0, length, 0.0, asked.sort_by))
         return

@@ -6,22 +6,36 @@ tested to exhaustion without a file.
 
 from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_entries
 from rootfeed.plan.budget import SCRATCH_SHARE, Sizes, choose_sizes, needed_bytes
-from rootfeed.plan.epoch import Chunk, deal
+from rootfeed.plan.epoch import Chunk, Piece, carried, deal, permuted, resident_rows, resumed
 from rootfeed.plan.random import random_key
-from rootfeed.plan.sieve import Sieve, Split
+from rootfeed.plan.shares import Demand, Shard, Tail, balanced_demand, plain_demand
+from rootfeed.plan.sides import Words, all_set, choose_among, members, words_of
 
 __all__ = [
     "SCRATCH_SHARE",
     "Boundaries",
     "Chunk",
-    "Sieve",
+    "Demand",
+    "Piece",
+    "Shard",
     "Sizes",
-    "Split",
+    "Tail",
+    "Words",
+    "all_set",
+    "balanced_demand",
     "boundaries",
+    "carried",
+    "choose_among",
     "choose_sizes",
     "cut",
     "deal",
+    "members",
     "needed_bytes",
     "page_entries",
+    "permuted",
+    "plain_demand",
     "random_key",
+    "resident_rows",
+    "resumed",
+    "words_of",
 ]

@@ -1,0 +1,422 @@
+"""What a loader does when: an epoch's chunks, for every rank, from any batch on. It reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.errors import EmptyDatasetError
+from rootfeed.loader.dataset import Dataset
+from rootfeed.loader.options import Options
+from rootfeed.loader.sampling import Balanced, shares_of
+from rootfeed.plan import (
+    Chunk,
+    Demand,
+    Piece,
+    Shard,
+    Sizes,
+    Words,
+    balanced_demand,
+    carried,
+    deal,
+    permuted,
+    plain_demand,
+    random_key,
+    resident_rows,
+    resumed,
+    words_of,
+)
+
+__all__ = ["Leg", "Run", "Schedule"]
+
+Order = npt.NDArray[np.uint32]
+
+_KEPT_CHUNKS = 1.7
+"""Most rows that stay because they are used again and again, in chunks: of the two that memory holds."""
+
+_NO_ROWS = np.empty(0, np.int64)
+
+_ORDER_ROWS = 1 << 22
+"""Of a dataset in memory, as many rows are put in order at once, or one round of it."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of an epoch that some ranks have gone through.
+
+    Attributes
+    ----------
+    world_size : int
+    batches : int
+        That each rank has received.
+    """
+
+    world_size: int
+    batches: int
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What is left of an epoch after some legs."""
+
+    dataset: Dataset
+    demand: Demand
+    used: npt.NDArray[np.int64]
+    """Rows of the kept strata that were used in the epoch before."""
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a shard reads of an epoch.
+
+    Attributes
+    ----------
+    stage : Stage
+    shard : Shard
+    epoch : int
+    chunks : list of Chunk
+        Those that are left.
+    skipped : int
+        Batches of the first of them that are left out.
+    batches : int
+        Of the shard in this leg, those before the first included.
+    """
+
+    stage: Stage
+    shard: Shard
+    epoch: int
+    chunks: list[Chunk]
+    skipped: int
+    batches: int
+
+
+class Schedule:
+    """The plan of all epochs.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    sizes : Sizes
+    options : Options
+    sampling : Balanced or None
+        None uses each row once.
+
+    Attributes
+    ----------
+    kept : ndarray of bool, shape (strata,)
+        Strata whose rows stay in memory: all of a dataset that fits; else those that are used again
+        and again and are few.
+    """
+
+    def __init__(
+        self, dataset: Dataset, sizes: Sizes, options: Options, sampling: Balanced | None
+    ) -> None:
+        self.dataset = dataset
+        self.sizes = sizes
+        self._options = options
+        self._sampling = sampling
+        self._totals = dataset.counts.sum(0)
+        self._shares: list[float] = []
+        if sampling is not None:
+            assert dataset.strata is not None
+            self._shares = shares_of(sampling, dataset.strata.values)
+            self._check_classes()
+        self.kept = self._kept()
+        self._stages: dict[tuple[int, tuple[Leg, ...], int], Stage] = {}
+
+    @property
+    def draws(self) -> bool:
+        """Whether rows are drawn with replacement."""
+        return self._sampling is not None and self._sampling.replacement
+
+    @property
+    def kept_rows(self) -> int:
+        """Rows that stay in memory."""
+        return int(self._totals[self.kept].sum())
+
+    @property
+    def _capacity(self) -> int:
+        """Rows of a chunk, beside those that stay."""
+        return self.sizes.chunk_rows if self.sizes.whole else self.sizes.chunk_rows - self.kept_rows // 2
+
+    def _check_classes(self) -> None:
+        assert self.dataset.strata is not None
+        for value, share, rows in zip(
+            self.dataset.strata.values, self._shares, self._totals.tolist(), strict=True
+        ):
+            if share > 0 and rows == 0:
+                raise EmptyDatasetError(
+                    f"class {value!r} is to be {share:.3g} of every batch, and has no rows here. "
+                    "Loosen the cuts, or set its share to 0."
+                )
+
+    def _kept(self) -> npt.NDArray[np.bool_]:
+        if self.sizes.whole:
+            return np.ones(len(self._totals), bool)
+        if self._sampling is None:
+            return np.zeros(1, bool)
+        demand = self._demand(self._totals, 1)
+        kept = np.zeros(len(self._totals), bool)
+        room = self.sizes.chunk_rows * _KEPT_CHUNKS
+        for stratum in np.argsort(self._totals, kind="stable"):
+            again = demand.taken(len(demand.quotas), 1)[stratum] > self._totals[stratum]
+            if again and self._totals[stratum] <= room:
+                kept[stratum] = True
+                room -= self._totals[stratum]
+        return kept
+
+    def _demand(
+        self, rows: npt.NDArray[np.int64], world_size: int, left: int | None = None, rest: bool = False
+    ) -> Demand:
+        """Return the rows of each batch, of rows that are left; `left` limits the batches."""
+        options, sampling = self._options, self._sampling
+        if sampling is None:
+            return plain_demand(
+                int(rows.sum()),
+                options.batch_size,
+                world_size,
+                options.tail,
+                options.drop_last,
+                rest,
+            )
+        size = options.batch_size
+        demand = balanced_demand(
+            rows, self._shares, size, world_size, sampling.epoch if left is None else left
+        )
+        if left is not None and sampling.epoch == "shortest":
+            once = balanced_demand(rows, self._shares, size, world_size, "shortest")
+            demand = min(demand, once, key=lambda each: len(each.quotas))
+        if len(demand.quotas) == 0 and left is None:
+            raise EmptyDatasetError(
+                f"the rows of a class do not suffice for one batch of {size} on each of {world_size} "
+                'ranks. Choose smaller batches, other shares, or epoch="longest".'
+            )
+        return demand
+
+    def stage(self, epoch: int, legs: Sequence[Leg], world_size: int) -> Stage:
+        """Return what is left of an epoch after some legs, for so many ranks."""
+        key = (epoch, tuple(legs), world_size)
+        if key in self._stages:
+            return self._stages[key]
+        dataset, used, left = self.dataset, np.zeros(len(self._totals), np.int64), None
+        for number, leg in enumerate(legs):
+            stage = Stage(dataset, self._rest(dataset, used, leg.world_size, left, number), used, number)
+            planned = len(stage.demand.quotas) * leg.world_size
+            left = planned - min(leg.batches, len(stage.demand.quotas)) * leg.world_size
+            used = used + stage.demand.taken(leg.batches, leg.world_size) * self.kept
+            if not self.kept.all():
+                following = (*(each.world_size for each in legs), world_size)[number + 1]
+                lasting = self._lasting(stage, leg, left // following, following)
+                dataset = dataset.without(self._seen(stage, leg, epoch, lasting))
+        found = Stage(dataset, self._rest(dataset, used, world_size, left, len(legs)), used, len(legs))
+        self._stages = {key: found}
+        return found
+
+    def _rest(
+        self,
+        dataset: Dataset,
+        used: npt.NDArray[np.int64],
+        world_size: int,
+        left: int | None,
+        legs: int,
+    ) -> Demand:
+        """Return the rows of each batch after some legs, which leave so many batches to all ranks."""
+        rows = np.where(self.kept, self._totals, dataset.counts.sum(0))
+        rows = np.maximum(rows - used, 0)  # none is left of those that were used again
+        if self._sampling is None:
+            left = None  # rows decide
+        return self._demand(rows, world_size, None if left is None else left // world_size, legs > 0)
+
+    def _lasting(self, stage: Stage, leg: Leg, batches: int, world_size: int) -> npt.NDArray[np.bool_]:
+        """Return for each stratum whether what a leg leaves of it suffices for so many batches.
+
+        Shares are rounded anew for the rest, which may need some rows more than were planned: those
+        that are left are then used twice. Of a stratum of which less is left, all rows are used again.
+        """
+        if self._sampling is None or self._sampling.epoch == "shortest":
+            return np.ones(len(self._totals), bool)
+        left = stage.dataset.counts.sum(0) - stage.demand.taken(leg.batches, leg.world_size)
+        needed = self._demand(left, world_size, batches, rest=True).taken(batches, world_size)
+        lasting: npt.NDArray[np.bool_] = needed <= 2 * left
+        return lasting
+
+    def run(self, epoch: int, legs: Sequence[Leg], shard: Shard, batches: int = 0) -> Run:
+        """Return what a shard reads of an epoch, after some batches."""
+        stage = self.stage(epoch, legs, shard.world_size)
+        chunks = self._chunks(stage, epoch, shard)
+        count = sum(len(chunk.quotas) for chunk in chunks)
+        rest, skipped = resumed(chunks, batches) if batches else (chunks, 0)
+        return Run(stage, shard, epoch, rest, skipped, count)
+
+    def batches(self, shard: Shard) -> int:
+        """Return the number of batches of a whole epoch."""
+        return len(self.stage(0, (), shard.world_size).demand.of(shard))
+
+    def _chunks(self, stage: Stage, epoch: int, shard: Shard) -> list[Chunk]:
+        return deal(
+            stage.dataset.counts,
+            stage.demand,
+            shard,
+            capacity=self._capacity,
+            seed=self._options.seed,
+            epoch=epoch,
+            leg=stage.number,
+            shuffle=self._options.shuffle,
+            kept=self.kept.tolist(),
+            kept_rows=self.kept_rows,
+        )
+
+    # --- orders -------------------------------------------------------------------------------
+
+    def make_order(
+        self, run: Run, chunk: Chunk, strata: npt.NDArray[np.uint8], places: Sequence[Order], out: Order
+    ) -> npt.NDArray[np.int64]:
+        """Make the order in which the rows of a chunk make batches.
+
+        Parameters
+        ----------
+        run : Run
+        chunk : Chunk
+        strata : ndarray of uint8
+            Of the rows that were carried in or read; not needed where there is one stratum.
+        places : sequence of ndarray of uint32
+            For each stratum that is kept, where its rows lie in the chunk.
+        out : ndarray of uint32, shape (chunk.rows,)
+
+        Returns
+        -------
+        ndarray of int64
+            The rows that are carried out.
+        """
+        if self.dataset.strata is None:
+            return chunk.order(out)
+        batches = (chunk.first_batch, chunk.first_batch + len(chunk.quotas))
+        ready = [
+            places[stratum][self._resident(run, stratum, batches)] if kept else None
+            for stratum, kept in enumerate(self.kept)
+        ]
+        return chunk.mixed_order(strata, ready, out, self.draws)
+
+    def orders(self, run: Run, places: Sequence[Order] | None, length: int) -> Iterator[Order]:
+        """Yield the order of a dataset that is in memory, part by part.
+
+        Parameters
+        ----------
+        run : Run
+        places : sequence of ndarray of uint32 or None
+            Where the rows of each stratum lie; None for one stratum.
+        length : int
+            Rows of a part, about; a multiple of the batch size.
+        """
+        if not run.chunks:
+            return
+        (chunk,) = run.chunks
+        first = run.skipped
+        plain = places is None and run.shard.count == 1 and not run.stage.used.any()
+        if plain and self._options.shuffle:
+            out = np.empty(int(self._totals[0]), np.uint32)
+            key = random_key(self._options.seed, "round", run.epoch, 0, 0)
+            skipped, stop = first * self._options.batch_size, chunk.rows
+            for number, part in enumerate(permuted(key, length, out)):
+                start = number * length
+                if (part := part[max(skipped - start, 0) : max(stop - start, 0)]).size:
+                    yield part
+            return
+        size = self._options.batch_size
+        step = max(max(_ORDER_ROWS, int(self._totals.max())) // size, 1)
+        for start in range(first, len(chunk.quotas), step):
+            quotas = chunk.quotas[start : start + step]
+            batches = (start, start + len(quotas))
+            last = batches[1] == len(chunk.quotas)
+            some = replace(
+                chunk,
+                first_batch=start,
+                quotas=quotas,
+                repeats=chunk.repeats if last else 0,
+            )
+            out = np.empty(some.rows, np.uint32)
+            rows = [self._resident(run, stratum, batches) for stratum in range(len(self._totals))]
+            if places is None:
+                out[: len(rows[0])] = rows[0]
+                out[len(rows[0]) :] = rows[0][0] if len(rows[0]) else 0
+            else:
+                ready = [where[each] for where, each in zip(places, rows, strict=True)]
+                some.mixed_order(np.empty(0, np.uint8), ready, out, self.draws)
+            for begin in range(0, len(out), length):
+                yield out[begin : begin + length]
+
+    def _resident(self, run: Run, stratum: int, batches: tuple[int, int]) -> Order:
+        return resident_rows(
+            int(self._totals[stratum]),
+            int(run.stage.used[stratum]),
+            batches,
+            run.stage.demand,
+            run.shard,
+            stratum,
+            self._options.seed,
+            run.epoch,
+            self._options.shuffle,
+            self.draws,
+        )
+
+    # --- what was seen ------------------------------------------------------------------------
+
+    def _seen(self, stage: Stage, leg: Leg, epoch: int, lasting: npt.NDArray[np.bool_]) -> list[Words]:
+        """Return a bit for each entry that a leg has used, of strata that are used at most once."""
+        dataset = stage.dataset
+        masks = [np.zeros(file.index.entries, bool) for file in dataset.files]
+        taken = stage.demand.taken(len(stage.demand.quotas), leg.world_size)
+        once = (taken <= dataset.counts.sum(0)) & ~self.kept & lasting
+        for rank in range(leg.world_size):
+            shard = Shard(rank, leg.world_size)
+            chunks = self._chunks(stage, epoch, shard)
+            begun = [chunk for chunk in chunks if chunk.first_batch < leg.batches]
+            for chunk in begun:
+                for piece in chunk.pieces:
+                    self._mark(dataset, piece, masks, once)
+            if begun:
+                self._unmark(Run(stage, shard, epoch, chunks, 0, 0), begun[-1], leg.batches, masks)
+        return [words_of(mask) for mask in masks]
+
+    def _mark(
+        self,
+        dataset: Dataset,
+        piece: Piece,
+        masks: Sequence[npt.NDArray[np.bool_]],
+        once: npt.NDArray[np.bool_],
+    ) -> None:
+        part = dataset.part(piece)
+        take = np.arange(len(part.block)) if part.take is None else part.take
+        take = take[once[part.strata]] if part.strata is not None else take[: len(take) * once[0]]
+        masks[part.block.file][part.block.start + take] = True
+
+    def _unmark(
+        self, run: Run, chunk: Chunk, batches: int, masks: Sequence[npt.NDArray[np.bool_]]
+    ) -> None:
+        """Take back the rows of the last chunk that were not used yet, or are carried out of it."""
+        files, entries, strata = self.origins(run, chunk)
+        left = np.ones(chunk.memory_rows, bool)
+        out = np.empty(chunk.rows, np.uint32)
+        places = [np.zeros(int(total), np.uint32) for total in self._totals]
+        self.make_order(run, chunk, strata, places, out)
+        left[out[: int(chunk.quotas[: batches - chunk.first_batch].sum())]] = False
+        for file in np.unique(files).tolist():
+            masks[file][entries[left[chunk.kept :] & (files == file)]] = False
+
+    def origins(
+        self, run: Run, chunk: Chunk
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+        """Return file, entry and stratum of each row of a chunk that is not kept, in order."""
+        dataset = run.stage.dataset
+        refill = carried(run.chunks, chunk.number)
+        files, entries, strata = [_NO_ROWS], [_NO_ROWS], [_NO_ROWS.astype(np.uint8)]
+        for part in map(dataset.part, (*refill, *chunk.pieces)):
+            take = np.arange(len(part.block)) if part.take is None else part.take
+            files.append(np.full(part.rows, part.block.file))
+            entries.append(part.block.start + take.astype(np.int64))
+            strata.append(np.zeros(part.rows, np.uint8) if part.strata is None else part.strata)
+        return np.concatenate(files), np.concatenate(entries), np.concatenate(strata)

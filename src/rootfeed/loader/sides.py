@@ -1,0 +1,296 @@
+"""Splits: which entries of each file belong to which part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from keyword import iskeyword
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.errors import ArgumentError, UnsupportedColumnError
+from rootfeed.frame import Frame
+from rootfeed.loader.dataset import Dataset
+from rootfeed.loader.strata import by_label, values_of
+from rootfeed.plan import (
+    Words,
+    all_set,
+    boundaries,
+    choose_among,
+    members,
+    page_entries,
+    random_key,
+    words_of,
+)
+from rootfeed.schema import Array, Block
+
+__all__ = ["Rule", "Unit", "as_columns", "checked", "divide", "fractions_of", "in_order"]
+
+Unit = Literal["entry", "block"]
+Parts = list[list[Words]]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How entries are divided.
+
+    Attributes
+    ----------
+    by : tuple of str
+        Integer columns whose values decide; without any, the file's identity and the entry do.
+    where : str or None
+        An expression: the last part is where it holds.
+    unit : "entry" or "block"
+    stratify : str or None
+        A label of which each part has the same fractions.
+    """
+
+    by: tuple[str, ...] = ()
+    where: str | None = None
+    unit: Unit = "entry"
+    stratify: str | None = None
+
+    def check(self) -> None:
+        """Refuse rules that exclude each other."""
+        given = [
+            name
+            for name, value in (
+                ("by", self.by),
+                ("where", self.where),
+                ('unit="block"', self.unit == "block"),
+                ("stratify", self.stratify),
+            )
+            if value
+        ]
+        if self.unit not in ("entry", "block"):
+            raise ArgumentError(f'unit must be "entry" or "block", got {self.unit!r}.')
+        if len(given) > 1:
+            raise ArgumentError(f"a split is made by one rule, got {' and '.join(given)}.")
+
+
+def fractions_of(fraction: Any, named: Mapping[str, Any]) -> dict[str, float]:
+    """Return the share of each part, from ``split(0.2)`` or ``split(train=0.7, test=0.3)``."""
+    if fraction is not None and named:
+        raise ArgumentError("split takes one fraction or named ones, not both.")
+    if fraction is not None:
+        return {"train": 1 - checked(fraction), "test": checked(fraction)}
+    if len(named) < 2:
+        raise ArgumentError(
+            "split needs a fraction, or at least two named ones: split(train=0.8, test=0.2)."
+        )
+    for name in named:
+        if not name.isidentifier() or iskeyword(name) or name[0] == "_" or name in ("count", "index"):
+            raise ArgumentError(f"a part cannot be called {name!r}.")
+    shares = {name: checked(share, f"the fraction {name}") for name, share in named.items()}
+    total = sum(shares.values())
+    if abs(total - 1) > 1e-9:
+        raise ArgumentError(f"the fractions of a split must add up to 1, got {total:.12g}.")
+    return shares
+
+
+def checked(fraction: Any, name: str = "fraction") -> float:
+    """Return a fraction between 0 and 1."""
+    number = isinstance(fraction, int | float | np.floating) and not isinstance(fraction, bool)
+    if not number or not 0 < fraction < 1:
+        raise ArgumentError(f"{name} must lie between 0 and 1, got {fraction!r}.")
+    return float(fraction)
+
+
+def divide(
+    frames: Sequence[Frame],
+    dataset: Dataset,
+    side: Sequence[Words] | None,
+    fractions: Sequence[float],
+    rule: Rule,
+    seed: int,
+    generation: int,
+) -> Parts:
+    """Divide a side of a dataset; return, for each part and file, a bit for each entry.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+    dataset : Dataset
+    side : sequence of ndarray of uint64, optional
+        What is divided; None for everything.
+    fractions : sequence of float
+        Of the parts; their sum is 1.
+    rule : Rule
+    seed : int
+    generation : int
+        0 for the dataset, 1 for a part of it, and so on.
+    """
+    if rule.by:
+        codes = _by_value(frames, rule.by, fractions, seed, generation)
+    elif rule.where is not None:
+        codes = _where(frames, rule.where)
+    elif rule.unit == "block":
+        codes = _by_unit(dataset, side, fractions, seed, generation)
+    else:
+        return _by_entry(frames, dataset, side, fractions, rule.stratify, seed, generation)
+    parts: Parts = [[] for _ in fractions]
+    for file, mine in enumerate(codes):
+        for number, part in enumerate(parts):
+            words = words_of(mine == number)
+            part.append(words if side is None else words & side[file])
+    return parts
+
+
+def _by_entry(
+    frames: Sequence[Frame],
+    dataset: Dataset,
+    side: Sequence[Words] | None,
+    fractions: Sequence[float],
+    stratify: str | None,
+    seed: int,
+    generation: int,
+) -> Parts:
+    """Choose entries at random, keyed by the file's identity: exactly, of each file (and class)."""
+    strata = None if stratify is None else by_label(frames, stratify, raw=True)
+    parts: Parts = [[] for _ in fractions]
+    for number, file in enumerate(dataset.files):
+        index = file.index
+        whole = all_set(index.entries) if side is None else side[number]
+        classes = {"": whole}
+        if strata is not None:
+            codes = strata.codes(number, 0, index.entries)
+            classes = {
+                f"class {value!r}": whole & words_of(codes == code)
+                for code, value in enumerate(strata.values)
+            }
+        found = [np.zeros_like(whole) for _ in fractions]
+        for name, rest in classes.items():
+            left = 1.0
+            for part in range(len(fractions) - 1, 0, -1):
+                identity = [index.identity]
+                identity += [f"part {part}".encode()] * (part < len(fractions) - 1)
+                identity += [name.encode()] * bool(name)
+                key = random_key(seed, "split", generation, *identity)
+                chosen = choose_among(rest, index.entries, min(fractions[part] / left, 1.0), key)
+                found[part] |= chosen
+                rest = rest & ~chosen
+                left -= fractions[part]
+            found[0] |= rest
+        for mine, words in zip(parts, found, strict=True):
+            mine.append(words)
+    return parts
+
+
+def _codes(
+    frames: Sequence[Frame], names: Sequence[str], use: Callable[[Mapping[str, Array]], Array]
+) -> list[npt.NDArray[np.uint8]]:
+    """Return for each entry of each file what `use` makes of columns; 0 where cuts leave it out."""
+
+    def numbers(_: Block, __: Any, values: Mapping[str, Array]) -> npt.NDArray[np.uint8]:
+        return use(values).astype(np.uint8)
+
+    found = []
+    for _, _, entries, parts in values_of(frames, names, numbers):
+        mine = np.zeros(entries, np.uint8)
+        for block, take, values in parts:
+            mine[block.start + take] = values
+        found.append(mine)
+    return found
+
+
+def _by_value(
+    frames: Sequence[Frame],
+    columns: Sequence[str],
+    fractions: Sequence[float],
+    seed: int,
+    generation: int,
+) -> list[npt.NDArray[np.uint8]]:
+    for frame in frames:
+        for name in columns:
+            type_ = frame.columns.get(name)
+            if type_ is not None and (type_.dtype is None or type_.dtype.kind not in "iub"):
+                raise UnsupportedColumnError(
+                    f"{frame.files[0]}: column {name!r} ({type_.text}) cannot decide a split. "
+                    "Its values must be integers, such as event numbers."
+                )
+    key = random_key(seed, "split by", generation)
+    limits = np.cumsum(np.asarray(fractions, np.float64))[:-1]
+
+    def part(values: Mapping[str, Array]) -> Array:
+        bits = hashed(key, [values[name] for name in columns])
+        return np.searchsorted(limits, (bits >> np.uint64(11)) / 2.0**53, "right")
+
+    return _codes(frames, columns, part)
+
+
+def hashed(key: np.uint64, columns: Sequence[Array]) -> npt.NDArray[np.uint64]:
+    """Return 64 random bits for each row, which depend on nothing but the key and the values."""
+    state = np.full(len(columns[0]), key)
+    for values in columns:
+        state = state ^ values.astype(np.int64 if values.dtype.kind != "u" else np.uint64).view(
+            np.uint64
+        )
+        state = state + _GOLDEN  # SplitMix64 (Steele, Lea, Flood 2014)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state = state ^ (state >> np.uint64(31))
+    return state
+
+
+def _where(frames: Sequence[Frame], expression: str) -> list[npt.NDArray[np.uint8]]:
+    name = "side_"
+    while any(name in frame.columns or name in frame.stored for frame in frames):
+        name += "_"
+    made = [frame.define(name, expression) for frame in frames]
+    return _codes(made, [name], lambda values: values[name] != 0)
+
+
+def _by_unit(
+    dataset: Dataset,
+    side: Sequence[Words] | None,
+    fractions: Sequence[float],
+    seed: int,
+    generation: int,
+) -> list[npt.NDArray[np.uint8]]:
+    """Deal stretches of entries, between which pages of all columns end, to the parts."""
+    units: list[tuple[int, int, int, int, int]] = []
+    for number, file in enumerate(dataset.files):
+        bounds = boundaries(file.index.columns, file.index.entries)
+        least, start = page_entries([bounds]), 0
+        for stop in bounds.clusters[1:].tolist():
+            if stop - start >= least or stop == file.index.entries:
+                weight = stop - start if side is None else len(members(side[number], start, stop))
+                key = int(random_key(seed, "split units", generation, file.index.identity, start))
+                units.append((key, number, start, stop, weight))
+                start = stop
+    units.sort()  # in random order, whatever the order of the files
+    total = sum(unit[4] for unit in units)
+    limits = np.cumsum(fractions)[:-1] * total
+    codes = [np.zeros(file.index.entries, np.uint8) for file in dataset.files]
+    filled = 0
+    for _, number, start, stop, weight in units:
+        codes[number][start:stop] = np.searchsorted(limits, filled + weight / 2, "right")
+        filled += weight
+    return codes
+
+
+def in_order(dataset: Dataset, side: Sequence[Words] | None, fraction: float) -> Parts:
+    """Divide rows at one place: the last ones, in the order of the files, are the second part."""
+    left = dataset.rows - int(fraction * dataset.rows)
+    parts: Parts = [[], []]
+    for number, file in enumerate(dataset.files):
+        entries = file.index.entries
+        rows = members(all_set(entries) if file.taken is None else file.taken, 0, entries)
+        place = int(rows[left]) if left < len(rows) else entries
+        left = max(left - len(rows), 0)
+        before = np.arange(entries) < place
+        for part, mask in zip(parts, (before, ~before), strict=True):
+            words = words_of(mask)
+            part.append(words if side is None else words & side[number])
+    return parts
+
+
+def as_columns(by: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the columns that decide a split."""
+    if by is None:
+        return ()
+    return (by,) if isinstance(by, str) else tuple(by)

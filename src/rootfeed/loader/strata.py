@@ -1,0 +1,159 @@
+"""Strata: the classes whose shares of a batch are fixed, and which one each entry belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
+from rootfeed.frame import Frame
+from rootfeed.plan import Words, words_of
+from rootfeed.schema import Array, Block
+
+__all__ = ["Strata", "by_frame", "by_label", "values_of"]
+
+Codes = npt.NDArray[np.uint8]
+
+_MOST = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """The stratum of each entry of a dataset: its number is kept in as many bits as it takes.
+
+    Attributes
+    ----------
+    values : tuple
+        What the strata stand for: values of a label, in ascending order, or numbers of frames.
+    planes : tuple of tuple of ndarray of uint64
+        For each file, the bits of each binary digit of its entries' strata, lowest digit first.
+    """
+
+    values: tuple[Any, ...]
+    planes: tuple[tuple[Words, ...], ...]
+
+    def codes(self, file: int, start: int, stop: int) -> Codes:
+        """Return the stratum of each entry of ``[start, stop)``; any, where cuts leave it out."""
+        out = np.zeros(stop - start, np.uint8)
+        first = start // 64
+        for digit, words in enumerate(self.planes[file]):
+            near = words[first : -(-stop // 64)].astype("<u8").view(np.uint8)
+            bits = np.unpackbits(near, bitorder="little")[start - 64 * first : stop - 64 * first]
+            out |= bits << np.uint8(digit)
+        return out
+
+
+def by_frame(files: Sequence[int], entries: Sequence[int]) -> Strata:
+    """Return the strata of which each holds the files of one frame.
+
+    Parameters
+    ----------
+    files : sequence of int
+        Files of each frame.
+    entries : sequence of int
+        Entries of each file.
+    """
+    numbers = [frame for frame, count in enumerate(files) for _ in range(count)]
+    codes = [np.full(count, number, np.uint8) for number, count in zip(numbers, entries, strict=True)]
+    return Strata(tuple(range(len(files))), _planes(codes, len(files)))
+
+
+def by_label(frames: Sequence[Frame], label: str, *, raw: bool = False) -> Strata:
+    """Return the strata of which each holds the entries with one value of a column.
+
+    Reads the column, with a progress bar if that takes longer than a second.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+    label : str
+        A column of numbers.
+    raw : bool
+        Look at entries that do not pass the cuts, too, if the column is stored.
+
+    Raises
+    ------
+    MissingColumnError, UnsupportedColumnError
+        Where the column does not exist or does not hold one number per entry.
+    ArgumentError
+        Where it is NaN, or has more than 255 values.
+    """
+    found: dict[Any, int] = {}
+    codes: list[Codes] = []
+
+    def distinct(_: Block, __: Any, values: dict[str, Array]) -> tuple[Array, Codes]:
+        some, inverse = np.unique(values[label], return_inverse=True)
+        return some[: _MOST + 1], inverse.astype(np.uint8)
+
+    for file, where, entries, parts in values_of(frames, [label], distinct, raw=raw):
+        mine = np.zeros(entries, np.uint8)
+        for block, take, (values, inverse) in parts:
+            if values.dtype.kind == "f" and np.isnan(values).any():
+                raise ArgumentError(
+                    f"{where}: column {label!r} is NaN in entries [{block.start}, {block.stop}). "
+                    "A class must have a number: cut such entries, or define another label."
+                )
+            numbers = [found.setdefault(value, len(found)) for value in values.tolist()]
+            if len(found) > _MOST:
+                raise ArgumentError(
+                    f"column {label!r} has more than {_MOST} values (up to {where}); "
+                    "classes are few. Define a label with fewer values."
+                )
+            mine[block.start + take] = np.array(numbers, np.uint8)[inverse]
+        assert file == len(codes)
+        codes.append(mine)
+    values = sorted(found)
+    renamed = np.empty(max(len(found), 1), np.uint8)
+    for number, value in enumerate(values):
+        renamed[found[value]] = number
+    return Strata(tuple(values), _planes([renamed[each] for each in codes], len(values)))
+
+
+def values_of(
+    frames: Sequence[Frame], names: Sequence[str], use: Any, *, raw: bool = False
+) -> Iterator[tuple[int, str, int, list[Any]]]:
+    """Yield for each file its number, its name, its entries, and what `use` makes of its blocks.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+    names : sequence of str
+        Columns with one number per entry.
+    use : function of (Block, ndarray of int32, mapping of str to ndarray)
+        Called on threads with the entries of a block that pass, relative to its first one.
+    raw : bool
+        Look at entries that do not pass the cuts, too, if the columns are stored.
+    """
+    first = 0
+    for frame in frames:
+        for name in names:
+            if name not in frame.columns and name not in frame.stored:
+                raise MissingColumnError(
+                    f"{frame.files[0]} has no column {name!r}. {nearest(name, frame.columns)}"
+                )
+            type_ = (frame.columns if name in frame.columns else frame.stored)[name]
+            if type_.kind != "scalar":
+                raise UnsupportedColumnError(
+                    f"{frame.files[0]}: column {name!r} ({type_.text}) does not hold one number per "
+                    "entry."
+                )
+        walk = frame.walk(names, use, raw=raw)
+        following = next(walk, None)
+        for number, index in enumerate(frame.index(())):
+            found = []
+            while following is not None and following[0].file == number:
+                found.append(following)
+                following = next(walk, None)
+            yield first + number, index.where, index.entries, found
+        first += len(frame.files)
+
+
+def _planes(codes: Sequence[Codes], strata: int) -> tuple[tuple[Words, ...], ...]:
+    digits = max(strata - 1, 0).bit_length()
+    return tuple(
+        tuple(words_of((each >> np.uint8(digit)) & 1 > 0) for digit in range(digits)) for each in codes
+    )

@@ -1,0 +1,87 @@
+"""A loader as PyTorch's own kind of dataset. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch.utils.data import IterableDataset, get_worker_info
+
+from rootfeed.formats import Batch, Use
+
+__all__ = ["TorchBatches"]
+
+
+class Loader(Protocol):
+    """What is needed of a `rootfeed.Loader`."""
+
+    def __len__(self) -> int: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    @property
+    def folds(self) -> Callable[..., list[Any]]: ...
+    @property
+    def split(self) -> Callable[..., Any]: ...
+    def start(
+        self, use: Use, worker: int = 0, workers: int = 1, iteration: Sequence[int] | None = None
+    ) -> Iterator[Batch]: ...
+    def torch_with(self, use: Use) -> TorchBatches: ...
+
+
+class TorchBatches(IterableDataset[Any]):
+    """A loader whose batches are torch tensors; it counts the loader's own epochs.
+
+    Inside a DataLoader, with ``batch_size=None``, its workers get different batches of one epoch, in
+    the loader's number of batches.
+
+    Attributes
+    ----------
+    loader : Loader
+    """
+
+    def __init__(self, loader: Loader, use: Use) -> None:
+        self.loader = loader
+        self._use = use
+        self._iterations = 0  # of a worker that lives on
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Start the loader's next epoch, or go on where a loaded state ends."""
+        info = get_worker_info()
+        if info is None:
+            return self.loader.start(self._use)
+        self._iterations += 1
+        seed = info.seed - info.id  # which all workers of an iteration have in common
+        return self.loader.start(self._use, info.id, info.num_workers, (seed, self._iterations))
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch, on this rank."""
+        return len(self.loader)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next epoch: see `Loader.set_epoch`."""
+        self.loader.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iteration is: see `Loader.state_dict`."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state ends: see `Loader.load_state_dict`."""
+        self.loader.load_state_dict(state)
+
+    def split(self, fraction: float | None = None, **options: Any) -> Any:
+        """Divide the entries: see `Loader.split`."""
+        parts = self.loader.split(fraction, **options)
+        return type(parts)(*(self._of(part) for part in parts))
+
+    def folds(self, count: int, **options: Any) -> list[Any]:
+        """Divide the entries into folds: see `Loader.folds`."""
+        pairs = self.loader.folds(count, **options)
+        return [type(pair)(*(self._of(part) for part in pair)) for pair in pairs]
+
+    def _of(self, loader: Loader) -> TorchBatches:
+        return loader.torch_with(self._use)
+
+    def __repr__(self) -> str:
+        return f"<TorchBatches of {self.loader!r}>"

@@ -1,0 +1,211 @@
+"""Weights: one column or expression, with sums that are made equal."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from rootfeed.errors import ArgumentError, EvaluationError, WeightWarning
+from rootfeed.frame import Frame
+from rootfeed.loader.strata import by_label, values_of
+from rootfeed.schema import Array, Block
+
+__all__ = ["Normalized", "normalized", "weighted"]
+
+Negative = Literal["keep", "abs", "error"]
+
+_MOST_CLASSES = 64
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """Weights whose sums are fixed: see `normalized`."""
+
+    weights: str
+    per: str | None
+    to: float | tuple[tuple[Any, float], ...] | None
+    negative: Negative
+
+
+def normalized(
+    weights: str,
+    per: str | None = None,
+    to: float | Mapping[Any, float] | None = None,
+    *,
+    negative: Negative = "keep",
+) -> Normalized:
+    """Ask for weights that are multiplied so that their sums are equal, or given.
+
+    ``rf.Loader(frame, ..., weights=rf.normalized("genWeight", per="label"))``. The sums are those of
+    all entries of the loader that pass the cuts, computed once in float64, when the loader is made.
+
+    Parameters
+    ----------
+    weights : str
+        A column, or an expression.
+    per : str, optional
+        A label: the weights of each of its values (64 at most) get a factor of their own.
+    to : float or mapping, optional
+        What each sum becomes. None keeps the sum of all weights, and makes classes equal; without
+        `per`, it makes the mean weight 1.
+    negative : "keep", "abs" or "error"
+        What becomes of negative weights.
+
+    Raises
+    ------
+    EvaluationError
+        When the loader is made: where a weight is NaN or infinite, a sum is not positive, or there
+        are negative weights that should be an error.
+    """
+    if negative not in ("keep", "abs", "error"):
+        raise ArgumentError(f'negative must be "keep", "abs" or "error", got {negative!r}.')
+    if not isinstance(weights, str) or not weights:
+        raise ArgumentError(f"normalized takes a column or an expression, got {weights!r}.")
+    if per is not None and (not isinstance(per, str) or not per):
+        raise ArgumentError(f"per must be the name of a column, got {per!r}.")
+    if not isinstance(to, Mapping):
+        return Normalized(weights, per, None if to is None else _sum(to), negative)
+    if per is None:
+        raise ArgumentError("sums of several classes need a label: normalized(..., per=...).")
+    return Normalized(weights, per, tuple((key, _sum(value)) for key, value in to.items()), negative)
+
+
+def _sum(value: Any) -> float:
+    try:
+        if (number := float(value)) > 0 and math.isfinite(number):
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise ArgumentError(f"to must be positive: a sum of weights, got {value!r}.")
+
+
+def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...], Any]:
+    """Return frames that have the weights as a column, and its name."""
+    if isinstance(weights, str) and not all(weights in frame.columns for frame in frames):
+        if re.fullmatch(r"[\w.]*", weights):
+            return frames, weights  # which may be misspelt
+        name = _name(frames)
+        return tuple(frame.define(name, weights) for frame in frames), name
+    if not isinstance(weights, Normalized):
+        return frames, weights
+    name = _name(frames)
+    text = f"double({weights.weights})"
+    made = [frame.define(name, text) for frame in frames]
+    factors = _factors(made, name, weights)
+    value = f"abs({name})" if weights.negative == "abs" else name
+    if weights.per is None:
+        scaled = f"{value} * {factors[None]!r}"
+    else:
+        scaled = "0.0"
+        for label, factor in factors.items():
+            scaled = f"{weights.per} == {label!r} ? {value} * {factor!r} : ({scaled})"
+    return tuple(frame.redefine(name, scaled) for frame in made), name
+
+
+def _name(frames: Sequence[Frame]) -> str:
+    name = "weight_"
+    while any(name in frame.columns or name in frame.stored for frame in frames):
+        name += "_"
+    return name
+
+
+def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any, float]:
+    """Return the factor of each class, from the sums of its weights."""
+    labels: list[Any] = [None]
+    if asked.per is not None:
+        labels = list(by_label(frames, asked.per).values)
+        if len(labels) > _MOST_CLASSES:
+            raise ArgumentError(f"{asked.per!r} has more than {_MOST_CLASSES} values: classes are few.")
+        _check(asked, labels)
+    sums = dict.fromkeys(labels, 0.0)
+    count = zeros = negatives = 0
+
+    def summed(_: Block, __: Any, values: Mapping[str, Array]) -> tuple[Any, ...]:
+        weights = values[name]
+        classes = np.zeros(len(weights), np.int64)
+        if asked.per is not None:
+            classes = np.searchsorted(np.array(labels), values[asked.per])
+        used = np.abs(weights) if asked.negative == "abs" else weights
+        wrong = np.flatnonzero(~np.isfinite(weights))
+        return (
+            np.bincount(classes, used, len(labels)),
+            len(weights),
+            int((weights == 0).sum()),
+            int((weights < 0).sum()),
+            len(wrong),
+        )
+
+    names = [name] if asked.per is None else [name, asked.per]
+    for _, where, _, parts in values_of(frames, names, summed):
+        for block, _, (found, entries, none, negative, wrong) in parts:
+            if wrong:
+                raise EvaluationError(
+                    f"{where}: {wrong} of the weights {asked.weights!r} in entries [{block.start}, "
+                    f"{block.stop}) are NaN or infinite. Cut these entries, or define other weights."
+                )
+            for label, value in zip(labels, found.tolist(), strict=True):
+                sums[label] += value
+            count, zeros, negatives = count + entries, zeros + none, negatives + negative
+    if negatives and asked.negative == "error":
+        raise EvaluationError(
+            f"{_where(frames)}: {negatives} of {count} weights {asked.weights!r} are negative. "
+            'Cut them, or choose negative="keep" or "abs".'
+        )
+    if zeros:
+        warnings.warn(
+            f"{zeros} of {count} weights {asked.weights!r} are zero: these entries do not count.",
+            WeightWarning,
+            stacklevel=4,
+        )
+    total = sum(sums.values())
+    factors = {}
+    for label, value in sums.items():
+        if not value > 0:
+            of = "" if label is None else f" of {asked.per} == {label!r}"
+            raise EvaluationError(
+                f"{_where(frames)}: the weights {asked.weights!r}{of} have the sum {value:g}, which "
+                'cannot be normalized. Cut entries, choose negative="abs", or define other weights.'
+            )
+        factors[label] = _goal(asked, label, total, count, len(sums)) / value
+    return factors
+
+
+def _check(asked: Normalized, labels: Sequence[Any]) -> None:
+    """Refuse classes that no expression can tell, or that do not match the sums that were asked for."""
+    for label in labels:
+        if not math.isfinite(label):
+            raise ArgumentError(
+                f"{asked.per!r} is infinite in some entries. Cut them, or define another label."
+            )
+    if not isinstance(asked.to, tuple):
+        return
+    given = dict(asked.to)
+    for label in labels:
+        if label not in given:
+            raise ArgumentError(
+                f"{asked.per!r} has the value {label!r}, for which to= has no sum. "
+                f"Give one for each of {list(labels)}."
+            )
+    for label in given:
+        if label not in labels:
+            raise ArgumentError(
+                f"to= names the class {label!r}, which {asked.per!r} never is here. "
+                f"There are: {list(labels)}."
+            )
+
+
+def _where(frames: Sequence[Frame]) -> str:
+    files = [index.where for frame in frames for index in frame.index(())]
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+
+
+def _goal(asked: Normalized, label: Any, total: float, count: int, classes: int) -> float:
+    if asked.to is None:
+        return float(count) if asked.per is None else total / classes
+    return dict(asked.to)[label] if isinstance(asked.to, tuple) else asked.to

@@ -1,0 +1,227 @@
+"""How many rows each batch has: of each class, for each rank, and for each worker of a rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed import kernels
+from rootfeed.errors import ArgumentError
+
+__all__ = ["Demand", "Shard", "Tail", "balanced_demand", "plain_demand"]
+
+Counts = npt.NDArray[np.int64]
+
+Tail = Literal["drop", "pad", "uneven"]
+"""What becomes of rows that do not go evenly into the ranks."""
+
+
+_MOST_BATCHES = 10**8
+"""Of an epoch, more of which would take gigabytes to plan."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Who takes part of an epoch: a rank, or one of the worker processes of a rank.
+
+    The batches of a rank are dealt to its workers in turn, as PyTorch's DataLoader collects them.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    worker: int = 0
+    workers: int = 1
+
+    @property
+    def number(self) -> int:
+        """Position among all shards."""
+        return self.rank * self.workers + self.worker
+
+    @property
+    def count(self) -> int:
+        """Shards of an epoch."""
+        return self.world_size * self.workers
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """The rows that the batches of an epoch take.
+
+    Attributes
+    ----------
+    quotas : ndarray of int64, shape (batches, strata)
+        Rows of each stratum in each batch of a rank.
+    extra : int
+        So many of the first ranks have one row more in the last batch.
+    pad : bool
+        The other ranks repeat a row there.
+    """
+
+    quotas: Counts
+    extra: int = 0
+    pad: bool = False
+
+    def of(self, shard: Shard) -> Counts:
+        """Return the quotas of a shard's batches, without repeated rows."""
+        quotas = self.quotas
+        if self.extra and len(quotas):
+            if shard.rank < self.extra:
+                quotas = quotas.copy()
+                quotas[-1] += 1
+            elif not self.pad and not quotas[-1].any():
+                quotas = quotas[:-1]
+        return quotas[shard.worker :: shard.workers]
+
+    def repeats(self, shard: Shard) -> int:
+        """Return how many rows at the end of a shard's last batch repeat others."""
+        last = (len(self.quotas) - 1) % shard.workers
+        return int(self.pad and self.extra > 0 and shard.rank >= self.extra and shard.worker == last)
+
+    def uses(self, shard: Shard, laps: int) -> Counts:
+        """Return the rows that each shard takes in each lap, shape (laps, shards, strata)."""
+        kinds = {}
+        for extra in {rank < self.extra for rank in (0, shard.world_size - 1)}:
+            for worker in range(shard.workers):
+                one = Shard(0 if extra else self.extra, shard.world_size, worker, shard.workers)
+                quotas = self.of(one)
+                ends = np.concatenate([self.ends[:1], np.cumsum(quotas, 0)])
+                kinds[extra, worker] = np.diff(ends[self.lap_bounds(one, laps)], axis=0)
+        every = [
+            kinds[rank < self.extra, worker]
+            for rank in range(shard.world_size)
+            for worker in range(shard.workers)
+        ]
+        return np.stack(every, axis=1)
+
+    def lap_bounds(self, shard: Shard, laps: int) -> Counts:
+        """Return the batches of a shard at which laps begin, and the last one ends."""
+        bounds = lap_bounds(len(self.quotas), laps)
+        own: Counts = -((shard.worker - bounds) // shard.workers)
+        return np.clip(own, 0, len(self.of(shard)))
+
+    def laps(self, totals: Counts, world_size: int) -> int:
+        """Return into how many laps an epoch is divided, so that none needs more rows than there are.
+
+        Where a single batch of all ranks needs more, it is a lap. Laps have about equal numbers of
+        batches.
+
+        Parameters
+        ----------
+        totals : ndarray of int64, shape (strata,)
+            Rows that there are; 0 for strata that do not matter.
+        world_size : int
+        """
+        some, batches = totals > 0, len(self.quotas)
+        ends = self.ends[:, some] * world_size
+        laps = max(1, int(np.ceil((ends[-1] / totals[some]).max(initial=0))))
+        while laps < batches:
+            bounds = lap_bounds(batches, laps)
+            if (np.diff(ends[bounds], axis=0) <= totals[some]).all():
+                return laps
+            laps = min(max(laps + 1, laps * 21 // 20), batches)
+        return min(laps, max(batches, 1))
+
+    @cached_property
+    def ends(self) -> Counts:
+        """Rows that the first batches of a rank take together, shape (batches + 1, strata)."""
+        return np.concatenate([np.zeros((1, self.quotas.shape[1]), np.int64), self.quotas.cumsum(0)])
+
+    def taken(self, batches: int, world_size: int) -> Counts:
+        """Return the rows of each stratum that the first batches of all ranks take together."""
+        done = min(batches, len(self.quotas))
+        taken: Counts = self.ends[done] * world_size
+        return taken + self.extra if done == len(self.quotas) else taken
+
+
+def lap_bounds(batches: int, laps: int) -> Counts:
+    """Return the batches at which laps begin, and the last one ends."""
+    return np.arange(laps + 1) * batches // laps
+
+
+def plain_demand(
+    rows: int, batch_size: int, world_size: int, tail: Tail, drop_last: bool, rest: bool = False
+) -> Demand:
+    """Return the rows of each batch when every row is wanted once.
+
+    Parameters
+    ----------
+    rows, batch_size, world_size : int
+    tail : "drop", "pad" or "uneven"
+    drop_last : bool
+    rest : bool
+        They are what is left of an epoch: there may be too few for a batch on every rank.
+
+    Raises
+    ------
+    ArgumentError
+        Where a rank would get no batch.
+    """
+    each, extra = divmod(rows, world_size)
+    if drop_last or tail == "drop":
+        extra = 0
+    if drop_last:
+        each -= each % batch_size
+    if world_size > 1 and each == 0 and not rest and not (tail == "uneven" and extra):
+        raise ArgumentError(
+            f"{rows} rows are too few for {world_size} ranks with batches of {batch_size}. "
+            "Choose fewer ranks, smaller batches, or drop_last=False."
+        )
+    quotas = np.full((each + (extra > 0) + batch_size - 1) // batch_size, batch_size, np.int64)
+    if len(quotas):
+        quotas[-1] = each - (len(quotas) - 1) * batch_size
+    return Demand(quotas[:, None], extra, tail == "pad")
+
+
+def balanced_demand(
+    counts: Sequence[int] | Counts,
+    shares: Sequence[float],
+    batch_size: int,
+    world_size: int,
+    epoch: str | int,
+) -> Demand:
+    """Return the rows of each class in each batch, so that every batch holds their shares.
+
+    Rounding evens out over batches: after any number of them, a class is less than two rows away from
+    its share.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Rows of each class.
+    shares : sequence of float
+        Their sum is 1.
+    batch_size : int
+    world_size : int
+    epoch : "shortest", "longest" or int
+        As many batches as the class allows that is used up first; as many as it takes until every
+        row was used; or so many.
+    """
+    wanted = np.asarray(shares, np.float64)
+    offered = np.asarray(counts, np.int64)
+    used = wanted > 0
+    if isinstance(epoch, str):
+        # A class may lack two rows of its share, for which a small share needs many batches.
+        batches = (offered[used] / world_size + 2) / (wanted[used] * batch_size)
+        most = (batches.min() if epoch == "shortest" else batches.max()) + 2
+    else:
+        most = epoch
+    if most > _MOST_BATCHES:
+        raise ArgumentError(
+            f"an epoch would have {most:.3g} batches, and {_MOST_BATCHES:.3g} are possible. Choose "
+            "larger shares of small classes, larger batches, or a number of batches: epoch=1000."
+        )
+    quotas = np.empty((int(most), len(wanted)), np.int64)
+    kernels.apportion(wanted, batch_size, quotas)
+    if isinstance(epoch, str):
+        ends = quotas.cumsum(0)[:, used] * world_size
+        if epoch == "shortest":
+            quotas = quotas[: int((ends <= offered[used]).all(1).sum())]
+        else:
+            enough = (ends >= offered[used]).all(1)
+            quotas = quotas[: int(np.argmax(enough)) + 1 if enough.any() else len(quotas)]
+    return Demand(quotas)

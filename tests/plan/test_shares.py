@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from rootfeed.errors import ArgumentError
+from rootfeed.plan import Demand, Shard, balanced_demand, plain_demand
+
+ROWS = st.integers(0, 3000)
+SIZES = st.integers(1, 300)
+WORLDS = st.integers(1, 8)
+
+
+def taken_by(demand: Demand, world_size: int) -> list[list[int]]:
+    """Return the rows of each batch of each rank, repeated ones included."""
+    found = []
+    for rank in range(world_size):
+        shard = Shard(rank, world_size)
+        rows = demand.of(shard).sum(1).tolist()
+        if demand.repeats(shard):
+            rows[-1] += demand.repeats(shard)
+        found.append(rows)
+    return found
+
+
+# --- every row once -------------------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(rows=ROWS, batch_size=SIZES, world_size=WORLDS, drop_last=st.booleans())
+@example(17, 4, 2, False)
+@example(16, 4, 2, False)
+@example(17, 8, 2, True)
+def test_each_row_is_asked_for_once(
+    rows: int, batch_size: int, world_size: int, drop_last: bool
+) -> None:
+    each = rows // world_size
+    for tail in ("drop", "pad", "uneven"):
+        if world_size > 1 and (each == 0 or (drop_last and each < batch_size)):
+            if tail == "uneven" and rows and not drop_last:
+                continue
+            with pytest.raises(ArgumentError):
+                plain_demand(rows, batch_size, world_size, tail, drop_last)  # type: ignore[arg-type]
+            continue
+        demand = plain_demand(rows, batch_size, world_size, tail, drop_last)  # type: ignore[arg-type]
+        batches = taken_by(demand, world_size)
+        assert all(size == batch_size for mine in batches for size in mine[:-1])
+        assert all(0 < size <= batch_size for mine in batches for size in mine)
+        total = sum(map(sum, batches))
+        repeats = sum(demand.repeats(Shard(rank, world_size)) for rank in range(world_size))
+        if drop_last:
+            assert total == world_size * (each - each % batch_size)
+            assert repeats == 0
+        elif tail == "drop":
+            assert total == world_size * each
+            assert repeats == 0
+        elif tail == "pad":
+            assert total - repeats == rows
+            assert total == world_size * math.ceil(rows / world_size)
+        else:
+            assert total == rows
+            assert repeats == 0
+            assert {sum(mine) for mine in batches} <= {each, each + 1}
+        if tail != "uneven" or drop_last:
+            assert all(mine == batches[0] for mine in batches)
+
+
+def test_too_few_rows() -> None:
+    message = (
+        "5 rows are too few for 8 ranks with batches of 20. "
+        "Choose fewer ranks, smaller batches, or drop_last=False."
+    )
+    for tail in ("drop", "pad"):
+        with pytest.raises(ArgumentError) as caught:
+            plain_demand(5, 20, 8, tail, drop_last=False)  # type: ignore[arg-type]
+        assert str(caught.value) == message
+    assert taken_by(plain_demand(5, 20, 8, "uneven", drop_last=False), 8) == [[1]] * 5 + [[]] * 3
+    # What is left of an epoch may be so little.
+    assert taken_by(plain_demand(5, 20, 8, "drop", drop_last=False, rest=True), 8) == [[]] * 8
+    assert taken_by(plain_demand(5, 20, 8, "pad", drop_last=False, rest=True), 8) == [[1]] * 8
+    assert taken_by(plain_demand(0, 20, 8, "pad", drop_last=False, rest=True), 8) == [[]] * 8
+    assert taken_by(plain_demand(0, 20, 1, "drop", drop_last=False), 1) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "tail", "expected"),
+    [
+        (16, "pad", [[4, 4], [4, 4]]),
+        (17, "drop", [[4, 4], [4, 4]]),
+        (17, "pad", [[4, 4, 1], [4, 4, 1]]),
+        (17, "uneven", [[4, 4, 1], [4, 4]]),
+        (19, "uneven", [[4, 4, 2], [4, 4, 1]]),
+        (19, "pad", [[4, 4, 2], [4, 4, 2]]),
+    ],
+)
+def test_tails(rows: int, tail: Any, expected: list[list[int]]) -> None:
+    assert taken_by(plain_demand(rows, 4, 2, tail, drop_last=False), 2) == expected
+
+
+# --- fixed shares ---------------------------------------------------------------------------------
+
+
+@st.composite
+def shares(draw: st.DrawFn) -> np.ndarray:
+    some = draw(st.lists(st.one_of(st.just(0.0), st.floats(1e-4, 1)), min_size=1, max_size=12))
+    if not any(some):
+        some[0] = 1.0
+    return np.array(some) / np.sum(some)
+
+
+def check_shares(quotas: np.ndarray, wanted: np.ndarray, batch_size: int) -> None:
+    assert (quotas >= 0).all()
+    assert (quotas.sum(1) == batch_size).all()
+    assert not quotas[:, wanted == 0].any()
+    ideal = wanted * batch_size * np.arange(1, len(quotas) + 1)[:, None]
+    assert (np.abs(quotas.cumsum(0) - ideal) < 2).all()
+
+
+@settings(max_examples=60)
+@given(wanted=shares(), batch_size=SIZES, world_size=WORLDS, batches=st.integers(1, 200))
+def test_every_batch_has_its_shares(
+    wanted: np.ndarray, batch_size: int, world_size: int, batches: int
+) -> None:
+    counts = [1000] * len(wanted)
+    demand = balanced_demand(counts, wanted.tolist(), batch_size, world_size, batches)
+    assert len(demand.quotas) == batches
+    check_shares(demand.quotas, wanted, batch_size)
+    # The ranks' batches are alike, and so are the first ones of a longer epoch.
+    assert taken_by(demand, world_size) == [[batch_size] * batches] * world_size
+    longer = balanced_demand(counts, wanted.tolist(), batch_size, world_size, batches + 7)
+    assert np.array_equal(longer.quotas[:batches], demand.quotas)
+
+
+@pytest.mark.parametrize("classes", [2, 30, 255])
+def test_many_classes(classes: int) -> None:
+    random = np.random.default_rng(classes)
+    for concentration, batch_size in itertools.product((0.05, 1, 20), (1, 2, 7, 64)):
+        wanted = random.dirichlet(np.full(classes, concentration))
+        demand = balanced_demand([1] * classes, wanted.tolist(), batch_size, 1, 300)
+        check_shares(demand.quotas, wanted, batch_size)
+
+
+def test_whole_shares_are_in_every_batch() -> None:
+    demand = balanced_demand([1000] * 3, [0.5, 0.3, 0.2], 10, 2, "shortest")
+    assert (demand.quotas == [5, 3, 2]).all()
+    # Thirds even out over three batches, halves of a row over two.
+    thirds = balanced_demand([1000] * 3, [1 / 3] * 3, 10, 1, 30).quotas
+    assert (thirds.reshape(10, 3, 3).sum(1) == 10).all()
+    halves = balanced_demand([1000] * 2, [0.5, 0.5], 5, 1, 30).quotas
+    assert (halves.reshape(15, 2, 2).sum(1) == 5).all()
+
+
+@settings(max_examples=80)
+@given(wanted=shares(), data=st.data(), batch_size=st.integers(1, 60), world_size=WORLDS)
+def test_as_many_batches_as_the_classes_allow(
+    wanted: np.ndarray, data: st.DataObject, batch_size: int, world_size: int
+) -> None:
+    wanted = np.where(wanted < 0.005, 0, wanted)
+    wanted = wanted / wanted.sum() if wanted.any() else np.ones_like(wanted) / len(wanted)
+    classes = len(wanted)
+    count = st.integers(1, 500)
+    counts = np.array(data.draw(st.lists(count, min_size=classes, max_size=classes)))
+    used = wanted > 0
+
+    def ends(epoch: Any) -> tuple[int, np.ndarray]:
+        demand = balanced_demand(counts, wanted.tolist(), batch_size, world_size, epoch)
+        check_shares(demand.quotas, wanted, batch_size)
+        return len(demand.quotas), demand.ends[:, used] * world_size
+
+    batches, taken = ends("shortest")
+    assert (taken[-1] <= counts[used]).all()
+    more = ends(batches + 1)[1][-1]
+    assert (more > counts[used]).any()  # one more batch would need more than there is
+    batches, taken = ends("longest")
+    assert (taken[-1] >= counts[used]).all()
+    assert not (taken[-2] >= counts[used]).all()  # one batch fewer would not have used everything
+
+
+def test_a_rare_class_is_used_up() -> None:
+    # Ten rows, one in three hundred batches: it may be late by two.
+    demand = balanced_demand([10**6, 10], [1 - 1 / 3000, 1 / 3000], 10, 1, "longest")
+    assert demand.quotas.sum(0)[0] >= 10**6
+    demand = balanced_demand([1000, 10], [1 - 1 / 3000, 1 / 3000], 10, 1, "longest")
+    assert demand.quotas.sum(0)[1] == 10
+    assert 2700 <= len(demand.quotas) <= 3300
+
+
+def test_epochs_that_nobody_can_plan() -> None:
+    for epoch, wanted in (("longest", [1 - 1e-12, 1e-12]), (10**12, [0.5, 0.5])):
+        with pytest.raises(ArgumentError) as caught:
+            balanced_demand([10**6, 1], wanted, 1, 1, epoch)
+        assert "an epoch would have" in str(caught.value)
+        assert "1e+08 are possible" in str(caught.value)
+
+
+# --- who takes what -------------------------------------------------------------------------------
+
+
+@st.composite
+def some_demand(draw: st.DrawFn) -> tuple[Demand, int]:
+    world_size = draw(WORLDS)
+    if draw(st.booleans()):
+        tail: Any = draw(st.sampled_from(["drop", "pad", "uneven"]))
+        rows = draw(st.integers(world_size, 300))
+        return plain_demand(rows, draw(st.integers(1, 30)), world_size, tail, False), world_size
+    counts = draw(st.lists(st.integers(1, 200), min_size=2, max_size=4))
+    wanted = np.array(counts) ** 0.5
+    epoch: Any = draw(st.sampled_from(["shortest", "longest", 11]))
+    batch_size = draw(st.integers(1, 30))
+    return balanced_demand(counts, wanted / wanted.sum(), batch_size, world_size, epoch), world_size
+
+
+@settings(max_examples=100)
+@given(made=some_demand(), workers=st.integers(1, 4))
+def test_workers_get_each_batch_of_a_rank_once_in_turn(made: tuple[Demand, int], workers: int) -> None:
+    demand, world_size = made
+    for rank in range(world_size):
+        whole = demand.of(Shard(rank, world_size)).tolist()
+        parts = [
+            demand.of(Shard(rank, world_size, worker, workers)).tolist() for worker in range(workers)
+        ]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*parts))
+        assert [batch for batch in turns if batch is not None] == whole
+        repeats = [demand.repeats(Shard(rank, world_size, worker, workers)) for worker in range(workers)]
+        assert sum(repeats) == demand.repeats(Shard(rank, world_size))
+        if any(repeats):  # the worker that gets the last batch
+            assert repeats.index(1) == (len(whole) - 1) % workers
+
+
+@settings(max_examples=100)
+@given(made=some_demand(), workers=st.integers(1, 4), laps=st.integers(1, 9))
+def test_laps_divide_what_each_shard_takes(made: tuple[Demand, int], workers: int, laps: int) -> None:
+    demand, world_size = made
+    if not len(demand.quotas):
+        return
+    uses = demand.uses(Shard(0, world_size, 0, workers), laps)
+    assert uses.shape == (laps, world_size * workers, demand.quotas.shape[1])
+    assert (uses >= 0).all()
+    for rank, worker in itertools.product(range(world_size), range(workers)):
+        shard = Shard(rank, world_size, worker, workers)
+        assert shard.number < shard.count == world_size * workers
+        assert np.array_equal(uses[:, shard.number].sum(0), demand.of(shard).sum(0))
+    # Whoever asks, the answer is the same.
+    other = Shard(world_size - 1, world_size, workers - 1, workers)
+    assert np.array_equal(demand.uses(other, laps), uses)
+    # A lap is over at the same batch for all workers of a rank.
+    in_laps = uses.reshape(laps, world_size, workers, -1).sum(2)
+    ends = demand.ends[np.arange(laps + 1) * len(demand.quotas) // laps]
+    if not demand.extra:
+        assert np.array_equal(in_laps, np.broadcast_to(np.diff(ends, axis=0)[:, None], in_laps.shape))
+
+
+@settings(max_examples=100)
+@given(made=some_demand())
+def test_what_all_ranks_have_taken_after_some_batches(made: tuple[Demand, int]) -> None:
+    demand, world_size = made
+    for batches in range(len(demand.quotas) + 3):
+        expected = sum(demand.of(Shard(rank, world_size))[:batches].sum(0) for rank in range(world_size))
+        assert np.array_equal(demand.taken(batches, world_size), expected)
+
+
+@settings(max_examples=100)
+@given(made=some_demand(), data=st.data())
+def test_no_lap_needs_more_rows_than_there_are(made: tuple[Demand, int], data: st.DataObject) -> None:
+    demand, world_size = made
+    strata = demand.quotas.shape[1]
+    totals = np.array(data.draw(st.lists(st.integers(0, 60), min_size=strata, max_size=strata)))
+    laps = demand.laps(totals, world_size)
+    batches = len(demand.quotas)
+    assert 1 <= laps <= max(batches, 1)
+    if not batches:
+        return
+    bounds = np.arange(laps + 1) * batches // laps
+    needed = np.diff(demand.ends[bounds], axis=0) * world_size
+    some = totals > 0
+    over = (needed[:, some] > totals[some]).any(1)
+    assert not (over & (np.diff(bounds) > 1)).any()
+    # Nor are there more of them than it takes, by much.
+    if len(totals[some]) and (demand.quotas[:, some].max(0) * world_size * 4 < totals[some]).all():
+        rounds = (demand.taken(batches, world_size)[some] / totals[some]).max()
+        assert laps <= max(1, math.ceil(2 * rounds))
+
+
+def test_one_round_is_one_lap() -> None:
+    for rows, world_size in itertools.product((50, 57, 1000), (1, 3, 8)):
+        for tail in ("drop", "pad", "uneven"):
+            demand = plain_demand(rows, 4, world_size, tail, False)  # type: ignore[arg-type]
+            assert demand.laps(np.array([rows]), world_size) == 1
