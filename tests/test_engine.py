@@ -851,9 +851,13 @@ def test_an_interrupt_is_held_back_and_not_lost() -> None:
 
 
 def test_an_error_does_not_swallow_an_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt) as caught, uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        raise BoomError
+    def compile_() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            raise BoomError
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        compile_()
     assert isinstance(caught.value.__context__, BoomError)
 
 
