@@ -24,6 +24,7 @@ BUILTINS = {
     "MissingColumnError": KeyError,
     "MissingFileError": FileNotFoundError,
     "MissingObjectError": KeyError,
+    "StateError": ValueError,
     "UnequalLengthsError": ValueError,
     "UnsupportedColumnError": TypeError,
     "UnsupportedFileError": OSError,

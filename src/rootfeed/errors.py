@@ -15,11 +15,13 @@
     ├── EmptyDatasetError        (ValueError)         nothing is left to read
     ├── UnequalLengthsError      (ValueError)         vectors that belong together differ in length
     ├── UnsupportedFileError     (OSError)            a file in a format that cannot be read
+    ├── StateError               (ValueError)         a saved state that is damaged, or another loader's
     └── ForkedIteratorError      (RuntimeError)       an iterator that crossed a fork
 
     RootfeedWarning              (UserWarning)
     ├── PrecisionWarning         values that the batch dtype cannot represent
-    └── CutVectorWarning         vectors that are longer than an input has room for
+    ├── CutVectorWarning         vectors that are longer than an input has room for
+    └── WeightWarning            weights that are zero
 
 Every message says what was expected, what was found, where (file, column, entries) and what to do.
 """
@@ -126,7 +128,7 @@ class PrecisionWarning(RootfeedWarning):
 
 
 class WeightWarning(RootfeedWarning):
-    """Weights are zero, or negative ones were changed."""
+    """Weights are zero."""
 
 
 class CutVectorWarning(RootfeedWarning):
