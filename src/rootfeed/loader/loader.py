@@ -6,21 +6,20 @@ import math
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError, StateError, nearest
-from rootfeed.formats import Batch, Use, distributed_ranks, in_worker, mapped, to_numpy, to_torch
+from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError, nearest
+from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to_torch
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import build
-from rootfeed.loader.epochs import Epochs
 from rootfeed.loader.options import as_tuple, integer, options
 from rootfeed.loader.outlook import EpochPlan, explained, outlook
+from rootfeed.loader.place import Place
 from rootfeed.loader.reader import Reader
 from rootfeed.loader.sampling import Balanced, Mixed
 from rootfeed.loader.schedule import Schedule
@@ -179,12 +178,8 @@ class Loader:
         self._history = history
         self._budget_bytes = budget_bytes
         self._keep = keep
-        self._next = Position(0)
-        self._last: Position | None = None
-        self._shared: Epochs | None = None
+        self._place = Place()
         self._prints: dict[str, Any] | None = None
-        self._own = False  # a worker's place was chosen in it
-        self._middle = 0
         dataset, sizes, threads = build(
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
@@ -197,7 +192,6 @@ class Loader:
             name: value for name, value in vars(self).items() if name not in ("_schedule", "_reader")
         }
         state["_sizes"] = self._schedule.sizes
-        state["_shared"] = copy(self._counts())
         # A worker of this rank has no torch.distributed; another rank has its own.
         state["_ranks_elsewhere"] = distributed_ranks() or self._ranks_elsewhere
         return state
@@ -206,8 +200,7 @@ class Loader:
         sizes = state.pop("_sizes")
         self.__dict__.update(state)
         self._settle(self._side, self._history, self._budget_bytes, self._keep, sizes)
-        for name in ("_next", "_last", "_shared", "_own", "_middle"):
-            setattr(self, name, state[name])
+        self._place = state["_place"]
 
     # --- what it is ---------------------------------------------------------------------------
 
@@ -323,8 +316,7 @@ class Loader:
         """Return the batches that a function of `rootfeed.formats` makes."""
         from rootfeed.loader.torch import TorchBatches  # which imports torch
 
-        if self._counts() is None:
-            self._shared = Epochs(self._next.epoch)
+        self._place.share()
         return TorchBatches(self, use)
 
     def set_epoch(self, epoch: int) -> None:
@@ -341,10 +333,7 @@ class Loader:
             raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
         if epoch >= 2**31:
             raise ArgumentError(f"epoch must be below 2^31, got {epoch}.")
-        shared = self._counts()
-        waiting = self._next.begun and (shared is None or in_worker() or shared.is_next(epoch))
-        if self._next.epoch != epoch or not waiting:
-            self._go_to(Position(int(epoch)))
+        self._place.choose(int(epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
@@ -358,14 +347,7 @@ class Loader:
             Where workers of a DataLoader have gone on since: what they were given, and what was
             received of it, is not known here.
         """
-        shared = self._counts()
-        if shared is not None and shared.latest != self._next.epoch and not in_worker():
-            raise StateError(
-                "workers of a DataLoader have made the batches, and each has a state of its own. Use "
-                "torchdata's StatefulDataLoader and its state_dict(), or num_workers=0; or call "
-                "set_epoch() first, for the state at the beginning of an epoch."
-            )
-        return saved(self._last or self._next, self._schedule.sizes, self._fingerprint())
+        return saved(self._place.now(), self._schedule.sizes, self._fingerprint())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state ends: the next iteration gives the rest of that epoch.
@@ -400,25 +382,11 @@ class Loader:
             exact=found.exact,
         )
         if fixed != sizes:
-            shared = self._shared
+            place = self._place
             self._reader.close()
             self._settle(self._side, self._history, self._budget_bytes, self._keep, fixed)
-            self._shared = shared
-        self._go_to(found.position)
-
-    def _go_to(self, position: Position) -> None:
-        self._next, self._last = position, None
-        if in_worker():
-            self._own = True
-        elif (shared := self._counts()) is not None:
-            shared.set(position.epoch)
-            self._middle = shared.tell_middle(position.epoch if position.begun else None)
-
-    def _counts(self) -> Epochs | None:
-        """Return what counts the epochs of workers, of this process or its parent."""
-        if self._shared is not None and not self._shared.mine and not in_worker():
-            self._shared = Epochs(self._shared.latest)
-        return self._shared
+            self._place = place
+        self._place.go_to(found.position)
 
     def _fingerprint(self) -> dict[str, Any]:
         if self._prints is None:
@@ -646,12 +614,12 @@ class Loader:
         if iteration is None:
             return self._start(use, None)
         try:
-            return self._start(use, self._take_part(worker, workers, iteration))
+            return self._start(use, self._place.take_part(self._shard(worker, workers), iteration))
         except RootfeedError as error:
             return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
 
     def _start(self, use: Use, position: Position | None) -> Iterator[Batch]:
-        position = self._take() if position is None else position
+        position = self._place.take(self._shard()) if position is None else position
         run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
         done = position.batches
         # A worker's part may be over while the others' are not, and that of a rank with a batch less.
@@ -660,34 +628,11 @@ class Loader:
             for batch in use(arrays):
                 done += 1
                 over = alone and done >= total
-                self._last = Position(run.epoch + 1) if over else replace(position, batches=done)
+                here = Position(run.epoch + 1) if over else replace(position, batches=done)
+                self._place.last = here
                 yield batch
-        if alone and self._last == replace(position, batches=done):
-            self._last = Position(run.epoch + 1)
-
-    def _take(self) -> Position:
-        """Return where an iteration begins, and count on."""
-        position, shared = self._next, self._counts()
-        if shared is not None and shared.latest != position.epoch:
-            position = Position(shared.latest)  # workers have gone on
-        position = position.seen_by(self._shard())
-        self._next, self._last = Position(position.epoch + 1), position
-        if shared is not None:
-            shared.set(position.epoch + 1)
-        return position
-
-    def _take_part(self, worker: int, workers: int, iteration: Sequence[int]) -> Position:
-        """Return where a worker's part of an iteration begins, and count on with the others."""
-        position, shared = self._next, self._shared
-        assert shared is not None
-        epoch = shared.take(worker, workers, iteration, position.epoch if self._own else None)
-        if not self._own:
-            shared.check_middle(epoch, self._middle)
-        if epoch != position.epoch:
-            position = Position(epoch)
-        position = position.seen_by(self._shard(worker, workers))
-        self._next, self._last, self._own = Position(epoch + 1), position, False
-        return position
+        if alone and self._place.last == replace(position, batches=done):
+            self._place.last = Position(run.epoch + 1)
 
 
 def _refuse(error: Exception) -> Batch:
