@@ -242,7 +242,7 @@ def test_sums_over_several_frames(paths: list[str]) -> None:
     assert found[320:].sum() == pytest.approx(2, rel=1e-12)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     per=st.sampled_from([None, "flag", "kind", "real"]),
     cut=st.integers(0, 400),

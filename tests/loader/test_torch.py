@@ -1,0 +1,865 @@
+"""Batches for torch: alone, in PyTorch's DataLoader and in torchdata's, and copied ahead to a GPU."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rootfeed as rf
+from processes import run
+from rootfeed.errors import ArgumentError, StateError
+from rootfeed.formats import CopiedAhead
+from samples import File, in_a_row, open_events, write_all
+
+torch = pytest.importorskip("torch")
+from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
+
+FILES = in_a_row(File(400, page=50), File(177, page=30, format="RNTuple"), File(0), File(150, page=60))
+ENTRIES = 727
+BATCH = 16  # 46 batches, the last of 7 rows
+LAZY = {"chunk_entries": 200, "block_entries": 20}
+SIZES = {"in memory": {}, "lazy": LAZY}
+SECONDS = 60  # a worker that says nothing for so long is an error
+
+Batches = list[list[int]]
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write_all(tmp_path_factory.mktemp("torch") / "files", FILES)
+
+
+@pytest.fixture(scope="session")
+def frame(paths: list[str]) -> rf.Frame:
+    return open_events(paths)
+
+
+@pytest.fixture(params=SIZES)
+def sizes(request: pytest.FixtureRequest) -> dict[str, int]:
+    return SIZES[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # More workers than processors; and, from Python 3.12 on, forking beside threads.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        warnings.filterwarnings("ignore", "'set_vital' is deprecated", UserWarning)  # by torchdata
+        yield
+
+
+def make(frame: rf.Frame, **options: Any) -> rf.Loader:
+    settings: dict[str, Any] = {"batch_size": BATCH, "features": ["id"], "seed": 5, "threads": 2}
+    return rf.Loader(frame, **(settings | options))
+
+
+def workers(dataset: Any, number: int, how: str = "fork", **options: Any) -> Any:
+    more: dict[str, Any] = {}
+    if number:
+        more = {"multiprocessing_context": how, "timeout": SECONDS}
+    return DataLoader(dataset, batch_size=None, num_workers=number, **more, **options)
+
+
+def stateful(dataset: Any, number: int, **options: Any) -> Any:
+    module = pytest.importorskip("torchdata.stateful_dataloader")
+    more = {"multiprocessing_context": "fork", "timeout": SECONDS} if number else {}
+    return module.StatefulDataLoader(dataset, batch_size=None, num_workers=number, **more, **options)
+
+
+def ids(batch: Any) -> list[int]:
+    x = batch[0] if isinstance(batch, tuple | list) else batch
+    return [int(each) for each in np.asarray(x)[:, 0]]
+
+
+def epoch(batches: Any) -> Batches:
+    return [ids(batch) for batch in batches]
+
+
+def flat(nested: Iterable[list[Any]]) -> list[Any]:
+    return list(itertools.chain.from_iterable(nested))
+
+
+def take(batches: Any, count: int) -> Batches:
+    return epoch(itertools.islice(iter(batches), count))
+
+
+def refused(loader: Any, error: type[Exception], match: str) -> None:
+    """Expect an error; and end the workers now: those of an iterator in a cycle take ten seconds."""
+    iterator = iter(loader)
+    try:
+        with pytest.raises(error, match=match):
+            epoch(iterator)
+    finally:
+        iterator._shutdown_workers()
+
+
+def complete(batches: Batches, entries: int = ENTRIES, batch_size: int = BATCH) -> bool:
+    """Whether each entry comes once, in full batches but for the last."""
+    sizes = [len(batch) for batch in batches]
+    full, rest = divmod(entries, batch_size)
+    return sorted(flat(batches)) == list(range(entries)) and sizes == (
+        [batch_size] * full + [rest] * (rest > 0)
+    )
+
+
+def epochs(frame: rf.Frame, count: int, **options: Any) -> list[Batches]:
+    """Return what a loader gives without torch."""
+    loader = make(frame, **options)
+    return [epoch(loader) for _ in range(count)]
+
+
+# --- alone ----------------------------------------------------------------------------------------
+
+
+def test_it_is_a_dataset_of_torch(frame: rf.Frame, sizes: dict[str, int]) -> None:
+    loader = make(frame, **sizes)
+    dataset = loader.torch()
+    assert isinstance(dataset, IterableDataset)
+    assert len(dataset) == len(loader) == 46
+    expected = epochs(frame, 3, **sizes)
+    assert [epoch(dataset) for _ in range(3)] == expected
+    assert len({str(each) for each in expected}) == 3
+    assert isinstance(next(iter(dataset)), torch.Tensor)
+    assert repr(loader) in repr(dataset)
+
+
+def test_it_counts_the_epochs_of_its_loader(frame: rf.Frame) -> None:
+    expected = epochs(frame, 5)
+    loader = make(frame)
+    one, two = loader.torch(), loader.torch()
+    assert [epoch(one), epoch(loader), epoch(two)] == expected[:3]
+    one.set_epoch(1)
+    assert [epoch(loader), epoch(two)] == expected[1:3]
+    loader.set_epoch(4)
+    assert epoch(two) == expected[4]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_length_is_exact(frame: rf.Frame, drop_last: bool, world_size: int) -> None:
+    for rank in range(world_size):
+        loader = make(frame, drop_last=drop_last, rank=rank, world_size=world_size, tail="uneven")
+        dataset = loader.torch()
+        assert len(dataset) == len(epoch(dataset)) == len(epoch(workers(dataset, 2)))
+
+
+def test_parts_and_folds_are_datasets_too(frame: rf.Frame) -> None:
+    dataset = make(frame, **LAZY).torch()
+    train, test = dataset.split(0.25)
+    assert isinstance(train, IterableDataset)
+    assert sorted(flat(epoch(workers(train, 2)) + epoch(test))) == list(range(ENTRIES))
+    tests = [pair.test for pair in dataset.folds(3)]
+    assert sorted(flat(flat(map(epoch, tests)))) == list(range(ENTRIES))
+
+
+# --- in a DataLoader ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "persistent"), [(0, False), (1, False), (2, True), (3, False), (3, True)]
+)
+def test_workers_share_an_epoch(
+    frame: rf.Frame, sizes: dict[str, int], number: int, persistent: bool
+) -> None:
+    dataset = make(frame, **sizes).torch()
+    loader = workers(dataset, number, persistent_workers=persistent)
+    found = [epoch(loader) for _ in range(3)]
+    assert all(complete(each) for each in found)  # and the short batch is the last
+    assert len(loader) == len(dataset) == len(found[0])
+    orders = {str(each) for each in found}
+    assert len(orders) == 3
+    if number < 2:
+        assert found == epochs(frame, 3, **sizes)
+    # What set_epoch chooses is the same again, the next ones follow on.
+    dataset.set_epoch(1)
+    assert [epoch(loader) for _ in range(2)] == found[1:]
+    dataset.loader.set_epoch(0)
+    assert epoch(loader) == found[0]
+    assert epoch(loader) == found[1]
+
+
+SPAWNED = """
+    import itertools, sys
+    import rootfeed as rf
+    from torch.utils.data import DataLoader
+
+    def main():
+        paths, sizes, persistent = eval(sys.argv[1]), eval(sys.argv[2]), eval(sys.argv[3])
+        frame = rf.open(dict.fromkeys(paths, "events")).define("same", "id + 0")
+        dataset = rf.Loader(frame, 16, ["same"], seed=5, threads=1, **sizes).torch()
+        loader = DataLoader(
+            dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn",
+            persistent_workers=persistent, timeout=50,
+        )
+        def epoch():
+            return [[int(each) for each in x[:, 0]] for x in loader]
+        next(iter(loader))
+        found = [epoch()]
+        if persistent:  # others take their time to begin
+            dataset.set_epoch(0)
+            found += [epoch(), epoch()]
+        print(found)
+
+    if __name__ == "__main__":
+        main()
+"""
+
+
+@pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
+def test_workers_that_are_spawned(
+    paths: list[str], frame: rf.Frame, tmp_path: Path, persistent: bool
+) -> None:
+    # A script of its own, which spawned processes can import: those of pytest they would run.
+    sizes = LAZY if persistent else {}
+    script = tmp_path / "spawned.py"
+    script.write_text("\n".join(line[4:] for line in SPAWNED.splitlines()))
+    outcome = run(
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')",
+        script,
+        paths,
+        sizes,
+        persistent,
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    found = eval(outcome.lines[-1])
+    # The same as those of workers that are forked.
+    dataset = make(frame, threads=1, **sizes).torch()
+    loader = workers(dataset, 2)
+    expected = [epoch(loader) for _ in range(2)]
+    assert all(complete(each) for each in expected)
+    assert found == ([expected[1], expected[0], expected[1]] if persistent else [expected[1]])
+
+
+def test_more_workers_than_batches(frame: rf.Frame) -> None:
+    dataset = make(frame, batch_size=400).torch()
+    loader = workers(dataset, 3)
+    found = [epoch(loader) for _ in range(2)]
+    assert all(complete(each, batch_size=400) for each in found)
+    assert found[0] != found[1]
+
+
+def slow(worker: int) -> None:
+    if worker == 1:
+        time.sleep(0.4)
+
+
+@pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
+def test_a_loop_that_was_left_before_all_workers_had_begun(frame: rf.Frame, persistent: bool) -> None:
+    # A worker that is late ends without a batch; it is in the epoch of the others all the same.
+    dataset = make(frame, **LAZY).torch()
+    loader = workers(dataset, 3, worker_init_fn=slow, persistent_workers=persistent)
+    expected = workers(make(frame, **LAZY).torch(), 3)
+    for _ in loader:
+        break
+    wanted = [epoch(expected) for _ in range(4)]
+    assert epoch(loader) == wanted[1]
+    take(loader, 20)
+    assert epoch(loader) == wanted[3]
+
+
+def test_epochs_go_on_where_torch_is_seeded_in_each(frame: rf.Frame) -> None:
+    loader = workers(make(frame).torch(), 2)
+    found = []
+    for _ in range(3):
+        torch.manual_seed(0)  # and so the workers' seeds are the same
+        found.append(epoch(loader))
+    assert all(complete(each) for each in found)
+    assert len({str(each) for each in found}) == 3
+
+
+def test_two_iterations_at_the_same_time(frame: rf.Frame) -> None:
+    loader = workers(make(frame, **LAZY).torch(), 2)
+    one = iter(loader)
+    first = take(one, 5)  # both workers have begun
+    second = epoch(loader)
+    first += epoch(one)
+    assert complete(first)
+    assert complete(second)
+    assert first != second
+
+
+def test_the_number_of_workers_may_change(frame: rf.Frame) -> None:
+    dataset = make(frame, **LAZY).torch()
+    found = [epoch(workers(dataset, number)) for number in (3, 1, 0, 2, 0)]
+    assert all(complete(each) for each in found)
+    expected = epochs(frame, 5, **LAZY)
+    assert [found[1], found[2], found[4]] == [expected[1], expected[2], expected[4]]
+    assert epoch(workers(make(frame, **LAZY).torch(), 3)) == found[0]
+    again = make(frame, **LAZY).torch()
+    again.set_epoch(3)
+    assert epoch(workers(again, 2)) == found[3]
+
+
+def test_ranks_and_workers(frame: rf.Frame, sizes: dict[str, int]) -> None:
+    ranks = [make(frame, rank=rank, world_size=3, tail="uneven", **sizes).torch() for rank in range(3)]
+    for _ in range(2):
+        found = [epoch(workers(dataset, 2)) for dataset in ranks]
+        assert [len(each) for each in found] == [len(dataset) for dataset in ranks]
+        assert sorted(flat(flat(found))) == list(range(ENTRIES))
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_shares_are_exact_in_workers(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
+    loader = make(
+        frame,
+        target="flag",
+        features=["id"],
+        sampling=rf.balanced("flag", {False: 0.75, True: 0.25}),
+        **sizes,
+    )
+    found = []
+    for x, y in workers(loader.torch(), number):
+        assert y.sum() == 4
+        assert np.array_equal(np.asarray(x)[:, 0] % 3 == 0, np.asarray(y)[:, 0] == 1)
+        found += ids(x)
+    assert len(found) == len(set(found)) == len(loader) * BATCH
+    for class_, rows in ((True, (ENTRIES + 2) // 3), (False, ENTRIES - (ENTRIES + 2) // 3)):
+        used = sum((each % 3 == 0) is class_ for each in found)
+        assert rows - used < BATCH or class_ is True  # one class is used up
+
+
+def test_dicts_and_weights_come_through_workers(frame: rf.Frame) -> None:
+    loader = make(
+        frame,
+        features={"a": ["id", "half"], "b": ["root"]},
+        target="label",
+        weights=rf.normalized("half + 1", "label"),
+        **LAZY,
+    )
+    seen = []
+    for x, y, w in workers(loader.torch(), 2):
+        assert sorted(x) == ["a", "b"]
+        each = np.asarray(x["a"])[:, 0].astype(int)
+        assert np.array_equal(np.asarray(x["a"])[:, 1], (each * 0.5).astype("f4"))
+        assert np.allclose(np.asarray(x["b"])[:, 0], np.sqrt(each))
+        assert np.array_equal(np.asarray(y)[:, 0], each // 3 % 7)
+        assert w.shape == (len(each), 1)
+        assert w.dtype == torch.float32
+        seen += each.tolist()
+    assert sorted(seen) == list(range(ENTRIES))
+
+
+def test_batches_of_workers_belong_to_the_user(frame: rf.Frame) -> None:
+    found = list(workers(make(frame, **LAZY).torch(), 2))
+    before = [batch.clone() for batch in found]
+    for batch in found:
+        batch += 1
+    assert all(torch.equal(one, two + 1) for one, two in zip(found, before, strict=True))
+
+
+def test_an_error_in_a_worker_names_the_file(frame: rf.Frame, tmp_path: Path) -> None:
+    copies = write_all(tmp_path / "files", FILES)
+    dataset = make(open_events(copies), **LAZY).torch()
+    os.unlink(copies[1])
+    refused(workers(dataset, 2), Exception, r"001\.root")
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+def test_states_of_a_dataset_are_those_of_its_loader(frame: rf.Frame, sizes: dict[str, int]) -> None:
+    expected = epochs(frame, 2, **sizes)
+    dataset = make(frame, **sizes).torch()
+    assert take(dataset, 11) == expected[0][:11]
+    state = json.loads(json.dumps(dataset.state_dict()))
+    assert state == dataset.loader.state_dict()
+    other = make(frame, **sizes)
+    other.torch().load_state_dict(state)
+    assert epoch(other) == expected[0][11:]
+    assert epoch(other.torch()) == expected[1]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_loaded_state_goes_on_in_workers(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
+    dataset = make(frame, **sizes).torch()
+    done = take(dataset, 13)
+    other = make(frame, **sizes).torch()
+    other.load_state_dict(dataset.state_dict())
+    loader = workers(other, number)
+    rest = epoch(loader)
+    assert sorted(flat(done + rest)) == list(range(ENTRIES))
+    assert complete(epoch(loader))  # and the state is used once
+    other.set_epoch(1)
+    expected = make(frame, **sizes).torch()
+    expected.set_epoch(1)
+    assert epoch(loader) == epoch(workers(expected, number))
+
+
+def test_persistent_workers_do_not_know_of_a_state_that_is_loaded_later(frame: rf.Frame) -> None:
+    dataset = make(frame, **LAZY).torch()
+    loader = workers(dataset, 2, persistent_workers=True)
+    first = epoch(loader)
+    source = make(frame, **LAZY)
+    source.set_epoch(1)
+    done = take(source, 10)
+    dataset.load_state_dict(source.state_dict())
+    refused(loader, StateError, "Make a new DataLoader where persistent_workers=True")
+    # A new one knows, and what was loaded is not in the way later.
+    dataset.load_state_dict(source.state_dict())
+    loader = workers(dataset, 2, persistent_workers=True)
+    assert sorted(flat(done + epoch(loader))) == list(range(ENTRIES))
+    dataset.set_epoch(0)
+    assert epoch(loader) == first
+
+
+def test_the_state_is_unknown_where_workers_have_gone_on(frame: rf.Frame) -> None:
+    dataset = make(frame).torch()
+    loader = workers(dataset, 2)
+    before = dataset.state_dict()
+    take(loader, 3)
+    for object_ in (dataset, dataset.loader):
+        with pytest.raises(StateError, match=r"torchdata's StatefulDataLoader.*or num_workers=0"):
+            object_.state_dict()
+    # As the message says: the beginning of an epoch can be known.
+    dataset.set_epoch(2)
+    assert dataset.state_dict()["epoch"] == 2
+    assert dataset.state_dict()["batches"] == 0
+    dataset.load_state_dict(before)
+    assert dataset.state_dict() == before
+    # The main process goes on behind its workers.
+    epoch(loader)
+    assert epoch(dataset) == epochs(frame, 2)[1]
+    assert dataset.state_dict()["epoch"] == 2
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_stateful_dataloader(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
+    def new() -> Any:
+        return stateful(make(frame, **sizes).torch(), number)
+
+    loader = new()
+    expected = [epoch(loader) for _ in range(3)]
+    assert all(complete(each) for each in expected)
+    for done in (0, 1, 30, 45, 46):
+        loader = new()
+        iterator = iter(loader)
+        assert take(iterator, done) == expected[0][:done]
+        state = pickle.loads(pickle.dumps(loader.state_dict()))
+        other = new()
+        other.load_state_dict(state)
+        rest = epoch(other)
+        if done == 46 and number < 2:
+            assert rest == expected[1]  # nothing is left, and that is known
+        else:
+            assert rest == expected[0][done:], done
+            assert epoch(other) == expected[1], done
+        if done == 30:
+            assert epoch(iterator) == rest  # saving a state changes nothing
+            # In the middle of the second epoch, after that of a state; and again, in the same loader.
+            assert take(other, 7) == expected[2][:7]
+            state = other.state_dict()
+            third = new()
+            for each in (third, other):
+                each.load_state_dict(state)
+                assert epoch(each) == expected[2][7:]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_stateful_dataloader_at_the_end(frame: rf.Frame, number: int) -> None:
+    loader = stateful(make(frame, **LAZY).torch(), number)
+    expected = [epoch(loader) for _ in range(3)]
+    loader = stateful(make(frame, **LAZY).torch(), number)
+    for _ in range(2):
+        assert len(epoch(loader)) == 46
+    state = loader.state_dict()  # of an epoch that is over
+    other = stateful(make(frame, **LAZY).torch(), number)
+    other.load_state_dict(state)
+    assert epoch(other) == expected[2]
+
+
+def test_stateful_dataloader_with_persistent_workers(frame: rf.Frame) -> None:
+    def new() -> Any:
+        return stateful(make(frame, **LAZY).torch(), 2, persistent_workers=True)
+
+    loader = new()
+    expected = [epoch(loader) for _ in range(3)]
+    loader = new()
+    assert epoch(loader) == expected[0]
+    assert take(loader, 21) == expected[1][:21]
+    other = new()
+    other.load_state_dict(loader.state_dict())
+    assert epoch(other) == expected[1][21:]
+    assert epoch(other) == expected[2]
+
+
+def test_the_state_of_a_worker_is_its_own(frame: rf.Frame) -> None:
+    loader = stateful(make(frame).torch(), 2)
+    take(loader, 10)
+    snapshots = loader.state_dict()["_snapshot"]["_worker_snapshots"]
+    del loader  # before an error refers to this frame: see `refused`
+    states = [each["dataset_state"] for each in snapshots.values()]
+    assert sorted(state["worker"] for state in states) == [0, 1]
+    for state in states:
+        other = make(frame)
+        other.load_state_dict(state)
+        with pytest.raises(StateError, match="the state of one of 2 workers of a rank") as caught:
+            next(iter(other))
+        assert "Save a loader's state in the main process (num_workers=0)" in str(caught.value)
+        # Of two workers, one has the other's state.
+        other = make(frame)
+        other.load_state_dict(state)
+        refused(workers(other.torch(), 2), StateError, r"state of worker \d, not of worker \d")
+
+
+def test_a_loop_as_lightning_has_it(frame: rf.Frame, sizes: dict[str, int]) -> None:
+    # It calls set_epoch before each epoch, and saves whatever has a state.
+    expected = epochs(frame, 4, **sizes)
+    found: Batches = []
+    saved: Any = None
+    for attempt in range(3):
+        loader = make(frame, **sizes)
+        start = 0
+        if saved is not None:
+            loader.load_state_dict(saved["loader"])
+            start, found = saved["epoch"], found[: saved["batches"]]
+        for number in range(start, 4):
+            loader.set_epoch(number)
+            for step, batch in enumerate(loader.torch()):
+                found.append(ids(batch))
+                if step % 10 == 9:
+                    saved = {"loader": loader.state_dict(), "epoch": number, "batches": len(found)}
+                if (attempt, number, step) in ((0, 1, 25), (1, 2, 3)):
+                    break  # as if it were killed
+            else:
+                continue
+            break
+    assert found == flat(expected)
+
+
+def test_a_loop_as_lightning_has_it_with_workers(frame: rf.Frame) -> None:
+    dataset = make(frame, **LAZY).torch()
+    plain, lasting = workers(dataset, 2), workers(dataset, 2, persistent_workers=True)
+    found = []
+    for loader in (plain, lasting):
+        for number in (0, 1, 2, 1):
+            loader.dataset.set_epoch(number)
+            found.append(epoch(loader))
+            assert complete(found[-1])
+            if number == 1:
+                take(loader, 3)  # a sanity check, which is left early
+    assert found[:4] == found[4:]
+    assert found[1] == found[3] != found[2]
+
+
+# --- copies and pickles ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))]
+)
+def test_copies_of_a_loader_count_for_themselves(
+    frame: rf.Frame, duplicate: Callable[[Any], Any]
+) -> None:
+    expected = epochs(frame, 4)
+    loader = make(frame)
+    dataset = loader.torch()
+    assert epoch(dataset) == expected[0]
+    twin = duplicate(loader)
+    assert [epoch(twin), epoch(twin.torch()), epoch(dataset)] == [expected[1], expected[2], expected[1]]
+    assert complete(epoch(workers(twin.torch(), 2)))
+    assert epoch(twin) == epochs(frame, 5)[4]
+    assert epoch(loader) == expected[2]
+
+
+def test_copies_of_a_dataset(frame: rf.Frame) -> None:
+    dataset = make(frame, **LAZY).torch()
+    loader = workers(dataset, 2)
+    found = [epoch(loader) for _ in range(3)]
+    for twin in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert twin.loader is not dataset.loader
+        twin.set_epoch(1)
+        assert epoch(workers(twin, 2)) == found[1]
+        assert epoch(workers(twin, 2)) == found[2]
+    # Behind its workers, a copy has the epoch after theirs.
+    assert epoch(copy.deepcopy(dataset)) == epochs(frame, 4, **LAZY)[3]
+
+
+def test_a_copy_goes_on_in_the_middle(frame: rf.Frame) -> None:
+    expected = epochs(frame, 1, **LAZY)[0]
+    loader = make(frame, **LAZY)
+    other = make(frame, **LAZY)
+    take(other, 17)
+    loader.load_state_dict(other.state_dict())
+    for twin in (copy.copy(loader), copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))):
+        assert epoch(twin) == expected[17:]
+    assert sorted(flat(epoch(workers(copy.deepcopy(loader.torch()), 2)))) == sorted(flat(expected[17:]))
+
+
+FOREIGN = """
+    import sys, warnings
+    import rootfeed as rf
+    from multiprocessing import get_context
+    from torch.utils.data import DataLoader
+
+    warnings.simplefilter("ignore")
+
+    def train(dataset, how, answers):
+        if how == "torch":
+            dataset = dataset.loader.torch()
+        elif how == "set_epoch":
+            dataset.set_epoch(0)
+        loader = DataLoader(dataset, batch_size=None, num_workers=2, timeout=50)
+        try:
+            found = [sorted(int(each) for x in loader for each in x[:, 0]) for _ in range(2)]
+        except Exception as error:
+            answers.put(str(error))
+        else:
+            answers.put(found == 2 * [list(range(727))])
+
+    def main():
+        context = get_context("fork")
+        answers = context.SimpleQueue()
+        frame = rf.open(dict.fromkeys(eval(sys.argv[1]), "events"))
+        loader = rf.Loader(frame, 16, ["id"], seed=5, threads=1)
+        for _ in loader:  # so that others need not compile
+            pass
+        dataset = loader.torch()
+        for how in ("torch", "set_epoch", ""):
+            processes = [context.Process(target=train, args=(dataset, how, answers)) for _ in range(2)]
+            for process in processes:
+                process.start()
+            for _ in processes:
+                answer = answers.get()
+                print(how, answer if answer is True else answer.splitlines()[-1])
+            for process in processes:
+                process.join()
+
+    main()
+"""
+
+
+def test_processes_that_got_the_same_dataset_do_not_count_together(paths: list[str]) -> None:
+    # Each has workers of its own: those of the one are no workers of the other.
+    outcome = run(FOREIGN, paths)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.lines[:4] == ["torch True"] * 2 + ["set_epoch True"] * 2
+    for line in outcome.lines[4:]:
+        assert "Call torch() on the loader in each process that has a DataLoader" in line
+    assert len(outcome.lines) >= 6
+
+
+# --- copies to a device, with an accelerator that is made up ---------------------------------------
+
+
+class Pretence:
+    """A torch that notes what it is asked for; its tensors know on which stream they were made."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[Any, ...]] = []
+        self.events = 0
+        self.now = "the user's"
+        cuda = SimpleNamespace(
+            Stream=lambda device: SimpleNamespace(
+                name=f"copies to {device}", record_event=lambda: self.event()
+            ),
+            stream=self.stream,
+            current_stream=lambda device: SimpleNamespace(
+                name=self.now, wait_event=lambda event: self.notes.append(("wait", event, self.now))
+            ),
+        )
+        self.module = ModuleType("torch")
+        vars(self.module).update(from_numpy=lambda array: Tensor(self, array), cuda=cuda)
+
+    def event(self) -> int:
+        self.events += 1
+        self.notes.append(("event", self.events, self.now))
+        return self.events
+
+    def stream(self, stream: Any) -> Any:
+        pretence = self
+
+        class Context:
+            def __enter__(self) -> None:
+                self.before, pretence.now = pretence.now, stream.name
+
+            def __exit__(self, *_: object) -> None:
+                pretence.now = self.before
+
+        return Context()
+
+
+class Tensor:
+    def __init__(self, pretence: Pretence, array: Any, where: str = "pageable") -> None:
+        self.pretence, self.array, self.where = pretence, array, where
+
+    @property
+    def number(self) -> int:
+        return int(self.array[0, 0])
+
+    def pin_memory(self) -> Tensor:
+        return Tensor(self.pretence, self.array, "pinned")
+
+    def to(self, device: Any, non_blocking: bool = False) -> Tensor:
+        # Only copies from page-locked memory overlap.
+        note = ("copy", self.number, self.pretence.now, non_blocking and self.where == "pinned")
+        self.pretence.notes.append(note)
+        return Tensor(self.pretence, self.array, str(device))
+
+    def record_stream(self, stream: Any) -> None:
+        self.pretence.notes.append(("record", self.number, stream.name))
+
+
+@pytest.fixture
+def pretence(monkeypatch: pytest.MonkeyPatch) -> Pretence:
+    found = Pretence()
+    monkeypatch.setitem(sys.modules, "torch", found.module)
+    return found
+
+
+def numbered(count: int, drawn: list[int]) -> Iterator[tuple[np.ndarray, ...]]:
+    for number in range(count):
+        drawn.append(number)
+        yield (np.full((2, 1), number), np.full((2, 1), number + 100))
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 9])
+def test_batches_are_copied_ahead(pretence: Pretence, prefetch: int, count: int) -> None:
+    drawn: list[int] = []
+    copied = CopiedAhead(None, "cuda:1", prefetch)(numbered(count, drawn))
+    assert drawn == []  # nothing happens before the first batch is asked for
+    for number in range(count):
+        pretence.notes.clear()
+        x, y = next(copied)
+        assert (x.number, y.number, x.where, y.where) == (number, number + 100, "cuda:1", "cuda:1")
+        assert len(drawn) == min(number + 1 + prefetch, count)
+        # The user's stream waits for just these copies, and the memory for the user's stream.
+        assert pretence.notes[-3:] == [
+            ("wait", number + 1, "the user's"),
+            ("record", number, "the user's"),
+            ("record", number + 100, "the user's"),
+        ]
+        copies = pretence.notes[:-3]
+        assert all(note[2] == "copies to cuda:1" for note in copies)
+        assert all(note[3] for note in copies if note[0] == "copy")
+        first = 0 if number == 0 else number + prefetch
+        assert copies == [
+            note
+            for ahead in range(first, min(number + 1 + prefetch, count))
+            for note in (
+                ("copy", ahead, "copies to cuda:1", True),
+                ("copy", ahead + 100, "copies to cuda:1", True),
+                ("event", ahead + 1, "copies to cuda:1"),
+            )
+        ]
+        assert pretence.now == "the user's"
+    assert list(copied) == []
+
+
+def test_batches_wait_on_the_stream_of_whoever_asks(pretence: Pretence) -> None:
+    copied = CopiedAhead(None, "cuda", 2)(numbered(4, []))
+    next(copied)
+    pretence.now = "another"
+    next(copied)
+    assert pretence.notes[-2:] == [("record", 1, "another"), ("record", 101, "another")]
+    assert ("wait", 2, "another") in pretence.notes
+
+
+def test_an_iterator_that_copies_ahead_is_dropped(pretence: Pretence) -> None:
+    ended = []
+
+    def source() -> Iterator[tuple[np.ndarray, ...]]:
+        try:
+            yield from numbered(9, [])
+        finally:
+            ended.append(True)
+
+    copied = CopiedAhead(None, "cuda", 2)(source())
+    next(copied)
+    del copied
+    assert ended == [True]
+
+
+def test_an_error_comes_after_the_batches_before_it(pretence: Pretence) -> None:
+    def source() -> Iterator[tuple[np.ndarray, ...]]:
+        yield from numbered(3, [])
+        raise OSError("a damaged page")
+
+    copied = CopiedAhead(None, "cuda", 2)(source())
+    found = next(copied)[0].number
+    assert found == 0
+    with pytest.raises(OSError, match="a damaged page"):
+        list(copied)
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 7])
+def test_a_state_does_not_count_what_was_only_copied_ahead(
+    frame: rf.Frame, pretence: Pretence, sizes: dict[str, int], prefetch: int
+) -> None:
+    expected = epochs(frame, 2, **sizes)
+    use = CopiedAhead(None, "cuda", prefetch)
+    loader = make(frame, **sizes)
+
+    def on_device() -> Iterator[list[int]]:
+        return (ids(tensor.array) for tensor in loader.start(use))
+
+    for done in (0, 1, 2, 20, 45, 46):
+        loader.set_epoch(0)
+        iterator = on_device()
+        for number in range(done):
+            assert next(iterator) == expected[0][number]
+            state = loader.state_dict()
+            at_end = number == 45
+            assert (state["epoch"], state["batches"]) == ((1, 0) if at_end else (0, number + 1))
+        state = json.loads(json.dumps(loader.state_dict()))
+        iterator.close()  # type: ignore[attr-defined]
+        loader.load_state_dict(state)
+        rest = list(on_device())
+        assert rest == (expected[0][done:] if done < 46 else expected[1])
+
+
+def test_a_format_for_a_device_can_be_pickled() -> None:
+    twin = pickle.loads(pickle.dumps(CopiedAhead(("a",), torch.device("cuda", 0), 3)))
+    assert (twin.names, twin.device, twin.prefetch) == (("a",), torch.device("cuda", 0), 3)
+
+
+# --- with a GPU -----------------------------------------------------------------------------------
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+@cuda
+@pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
+def test_batches_on_a_gpu_are_the_same(frame: rf.Frame, sizes: dict[str, int], prefetch: int) -> None:
+    names = ["id", "half", "root"]
+    plain = make(frame, features=names, target="label", **sizes)
+    copied = make(frame, features=names, target="label", **sizes)
+    spin = torch.zeros(1000, 1000, device="cuda")
+    for _ in range(3):
+        found = []
+        for x, y in copied.torch("cuda", prefetch=prefetch):
+            assert x.is_cuda
+            assert y.is_cuda
+            spin = spin @ spin  # work that the copies overlap with
+            found.append(torch.cat([x, y], 1) + spin[0, 0])
+        torch.cuda.synchronize()
+        for (x, y), both in zip(plain.torch(), found, strict=True):
+            assert torch.equal(torch.cat([x, y], 1), both.cpu())
+
+
+@cuda
+def test_memory_is_page_locked(frame: rf.Frame) -> None:
+    for x in make(frame).torch(pin_memory=True):
+        assert x.is_pinned()
+        assert not x.is_cuda
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("options", [{"device": "cuda"}, {"pin_memory": True}])
+def test_without_a_gpu_torch_says_so(frame: rf.Frame, options: dict[str, Any]) -> None:
+    with pytest.raises((RuntimeError, AssertionError, ArgumentError)):
+        next(iter(make(frame).torch(**options)))
