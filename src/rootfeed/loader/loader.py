@@ -6,6 +6,7 @@ import math
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +193,7 @@ class Loader:
             name: value for name, value in vars(self).items() if name not in ("_schedule", "_reader")
         }
         state["_sizes"] = self._schedule.sizes
+        state["_place"] = copy(self._place)
         # A worker of this rank has no torch.distributed; another rank has its own.
         state["_ranks_elsewhere"] = distributed_ranks() or self._ranks_elsewhere
         return state
