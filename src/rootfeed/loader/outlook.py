@@ -176,10 +176,8 @@ def explained(schedule: Schedule, options: Options, budget_bytes: int, threads: 
         f"{dataset.rows:,} rows of {row_bytes} bytes, their place in the order included, take "
         f"{needed / 1e6:,.1f} MB."
     ]
-    if sizes.whole and needed <= room:
+    if sizes.whole:
         lines.append(f"They are kept in memory: {share} of {budget} are {room / 1e6:,.1f} MB.")
-    elif sizes.whole:
-        lines.append("They are kept in memory, as the rows that they are a part of.")
     elif options.chunk_entries is not None:
         lines.append(f"A chunk has {options.chunk_entries:,} rows, as chunk_entries says.")
     else:

@@ -1,0 +1,127 @@
+"""What a loader says about an epoch before it runs, against what it then does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rootfeed as rf
+from rootfeed.errors import ArgumentError
+from rootfeed.sources import storage
+from samples import File, in_a_row, open_events, write_all, write_columns
+
+FILES = in_a_row(
+    File(4000, page=130), File(1777, page=70, format="RNTuple"), File(0), File(900, page=300)
+)
+ENTRIES = 6677
+SIZES: dict[str, dict[str, Any]] = {
+    "in memory": {},
+    "lazy": {"memory": "60 kB"},
+    "by hand": {"chunk_entries": 1000, "block_entries": 90},
+}
+
+
+@pytest.fixture(scope="session")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> rf.Frame:
+    return open_events(write_all(tmp_path_factory.mktemp("outlook"), FILES))
+
+
+@pytest.fixture(params=SIZES)
+def sizes(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return SIZES[request.param]
+
+
+def make(frame: rf.Frame, **options: Any) -> rf.Loader:
+    settings: dict[str, Any] = {"features": ["id", "half"], "batch_size": 64, "seed": 5, "threads": 2}
+    return rf.Loader(frame, **(settings | options))
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize("tail", ["drop", "pad", "uneven"])
+def test_batches_and_rows_come_as_planned(
+    frame: rf.Frame, sizes: dict[str, Any], world_size: int, tail: Any
+) -> None:
+    for rank in range(world_size):
+        loader = make(frame, rank=rank, world_size=world_size, tail=tail, **sizes)
+        for epoch in (0, 1):
+            plan = loader.plan(epoch)
+            batches = [len(x) for x in loader]
+            assert (plan.epoch, plan.rank, plan.world_size) == (epoch, rank, world_size)
+            assert plan.batches == len(batches) == len(loader)
+            assert plan.rows == sum(batches)
+            assert plan.repeats == loader.repeats
+            assert plan.in_memory == loader.in_memory
+            assert len(plan.chunk_rows) == plan.chunks
+    assert loader.plan() == loader.plan(0)
+
+
+def test_what_is_read_is_planned(
+    frame: rf.Frame, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = make(frame, **sizes)
+    list(loader)  # opens and prepares
+    loader.close()
+    plan, read = loader.plan(1), []
+    original = storage.LocalStorage.read_into
+
+    def counted(self: Any, offset: int, out: Any) -> None:
+        read.append(len(out))
+        original(self, offset, out)
+
+    monkeypatch.setattr(storage.LocalStorage, "read_into", counted)
+    list(loader)
+    # Checksums and keys of baskets come on top, and pages with the columns' positions.
+    assert plan.bytes_read <= sum(read) <= 1.5 * plan.bytes_read + 20_000
+    assert plan.entries_read >= ENTRIES
+    assert plan.blocks >= len(FILES) - 1
+
+
+def test_memory_is_planned_within_the_budget(frame: rf.Frame) -> None:
+    for memory in (60_000, 100_000, 1_000_000):
+        plan = make(frame, memory=memory).plan()
+        assert 0 < plan.memory_bytes <= 1.1 * plan.budget_bytes
+        assert plan.budget_bytes == memory
+        assert max(plan.chunk_rows) * 20 < plan.memory_bytes
+
+
+def test_rows_that_stay_are_planned(tmp_path: Path) -> None:
+    label = np.zeros(5000, np.int32)
+    label[::50] = 1
+    path = write_columns(tmp_path / "rare.root", {"id": np.arange(5000), "label": label}, 200)
+    sampling = rf.balanced("label", epoch="longest")
+    loader = rf.Loader(rf.open(path), 20, "id", "label", seed=1, sampling=sampling, chunk_entries=500)
+    plan = loader.plan()
+    assert plan.rows == sum(len(x) for x, _ in loader) == plan.batches * 20
+    assert plan.entries_read >= 9900  # once for the rare ones
+    assert all(rows >= 100 for rows in plan.chunk_rows)
+    assert "The 100 rows of class 1 are used several times" in loader.explain()
+
+
+def test_a_plan_is_a_table(frame: rf.Frame, sizes: dict[str, Any]) -> None:
+    text = str(make(frame, rank=1, world_size=2, tail="pad", **sizes).plan(3))
+    assert "epoch 3, rank 1 of 2" in text
+    for line in ("batches", "chunks", "blocks read", "stored bytes read", "memory, about", "threads"):
+        assert line in text
+    assert "1 repeated" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_reasons(frame: rf.Frame) -> None:
+    text = make(frame).explain()
+    assert "6,677 rows" in text
+    assert "They are kept in memory: 65% of the budget" in text
+    text = make(frame, memory="60 kB").explain()
+    assert "more than 65% of the budget of 0.1 MB: they are read chunk by chunk" in text
+    assert "end where pages of all columns end" in text
+    text = make(frame, chunk_entries=1000, block_entries=90).explain()
+    assert "A chunk has 1,000 rows, as chunk_entries says." in text
+    assert "at most 90, as block_entries says" in text
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, "0", None, True])
+def test_epochs_that_are_none(frame: rf.Frame, epoch: Any) -> None:
+    with pytest.raises(ArgumentError, match="epoch must be"):
+        make(frame).plan(epoch)
