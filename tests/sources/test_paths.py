@@ -63,7 +63,7 @@ def names(files: Any) -> list[tuple[str, str | None]]:
         # Two trees of one file are two datasets.
         (["a.root:t", "a.root:u"], [("a.root", "t"), ("a.root", "u")]),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition(" at 0x")[0],
 )
 def test_local_files(files: Any, expected: list[tuple[str, str | None]], folder: Path) -> None:
     assert names(files) == expected
