@@ -120,7 +120,7 @@ def ensure(layout: str, folder: Path, entries: int) -> list[Path]:
 
 def write(layout: str, folder: Path, entries: int) -> None:
     """Write the files of a layout with ROOT's Snapshot, compressed by zstd."""
-    import ROOT  # type: ignore[import-not-found]
+    import ROOT
 
     chosen = LAYOUTS[layout]
     options = ROOT.RDF.RSnapshotOptions()

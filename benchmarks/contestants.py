@@ -100,7 +100,7 @@ class RootLoader:
         self.implicit_threads = implicit_threads
 
     def load(self, job: Job) -> None:
-        import ROOT  # type: ignore[import-not-found]
+        import ROOT
 
         self.module = ROOT
         if self.implicit_threads:

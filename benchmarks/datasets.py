@@ -165,7 +165,7 @@ def ensure(name: str, folder: Path, entries: int = ENTRIES) -> Path:
 
 def write(name: str, folder: Path, entries: int = ENTRIES) -> Path:
     """Write the file of a variant with ROOT's Snapshot, with its default pages and clusters."""
-    import ROOT  # type: ignore[import-not-found]
+    import ROOT
 
     variant = VARIANTS[name]
     data = columns(entries)

@@ -90,7 +90,7 @@ def with_rootfeed(path: str, cut: str, definitions: Mapping[str, str]) -> Run:
 
 
 def with_root(path: str, cut: str, definitions: Mapping[str, str], threads: int) -> Run:
-    import ROOT  # type: ignore[import-not-found]
+    import ROOT
 
     if threads > 1:
         ROOT.EnableImplicitMT(threads)

@@ -115,7 +115,7 @@ def root_epochs(job: Job, seed: int, findings: Findings) -> Callable[[], Batches
 
     Without a seed, as is its default: with one, it repeats its permutations in every epoch.
     """
-    import ROOT  # type: ignore[import-not-found]
+    import ROOT
 
     frame = ROOT.RDataFrame(TREE, list(job.paths))
     # A budget becomes the documented size of its buffer.

@@ -164,7 +164,7 @@ class _State(Generic[Value]):
         except StopIteration:
             pass
         except BaseException as error:
-            group = _Group[Value](None, [])  # type: ignore[arg-type]
+            group = _Group[Value](None, [])  # type: ignore[arg-type]  # raised, not handed out
             group.error = error
         with self.lock:
             self.starting = False

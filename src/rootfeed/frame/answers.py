@@ -14,12 +14,13 @@ from rich.table import Table
 
 from rootfeed.frame.passing import CutCount
 
-__all__ = ["Report", "Sketch", "Statistics", "Summary"]
+__all__ = ["Report", "Sketch", "Statistics", "Summary", "printed"]
 
 Floats = npt.NDArray[np.float64]
 
 
-def _printed(table: Table) -> str:
+def printed(table: Table) -> str:
+    """Return a table as text of at most 120 characters a line."""
     console = Console(width=120, color_system=None, record=False)
     with console.capture() as captured:
         console.print(table)
@@ -58,7 +59,7 @@ class Report(Sequence[CutCount]):
                 _percent(cut.passed, cut.entries),
                 _percent(cut.passed, self.entries),
             )
-        return _printed(table) if self.cuts else f"no cuts: {self.entries} entries"
+        return printed(table) if self.cuts else f"no cuts: {self.entries} entries"
 
     __repr__ = __str__
 
@@ -118,7 +119,7 @@ class Summary(dict[str, Statistics]):
                 str(found.nan),
                 str(found.infinite),
             )
-        return _printed(table)
+        return printed(table)
 
     __repr__ = __str__
 

@@ -45,7 +45,7 @@ class Files:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["locations"], state["types"])  # type: ignore[misc]
+        self.__init__(state["locations"], state["types"])  # type: ignore[misc]  # made anew, locks too
         self._indexes = state["indexes"]
 
     @property

@@ -64,7 +64,7 @@ class Frame:
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(  # type: ignore[misc]
+        self.__init__(  # type: ignore[misc]  # made anew, locks too
             state["_files"], state["_steps"], state["_selected"], state["_dialect"]
         )
         self._passing = state["_passing"]

@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed import kernels
 from rootfeed.expression import Cut, Definition, Dialect, compile_cuts
 from rootfeed.frame.compiled import Compiled
 from rootfeed.frame.files import Files
 from rootfeed.frame.steps import Range, Step
 from rootfeed.frame.sweep import Inputs, sweep
-from rootfeed.schema import Block, FileIndex
+from rootfeed.plan import Words, all_set, counted, members, words_of
+from rootfeed.schema import Block
 
-__all__ = ["CutCount", "CutPass", "Passing", "Words", "interrupts", "passing"]
+__all__ = ["CutCount", "CutPass", "Passing", "interrupts", "passing"]
 
-Words = npt.NDArray[np.uint64]
 Take = npt.NDArray[np.int32]
 
-_NONE = np.empty(0, np.int32)
+_NO_BITS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,7 @@ class Passing:
 
     def positions(self, block: Block) -> Take:
         """Return the entries of a block that pass, relative to its first one."""
-        out = np.empty(len(block), np.int32)
-        near = self.words[block.file][block.start // 64 : -(-block.stop // 64)]
-        return out[: kernels.positions(near, block.start, block.stop, out)]
+        return members(self.words[block.file], block.start, block.stop)
 
 
 def passing(files: Files, steps: Sequence[Step], dialect: Dialect) -> Passing:
@@ -68,7 +65,7 @@ def passing(files: Files, steps: Sequence[Step], dialect: Dialect) -> Passing:
     entries that passed it.
     """
     entries = [index.entries for index in files.index(())]
-    result = Passing(tuple(map(_all_set, entries)), np.array(entries, np.int64), ())
+    result = Passing(tuple(map(all_set, entries)), np.array(entries, np.int64), ())
     program: list[Definition | Cut] = []
     for step in (*steps, None):
         if interrupts(step) and any(isinstance(each, Cut) for each in program):
@@ -137,7 +134,7 @@ class CutPass:
 
     def passing(self) -> Passing:
         """Return all that was found, after all blocks."""
-        words = tuple(_packed(parts) for parts in self._bits)
+        words = tuple(words_of(np.concatenate([_NO_BITS, *parts])) for parts in self._bits)
         came = self._firsts[-1] if self._before is None else int(self._before.counts.sum())
         entries = [came, *self._total.tolist()]
         flow = tuple(
@@ -145,7 +142,9 @@ class CutPass:
             for label, came, passed in zip(self._labels, entries, entries[1:], strict=False)
         )
         earlier = () if self._before is None else self._before.flow
-        return Passing(words, _counted(words, self._indexes), (*earlier, *flow))
+        return Passing(
+            words, _counts(words, [index.entries for index in self._indexes]), (*earlier, *flow)
+        )
 
 
 def _cut(files: Files, steps: Sequence[Definition | Cut], dialect: Dialect, before: Passing) -> Passing:
@@ -160,47 +159,23 @@ def _cut(files: Files, steps: Sequence[Definition | Cut], dialect: Dialect, befo
     return cuts.passing()
 
 
-def _counted(words: Sequence[Words], indexes: Sequence[FileIndex]) -> npt.NDArray[np.int64]:
-    counts = [
-        int(kernels.positions(bits, 0, index.entries, _NONE))
-        for bits, index in zip(words, indexes, strict=True)
-    ]
+def _counts(words: Sequence[Words], entries: Sequence[int]) -> npt.NDArray[np.int64]:
+    counts = [counted(bits, 0, length) for bits, length in zip(words, entries, strict=True)]
     return np.array(counts, np.int64)
-
-
-def _all_set(entries: int) -> Words:
-    words = np.full(-(-entries // 64), ~np.uint64(0))
-    if entries % 64:
-        words[-1] = (np.uint64(1) << np.uint64(entries % 64)) - np.uint64(1)
-    return words
-
-
-def _packed(parts: Sequence[npt.NDArray[np.uint8]]) -> Words:
-    if not parts:
-        return np.empty(0, np.uint64)
-    bits = np.packbits(np.concatenate(parts), bitorder="little")
-    padded = np.zeros(-(-len(bits) // 8) * 8, np.uint8)
-    padded[: len(bits)] = bits
-    return padded.view("<u8").astype(np.uint64)
 
 
 def _within(before: Passing, chosen: Range, entries: Sequence[int]) -> Passing:
     """Keep those whose number among the passing entries lies in a range."""
     words, first = [], 0
     for bits, count, length in zip(before.words, before.counts.tolist(), entries, strict=True):
-        out = np.empty(count, np.int32)
-        kernels.positions(bits, 0, length, out)
+        out = members(bits, 0, length)
         numbers = np.arange(first, first + count)
         kept = numbers >= chosen.start
         if chosen.stop is not None:
             kept &= numbers < chosen.stop
         kept &= (numbers - chosen.start) % chosen.step == 0
-        mask = np.zeros(length, np.uint8)
-        mask[out[kept]] = 1
-        words.append(_packed([mask]) if length else bits)
+        mask = np.zeros(length, bool)
+        mask[out[kept]] = True
+        words.append(words_of(mask))
         first += count
-    counts = [
-        int(kernels.positions(bits, 0, length, _NONE))
-        for bits, length in zip(words, entries, strict=True)
-    ]
-    return Passing(tuple(words), np.array(counts, np.int64), before.flow)
+    return Passing(tuple(words), _counts(words, entries), before.flow)

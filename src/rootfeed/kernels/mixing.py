@@ -7,7 +7,7 @@ import numpy as np
 from rootfeed.kernels.choice import below, random
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["apportion", "compose", "draw"]
+__all__ = ["apportion", "compose", "draw", "stir"]
 
 
 @kernel
@@ -94,3 +94,15 @@ def draw(key, counters, bound, out):
     """
     for i in range(out.size):
         out[i] = below(random(key, counters[i]), bound)
+
+
+@kernel
+def stir(words, states):
+    """Mix a word into each of some random states, in place.
+
+    Parameters
+    ----------
+    words, states : ndarray of uint64
+    """
+    for i in range(states.size):
+        states[i] = random(states[i] ^ words[i], 0)

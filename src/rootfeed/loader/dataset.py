@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed import kernels, sources
+from rootfeed import sources
 from rootfeed.errors import EmptyDatasetError
 from rootfeed.frame import Frame, Wanted
 from rootfeed.loader.options import Options
@@ -23,6 +23,7 @@ from rootfeed.plan import (
     all_set,
     boundaries,
     choose_sizes,
+    counted,
     cut,
     members,
     page_entries,
@@ -30,8 +31,6 @@ from rootfeed.plan import (
 from rootfeed.schema import Block, ColumnType, FileIndex, Layout
 
 __all__ = ["Dataset", "DatasetFile", "Taken", "build"]
-
-_NONE = np.empty(0, np.int32)
 
 MADE_BYTES = 2_000_000
 """Of vectors that definitions make, before they are written into rows."""
@@ -166,8 +165,7 @@ def _counts(
         elif taken is None:
             counts[number] = len(block)
         else:
-            near = taken[block.start // 64 : -(-block.stop // 64)]
-            counts[number] = kernels.positions(near, block.start, block.stop, _NONE)
+            counts[number] = counted(taken, block.start, block.stop)
     return counts
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from rootfeed.frame.answers import printed
 from rootfeed.loader.dataset import Dataset, DatasetFile, scratch_page_bytes, scratch_row_bytes
 from rootfeed.loader.options import Options
 from rootfeed.loader.schedule import Run, Schedule
@@ -85,10 +85,7 @@ class EpochPlan:
             ("threads", f"{self.threads}"),
         ):
             table.add_row(name, value)
-        console = Console(width=120, color_system=None)
-        with console.capture() as captured:
-            console.print(table)
-        return captured.get().rstrip("\n")
+        return printed(table)
 
     __repr__ = __str__
 

@@ -10,15 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rootfeed import kernels
 from rootfeed.errors import ArgumentError, UnsupportedColumnError
 from rootfeed.frame import Frame
 from rootfeed.loader.dataset import Dataset
-from rootfeed.loader.strata import by_label, values_of
+from rootfeed.loader.strata import by_label, new_name, values_of
 from rootfeed.plan import (
     Words,
     all_set,
     boundaries,
     choose_among,
+    counted,
     members,
     page_entries,
     random_key,
@@ -30,8 +32,6 @@ __all__ = ["Rule", "Unit", "as_columns", "checked", "divide", "fractions_of", "i
 
 Unit = Literal["entry", "block"]
 Parts = list[list[Words]]
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,7 @@ def _by_value(
                     "Its values must be integers, such as event numbers."
                 )
     key = random_key(seed, "split by", generation)
+    hashed(key, [np.empty(0, np.int64)])  # compiled before threads need it
     limits = np.cumsum(np.asarray(fractions, np.float64))[:-1]
 
     def part(values: Mapping[str, Array]) -> Array:
@@ -224,22 +225,15 @@ def _by_value(
 
 def hashed(key: np.uint64, columns: Sequence[Array]) -> npt.NDArray[np.uint64]:
     """Return 64 random bits for each row, which depend on nothing but the key and the values."""
-    state = np.full(len(columns[0]), key)
+    states = np.full(len(columns[0]), key)
     for values in columns:
-        state = state ^ values.astype(np.int64 if values.dtype.kind != "u" else np.uint64).view(
-            np.uint64
-        )
-        state = state + _GOLDEN  # SplitMix64 (Steele, Lea, Flood 2014)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state = state ^ (state >> np.uint64(31))
-    return state
+        wide = values.astype(np.uint64 if values.dtype.kind == "u" else np.int64)
+        kernels.stir(wide.view(np.uint64), states)
+    return states
 
 
 def _where(frames: Sequence[Frame], expression: str) -> list[npt.NDArray[np.uint8]]:
-    name = "side_"
-    while any(name in frame.columns or name in frame.stored for frame in frames):
-        name += "_"
+    name = new_name(frames, "side_")
     made = [frame.define(name, expression) for frame in frames]
     return _codes(made, [name], lambda values: values[name] != 0)
 
@@ -258,7 +252,7 @@ def _by_unit(
         least, start = page_entries([bounds]), 0
         for stop in bounds.clusters[1:].tolist():
             if stop - start >= least or stop == file.index.entries:
-                weight = stop - start if side is None else len(members(side[number], start, stop))
+                weight = stop - start if side is None else counted(side[number], start, stop)
                 key = int(random_key(seed, "split units", generation, file.index.identity, start))
                 units.append((key, number, start, stop, weight))
                 start = stop

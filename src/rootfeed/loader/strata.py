@@ -14,7 +14,7 @@ from rootfeed.frame import Frame
 from rootfeed.plan import Words, words_of
 from rootfeed.schema import Array, Block
 
-__all__ = ["Strata", "by_frame", "by_label", "values_of"]
+__all__ = ["Strata", "by_frame", "by_label", "new_name", "values_of"]
 
 Codes = npt.NDArray[np.uint8]
 
@@ -150,6 +150,13 @@ def values_of(
                 following = next(walk, None)
             yield first + number, index.where, index.entries, found
         first += len(frame.files)
+
+
+def new_name(frames: Sequence[Frame], name: str) -> str:
+    """Return a name that no column has yet."""
+    while any(name in frame.columns or name in frame.stored for frame in frames):
+        name += "_"
+    return name
 
 
 def _planes(codes: Sequence[Codes], strata: int) -> tuple[tuple[Words, ...], ...]:

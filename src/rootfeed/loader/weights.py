@@ -13,7 +13,7 @@ import numpy as np
 
 from rootfeed.errors import ArgumentError, EvaluationError, WeightWarning
 from rootfeed.frame import Frame
-from rootfeed.loader.strata import by_label, values_of
+from rootfeed.loader.strata import by_label, new_name, values_of
 from rootfeed.schema import Array, Block
 
 __all__ = ["Normalized", "normalized", "weighted"]
@@ -90,11 +90,11 @@ def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...]
     if isinstance(weights, str) and not all(weights in frame.columns for frame in frames):
         if re.fullmatch(r"[\w.]*", weights):
             return frames, weights  # which may be misspelt
-        name = _name(frames)
+        name = new_name(frames, "weight_")
         return tuple(frame.define(name, weights) for frame in frames), name
     if not isinstance(weights, Normalized):
         return frames, weights
-    name = _name(frames)
+    name = new_name(frames, "weight_")
     text = f"double({weights.weights})"
     made = [frame.define(name, text) for frame in frames]
     factors = _factors(made, name, weights)
@@ -106,13 +106,6 @@ def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...]
         for label, factor in factors.items():
             scaled = f"{weights.per} == {label!r} ? {value} * {factor!r} : ({scaled})"
     return tuple(frame.redefine(name, scaled) for frame in made), name
-
-
-def _name(frames: Sequence[Frame]) -> str:
-    name = "weight_"
-    while any(name in frame.columns or name in frame.stored for frame in frames):
-        name += "_"
-    return name
 
 
 def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any, float]:

@@ -6,10 +6,12 @@ tested to exhaustion without a file.
 
 from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_entries
 from rootfeed.plan.budget import SCRATCH_SHARE, Sizes, choose_sizes, needed_bytes
-from rootfeed.plan.epoch import Chunk, Piece, carried, deal, permuted, resident_rows, resumed
+from rootfeed.plan.chunks import Chunk, Piece, carried, resumed
+from rootfeed.plan.epoch import deal
 from rootfeed.plan.random import random_key
+from rootfeed.plan.rounds import permuted, resident_rows
 from rootfeed.plan.shares import Demand, Shard, Tail, balanced_demand, plain_demand
-from rootfeed.plan.sides import Words, all_set, choose_among, members, words_of
+from rootfeed.plan.sides import Words, all_set, choose_among, counted, members, words_of
 
 __all__ = [
     "SCRATCH_SHARE",
@@ -27,6 +29,7 @@ __all__ = [
     "carried",
     "choose_among",
     "choose_sizes",
+    "counted",
     "cut",
     "deal",
     "members",

@@ -8,235 +8,22 @@ which their ranges meet. Strata whose rows are kept in memory are not dealt: see
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
+from rootfeed.plan.chunks import Chunk, Identity, Piece
 from rootfeed.plan.random import random_key
 from rootfeed.plan.shares import Counts, Demand, Shard
 
-__all__ = ["Chunk", "Piece", "carried", "deal", "permuted", "resident_rows", "resumed"]
+__all__ = ["deal"]
 
 Order = npt.NDArray[np.uint32]
-Identity = tuple[int, ...]
 Pieces = tuple[npt.NDArray[np.int64], Counts]
 """Blocks, and for each the range of its rows of every stratum, shape (blocks, strata, 2)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Rows of one block that a chunk holds.
-
-    Attributes
-    ----------
-    block : int
-        Number in the dataset.
-    start : int
-        Row of the chunk at which they begin.
-    ranges : ndarray of int64, shape (strata, 2)
-        For each stratum the first of the block's rows of it, and where they end.
-    """
-
-    block: int
-    start: int
-    ranges: Counts
-
-    @property
-    def rows(self) -> int:
-        """How many rows."""
-        return int((self.ranges[:, 1] - self.ranges[:, 0]).sum())
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """The blocks that are in memory together.
-
-    Its rows are those that are kept in memory anyway, those carried in from the previous chunk, one
-    stratum after another, then the pieces' rows in order. Of each stratum the first `used` rows
-    make batches; the others are carried out.
-
-    Attributes
-    ----------
-    number : int
-        Position in the epoch.
-    pieces : tuple of Piece
-    refill : tuple of Piece
-        Where the rows carried in come from, if the epoch starts with this chunk.
-    first_batch : int
-        Number of its first batch.
-    quotas : ndarray of int64, shape (batches, strata)
-        Rows of each stratum in each batch.
-    kept : int
-        Rows that are kept in memory: the first ones.
-    carried_in, used, carried_out : ndarray of int64, shape (strata,)
-        Of the strata that are not kept.
-    repeats : int
-        Rows at the end of the last batch that repeat others.
-    seed : int
-    identity : tuple of int
-        What its order is keyed by besides the seed.
-    shuffle : bool
-    """
-
-    number: int
-    pieces: tuple[Piece, ...]
-    refill: tuple[Piece, ...]
-    first_batch: int
-    quotas: Counts
-    kept: int
-    carried_in: Counts
-    used: Counts
-    carried_out: Counts
-    repeats: int
-    seed: int
-    identity: Identity
-    shuffle: bool
-
-    @property
-    def rows(self) -> int:
-        """Rows that make batches, repeated ones included."""
-        return int(self.quotas.sum()) + self.repeats
-
-    @property
-    def memory_rows(self) -> int:
-        """Rows that lie in memory."""
-        return self.kept + int(self.carried_in.sum()) + sum(piece.rows for piece in self.pieces)
-
-    def order(self, out: Order) -> npt.NDArray[np.int64]:
-        """Make the order in which rows of one stratum make batches.
-
-        Parameters
-        ----------
-        out : ndarray of uint32, shape (rows,)
-
-        Returns
-        -------
-        ndarray of int64
-            The rows that are carried out.
-        """
-        used = self.rows - self.repeats
-        out[:used] = np.arange(used, dtype=np.uint32)
-        if self.shuffle:
-            kernels.permute(random_key(self.seed, "rows", *self.identity), out[:used])
-        out[used : self.rows] = out[0] if used else 0
-        return np.arange(used, used + int(self.carried_out.sum()))
-
-    def mixed_order(
-        self, strata: npt.NDArray[np.uint8], kept: Sequence[Order | None], out: Order, draw: bool
-    ) -> npt.NDArray[np.int64]:
-        """Make the order of rows of several strata; every batch holds its quota of each.
-
-        Parameters
-        ----------
-        strata : ndarray of uint8, shape (memory_rows - kept,)
-            Stratum of each row that was carried in or read.
-        kept : sequence of ndarray of uint32 or None
-            For each stratum that is kept in memory, the rows that make these batches, in order.
-        out : ndarray of uint32, shape (rows,)
-        draw : bool
-            Draw the rows with replacement.
-
-        Returns
-        -------
-        ndarray of int64
-            The rows that are carried out, one stratum after another.
-        """
-        pools: list[Order] = []
-        carried: list[npt.NDArray[np.int64]] = []
-        for stratum, ready in enumerate(kept):
-            if ready is not None:
-                pools.append(ready)
-                continue
-            rows = np.flatnonzero(strata == stratum) + self.kept
-            used = int(self.used[stratum])
-            carried.append(rows[used : used + int(self.carried_out[stratum])])
-            key = random_key(self.seed, "stratum", *self.identity, stratum)
-            if draw:
-                places = np.empty(used, np.uint32)
-                kernels.draw(key, np.arange(used), len(rows), places)
-                pools.append(rows[places].astype(np.uint32))
-                continue
-            places = np.arange(used, dtype=np.uint32)
-            if self.shuffle:
-                kernels.permute(key, places)
-            pools.append(rows[:used][places].astype(np.uint32))
-        starts = np.cumsum([0, *(len(pool) for pool in pools)])[:-1]
-        every = np.concatenate(pools) if pools else np.empty(0, np.uint32)
-        key = random_key(self.seed, "batches", *self.identity)
-        kernels.compose(key, self.first_batch, every, starts, self.quotas, out)
-        return np.concatenate(carried) if carried else np.empty(0, np.int64)
-
-
-def permuted(key: np.uint64, length: int, out: Order) -> Iterator[Order]:
-    """Yield a random permutation of ``0 .. n - 1`` part by part, as it is made."""
-    ends = np.empty(256, np.int64)
-    kernels.scatter(key, out, ends)
-    buckets, shuffled, counter = iter(ends.tolist()), 0, len(out)
-    for start in range(0, len(out), length):
-        stop = min(start + length, len(out))
-        while shuffled < stop:
-            end = next(buckets)
-            counter = kernels.shuffle(key, counter, out[shuffled:end])
-            shuffled = end
-        yield out[start:stop]
-
-
-def resident_rows(
-    rows: int, first: int, batches: tuple[int, int], demand: Demand, shard: Shard, stratum: int,
-    seed: int, epoch: int, shuffle: bool, draw: bool
-) -> Order:  # fmt: skip
-    """Return which rows of a stratum that is kept in memory make some of a shard's batches.
-
-    All shards go through rounds of one sequence together, each taking the rows of its batch in turn:
-    at any time, no row was used twice more than another.
-
-    Parameters
-    ----------
-    rows : int
-        Of the stratum.
-    first : int
-        Rows of the sequence that were used up before.
-    batches : tuple of int
-        First batch of the shard, and where they end.
-    demand, shard
-    stratum : int
-    seed, epoch : int
-    shuffle : bool
-    draw : bool
-        Draw them with replacement.
-
-    Returns
-    -------
-    ndarray of uint32
-        Numbers among the stratum's rows.
-    """
-    numbers = np.arange(*batches) * shard.workers + shard.worker  # of the rank's batches
-    quotas = demand.quotas[numbers, stratum]
-    starts = first + demand.ends[numbers, stratum] * shard.world_size + quotas * shard.rank
-    mine = quotas.copy()
-    if demand.extra and len(numbers) and numbers[-1] == len(demand.quotas) - 1:
-        starts[-1] += min(shard.rank, demand.extra)
-        mine[-1] += shard.rank < demand.extra
-    ends = np.cumsum(mine)
-    total = int(ends[-1]) if len(ends) else 0
-    positions = np.repeat(starts - (ends - mine), mine) + np.arange(total)
-    if draw:
-        out = np.empty(total, np.uint32)
-        kernels.draw(random_key(seed, "draws", epoch, stratum), positions, rows, out)
-        return out
-    out = np.empty(total, np.uint32)
-    sequence = np.arange(rows, dtype=np.uint32)
-    number, within = np.divmod(positions, max(rows, 1))
-    for each in np.unique(number).tolist():
-        if shuffle:
-            kernels.permute(random_key(seed, "round", epoch, stratum, each), sequence)
-        chosen = number == each
-        out[chosen] = sequence[within[chosen]]
-    return out
 
 
 def deal(
@@ -315,7 +102,7 @@ def deal(
         stops = _last_batches(groups, ends) if groups else [len(quotas)]
     elif not groups:
         stops = [len(quotas)]
-    return _chunks(groups or [nothing], stops, quotas, repeats, dealt, kept_rows, plan)
+    return _chunks(groups or [nothing], stops, quotas, ends, repeats, kept_rows, plan)
 
 
 def _last_batches(groups: Sequence[Pieces], ends: Counts) -> list[int]:
@@ -449,21 +236,20 @@ def _chunks(
     groups: Sequence[Pieces],
     stops: Sequence[int],
     quotas: Counts,
+    ends: Counts,
     repeats: int,
-    dealt: npt.NDArray[np.bool_],
     kept_rows: int,
     plan: _Plan,
 ) -> list[Chunk]:
     """Cut the rows of each group of pieces into batches, and carry over what is left."""
-    ends = np.concatenate([np.zeros((1, len(dealt)), np.int64), quotas.cumsum(0)])
     chunks: list[Chunk] = []
-    carried = np.zeros(len(dealt), np.int64)
+    carried = np.zeros(quotas.shape[1], np.int64)
     done = 0
     for number, ((blocks, ranges), stop) in enumerate(zip(groups, stops, strict=True)):
         sizes = ranges[:, :, 1] - ranges[:, :, 0]
         available = carried + sizes.sum(0)
         last = number == len(groups) - 1
-        used = (ends[stop] - ends[done]) * dealt
+        used = ends[stop] - ends[done]
         starts = kept_rows + int(carried.sum()) + sizes.sum(1).cumsum() - sizes.sum(1)
         left = np.zeros_like(carried) if last else available - used
         chunks.append(
@@ -511,53 +297,3 @@ def _owners(
         kernels.permute(random_key(seed, purpose, *identity, run), hands)
         owner[start : start + size] = hands[:size]
     return owner
-
-
-def resumed(chunks: Sequence[Chunk], batches: int) -> tuple[list[Chunk], int]:
-    """Return the chunks that are left after some batches, and the batches of the first to leave out.
-
-    The first one says where the rows come from that it would have been carried.
-    """
-    for number, chunk in enumerate(chunks):
-        if batches < chunk.first_batch + len(chunk.quotas):
-            first = replace(chunk, refill=carried(chunks, number))
-            return [first, *chunks[number + 1 :]], batches - chunk.first_batch
-    return [], 0
-
-
-def carried(chunks: Sequence[Chunk], number: int) -> tuple[Piece, ...]:
-    """Return where the rows come from that a chunk is carried, in their order.
-
-    Parameters
-    ----------
-    chunks : sequence of Chunk
-        From the first one of the epoch on.
-    number : int
-        Of the chunk.
-    """
-    chunk = chunks[number]
-    pieces: list[Piece] = []
-    start = chunk.kept
-    for stratum, count in enumerate(chunk.carried_in.tolist()):
-        for block, first, stop in _sources(chunks, number, stratum, count):
-            ranges = np.zeros((len(chunk.carried_in), 2), np.int64)
-            ranges[stratum] = first, stop
-            pieces.append(Piece(block, start, ranges))
-            start += stop - first
-    return tuple(pieces)
-
-
-def _sources(
-    chunks: Sequence[Chunk], number: int, stratum: int, count: int
-) -> list[tuple[int, int, int]]:
-    """Return the last rows of a stratum before a chunk: (block, first, stop)."""
-    found: list[tuple[int, int, int]] = []
-    while count:
-        number -= 1
-        for piece in reversed(chunks[number].pieces):
-            first, stop = piece.ranges[stratum].tolist()
-            taken = min(stop - first, count)
-            if taken:
-                found.append((piece.block, stop - taken, stop))
-                count -= taken
-    return found[::-1]

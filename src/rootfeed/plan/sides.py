@@ -7,12 +7,14 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 
-__all__ = ["Words", "all_set", "choose_among", "members", "words_of"]
+__all__ = ["Words", "all_set", "choose_among", "counted", "members", "words_of"]
 
 Words = npt.NDArray[np.uint64]
 """Bit ``e % 64`` of word ``e // 64`` tells whether entry ``e`` is in."""
 
 Entries = npt.NDArray[np.int32]
+
+_NONE = np.empty(0, np.int32)
 
 
 def all_set(entries: int) -> Words:
@@ -28,6 +30,11 @@ def members(words: Words, start: int, stop: int) -> Entries:
     near = words[start // 64 : -(-stop // 64)]
     out = np.empty(stop - start, np.int32)
     return out[: kernels.positions(near, start, stop, out)]
+
+
+def counted(words: Words, start: int, stop: int) -> int:
+    """Return how many entries of ``[start, stop)`` are in."""
+    return int(kernels.positions(words[start // 64 : -(-stop // 64)], start, stop, _NONE))
 
 
 def words_of(mask: npt.NDArray[np.bool_]) -> Words:
