@@ -21,7 +21,7 @@
     RootfeedWarning              (UserWarning)
     ├── PrecisionWarning         values that the batch dtype cannot represent
     ├── CutVectorWarning         vectors that are longer than an input has room for
-    └── WeightWarning            weights that are zero
+    └── WeightWarning            weights that are zero, NaN or infinite
 
 Every message says what was expected, what was found, where (file, column, entries) and what to do.
 """
@@ -128,7 +128,7 @@ class PrecisionWarning(RootfeedWarning):
 
 
 class WeightWarning(RootfeedWarning):
-    """Weights are zero."""
+    """Weights are zero, NaN or infinite."""
 
 
 class CutVectorWarning(RootfeedWarning):

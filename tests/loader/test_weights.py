@@ -301,6 +301,20 @@ def test_zero_weights_are_reported(frame: rf.Frame) -> None:
 
 
 @pytest.mark.parametrize("column", ["none", "endless"])
+@pytest.mark.parametrize("sizes", [{}, {"chunk_entries": 64}])
+def test_a_column_of_weights_that_are_no_numbers_is_reported(
+    frame: rf.Frame, column: str, sizes: dict[str, int]
+) -> None:
+    loader = make(frame, column, **sizes)
+    text = f"1 .so far. of the weights '{column}' are NaN or infinite"
+    with pytest.warns(WeightWarning, match=text) as caught:
+        given_out(loader)
+    assert [Path(each.filename).name for each in caught] == ["test_weights.py"]
+    given_out(loader)  # once; warnings are errors
+    given_out(make(frame.filter("id != 417"), column, **sizes))  # what is cut does not count
+
+
+@pytest.mark.parametrize("column", ["none", "endless"])
 @pytest.mark.parametrize("per", [None, "flag"])
 def test_weights_that_are_no_numbers(
     frame: rf.Frame, paths: list[str], column: str, per: str | None

@@ -12,21 +12,24 @@ from rootfeed.engine import ForkLock
 from rootfeed.errors import ArgumentError
 from rootfeed.schema import Array
 
-__all__ = ["CUT", "Alterations", "cast"]
+__all__ = ["CUT", "NOT_FINITE", "Alterations", "cast"]
 
 CUT = "cut to "
 """Of an alteration: vectors that were longer than what was asked for."""
 
+NOT_FINITE = "NaN or infinite"
+"""Of weights: no alteration, but counted with them."""
+
 
 class Alterations:
-    """Counts, from all threads, of values that the batch dtype could not represent."""
+    """Counts, from all threads, of values that were altered, and of weights that are no numbers."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = ForkLock()
 
     def add(self, column: str, what: Any, count: int) -> None:
-        """Count altered values of a column; `what` is the dtype, or `CUT` and a length."""
+        """Count values of a column; `what` is the dtype, `CUT` and a length, or `NOT_FINITE`."""
         with self._lock:
             self._counts[column, str(what)] += count
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rootfeed import kernels, sources
 from rootfeed.engine import Task
 from rootfeed.errors import ArgumentError, EvaluationError, UnequalLengthsError
-from rootfeed.loader.casting import CUT, Alterations, cast
+from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, cast
 from rootfeed.loader.dataset import MADE_BYTES, Dataset, DatasetFile, Taken
 from rootfeed.loader.pool import Pool
 from rootfeed.schema import Array, Block, Jagged, Layout
@@ -122,6 +122,7 @@ class _Filling:
                 return
         if not stopped.is_set():
             self._make_rows(columns)
+            self._count_weights()
         for purpose, scratch in self._held:
             self._pool.give_scratch(purpose, scratch)
         self._pool.give_scratch("columns", columns)
@@ -171,6 +172,14 @@ class _Filling:
             start += step
             row_bytes = sum(each.values.nbytes for each in made.values()) / len(some)
             step = max(int(MADE_BYTES / max(row_bytes, 1)), 1) if vectors else step
+
+    def _count_weights(self) -> None:
+        """Count weights that make a loss NaN or infinite."""
+        layout = self._dataset.layout
+        for number, part in enumerate(layout.parts[layout.inputs + 1 :], layout.inputs + 1):
+            words = self._rows.view(part.dtype)[:, layout.offsets[number] // part.dtype.itemsize]
+            if wrong := int(np.count_nonzero(~np.isfinite(words))):
+                self._alterations.add(part.columns[0], NOT_FINITE, wrong)
 
     def _pad_all(
         self, made: Mapping[str, Jagged], columns: Scratch, take: Positions | None, rows: Array

@@ -57,7 +57,8 @@ class Loader:
     target : str or sequence of str, optional
         Columns of ``y``.
     weights : str or what `rootfeed.normalized` returns, optional
-        Column of ``w``, or an expression.
+        Column of ``w``, or an expression. Weights that are NaN or infinite are counted and reported as
+        a `rootfeed.errors.WeightWarning`.
     sampling : what `rootfeed.balanced` returns, optional
         Fixed shares of classes in every batch. None uses each entry once in an epoch.
     shuffle : bool

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 from rootfeed.engine import ForkLock, Prefetch, Task, uninterrupted
-from rootfeed.errors import CutVectorWarning, PrecisionWarning
+from rootfeed.errors import CutVectorWarning, PrecisionWarning, WeightWarning
 from rootfeed.loader.batches import batches
-from rootfeed.loader.casting import CUT, Alterations
+from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
 from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.fill import fill_tasks, prepare
 from rootfeed.loader.options import Options
@@ -250,7 +250,7 @@ class Reader:
             gathering.release()
 
     def _warn(self) -> None:
-        """Report altered values, once for each column."""
+        """Report altered values, and weights that are no numbers, once for each column."""
         for (column, what), count in self._alterations.take().items():
             if (column, what) in self._warned:
                 continue
@@ -260,6 +260,14 @@ class Reader:
                     f"column {column!r} has {count} vectors (so far) that were {what} elements. "
                     "Ask for a greater length, or ignore this warning if that is meant.",
                     CutVectorWarning,
+                    stacklevel=5,
+                )
+                continue
+            if what == NOT_FINITE:
+                warnings.warn(
+                    f"{count} (so far) of the weights {column!r} are {what}. Cut them, or define "
+                    "other weights.",
+                    WeightWarning,
                     stacklevel=5,
                 )
                 continue
