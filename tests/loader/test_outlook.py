@@ -11,7 +11,7 @@ import pytest
 import rootfeed as rf
 from rootfeed.errors import ArgumentError
 from rootfeed.sources import storage
-from samples import File, in_a_row, open_events, write_all, write_columns
+from samples import File, in_a_row, write_columns
 
 FILES = in_a_row(
     File(4000, page=130), File(1777, page=70, format="RNTuple"), File(0), File(900, page=300)
@@ -22,11 +22,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "lazy": {"memory": "60 kB"},
     "by hand": {"chunk_entries": 1000, "block_entries": 90},
 }
-
-
-@pytest.fixture(scope="session")
-def frame(tmp_path_factory: pytest.TempPathFactory) -> rf.Frame:
-    return open_events(write_all(tmp_path_factory.mktemp("outlook"), FILES))
 
 
 @pytest.fixture(params=SIZES)

@@ -18,7 +18,7 @@ from rootfeed.errors import ArgumentError, StateError
 from rootfeed.loader.schedule import Leg
 from rootfeed.loader.state import Position
 from rootfeed.plan import Shard
-from samples import File, in_a_row, open_events, values, write_all
+from samples import File, in_a_row, values
 
 FILES = in_a_row(File(500, page=70), File(237, page=40, format="RNTuple"), File(0), File(300, page=100))
 ENTRIES = 1037
@@ -29,16 +29,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "large blocks": {"chunk_entries": 60, "block_entries": 130},
 }
 TAILS = ("drop", "pad", "uneven")
-
-
-@pytest.fixture(scope="session")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return write_all(tmp_path_factory.mktemp("ranks") / "files", FILES)
-
-
-@pytest.fixture(scope="session")
-def frame(paths: list[str]) -> rf.Frame:
-    return open_events(paths)
 
 
 def ranks(frame: rf.Frame, world_size: int, **changes: Any) -> list[rf.Loader]:

@@ -26,22 +26,7 @@ SMALL = {"chunk_entries": 64, "block_entries": 7}  # several chunks between two 
 MEMORY = {"memory": "20 kB"}
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("resume")
-
-
-@pytest.fixture(scope="session")
-def paths(folder: Path) -> list[str]:
-    return write_all(folder / "files", FILES)
-
-
-@pytest.fixture(scope="session")
-def frame(paths: list[str]) -> rf.Frame:
-    return open_events(paths)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def classes(folder: Path) -> rf.Frame:
     """Three classes, one of them rare: mixed in one file, one after another in two others."""
     random = np.random.default_rng(1)
@@ -55,7 +40,7 @@ def classes(folder: Path) -> rf.Frame:
     return open_events(paths)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vectors(folder: Path) -> rf.Frame:
     """Vectors of zero to six elements."""
     import awkward as ak

@@ -22,7 +22,7 @@ from rootfeed.errors import (
     RootfeedError,
     UnsupportedColumnError,
 )
-from samples import File, epoch_ids, in_a_row, open_events, values, write_all, write_columns
+from samples import File, epoch_ids, in_a_row, open_events, values, write_columns
 
 FILES = in_a_row(File(900, page=100), File(477, page=70, format="RNTuple"), File(0), File(600, page=150))
 ENTRIES = 1977
@@ -31,21 +31,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "lazy": {"chunk_entries": 400, "block_entries": 60},
     "a budget": {"memory": "60 kB"},
 }
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rules")
-
-
-@pytest.fixture(scope="session")
-def paths(folder: Path) -> list[str]:
-    return write_all(folder / "files", FILES)
-
-
-@pytest.fixture(scope="session")
-def frame(paths: list[str]) -> rf.Frame:
-    return open_events(paths)
 
 
 def make(frame: Any, **changes: Any) -> rf.Loader:

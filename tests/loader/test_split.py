@@ -16,28 +16,13 @@ from hypothesis import strategies as st
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError
 from rootfeed.plan.budget import ORDER_BYTES, SCRATCH_SHARE
-from samples import File, epoch_ids, in_a_row, open_events, values, write_all, write_columns
+from samples import File, epoch_ids, in_a_row, open_events, values, write_columns
 
 FILES = in_a_row(
     File(1000, page=130), File(477, page=70, format="RNTuple"), File(0), File(900, page=300)
 )
 ENTRIES = 2377
 LAZY = {"chunk_entries": 500, "block_entries": 60}
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("splits")
-
-
-@pytest.fixture(scope="session")
-def paths(folder: Path) -> list[str]:
-    return write_all(folder / "files", FILES)
-
-
-@pytest.fixture(scope="session")
-def frame(paths: list[str]) -> rf.Frame:
-    return open_events(paths)
 
 
 def make(frame: Any, **changes: Any) -> rf.Loader:

@@ -37,16 +37,6 @@ SECONDS = 60  # a worker that says nothing for so long is an error
 Batches = list[list[int]]
 
 
-@pytest.fixture(scope="session")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return write_all(tmp_path_factory.mktemp("torch") / "files", FILES)
-
-
-@pytest.fixture(scope="session")
-def frame(paths: list[str]) -> rf.Frame:
-    return open_events(paths)
-
-
 @pytest.fixture(params=SIZES)
 def sizes(request: pytest.FixtureRequest) -> dict[str, int]:
     return SIZES[request.param]
