@@ -24,7 +24,7 @@ from rootfeed.errors import (
     UnequalLengthsError,
     UnsupportedColumnError,
 )
-from rootfeed.frame import scan
+from rootfeed.frame import Wanted, scan
 from rootfeed.loader import fill
 
 ENTRIES = 900
@@ -339,6 +339,14 @@ def test_sides_of_a_split_share_what_is_known(sample: Sample) -> None:
 def test_made_vectors_lie_in_rows_however_they_are_cut_up(
     sample: Sample, sizes: dict[str, Any], step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[int] = []
+    evaluate = Wanted.evaluate
+
+    def noted(self: Wanted, *arguments: Any) -> Any:
+        made.append(len(arguments[4]))
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Wanted, "evaluate", noted)
     monkeypatch.setattr(fill, "_FIRST_ROWS", step)
     monkeypatch.setattr(fill, "MADE_BYTES", 40 * step)
     frame = (
@@ -353,6 +361,7 @@ def test_made_vectors_lie_in_rows_however_they_are_cut_up(
         equal_nan=True,
     )
     assert np.array_equal(in_order(batches, "event")[:, 0], 2 * np.asarray(kept["met"], np.float32))
+    assert max(made) <= 40 * step  # so many where all vectors before were empty
 
 
 def test_lengths_of_all_ragged_inputs_are_found_in_one_pass(

@@ -239,12 +239,15 @@ def test_what_is_not_zero_is_true(frame: rf.Frame) -> None:
 # --- blocks ---------------------------------------------------------------------------------------
 
 
+LONG = {"chunk_entries": 2000, "block_entries": 800}  # blocks that are longer than pages
+
+
 @pytest.mark.parametrize("fraction", [0.4, 0.6])
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("sizes", [*SIZES.values(), LONG], ids=[*SIZES, "long blocks"])
 def test_no_page_is_read_for_two_parts(
-    frame: rf.Frame, sizes: str, fraction: float, monkeypatch: pytest.MonkeyPatch
+    frame: rf.Frame, sizes: dict[str, Any], fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = make(frame, threads=1, **SIZES[sizes]).split(
+    parts = make(frame, threads=1, **sizes).split(
         a=1 - fraction, b=fraction / 2, c=fraction / 2, unit="block"
     )
     touched: list[set[tuple[int, int]]] = []
