@@ -285,7 +285,7 @@ def _empty(frames: Sequence[Frame], files: Sequence[DatasetFile]) -> str:
 def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
     """Return the bytes per entry that filling a block takes for decoding and for definitions."""
     packed = sum(len(part.scalars) * part.dtype.itemsize for part in layout.parts)
-    widest, evaluated = 8, 0.0
+    widest, evaluated = 1, 0.0
     for file in files:
         index = file.index
         dtypes = [column.type.dtype for column in index.columns.values()]
