@@ -620,3 +620,20 @@ GOLDEN_LAST = [4, 2, 8, 5, 3, 1, 6, 9, 7, 0]
 GOLDEN_LARGE = "3b9219e5dd567644231b4772788fc4611373b6d8e1e23a52958010e75fd61cd5"
 GOLDEN_CHOICE = [1442313379502981382, 9241879016658446412, 9234771785231145344]
 GOLDEN_CHOICES = "0441f2200304c1e238db2e51fde6baa1d7b4ec7c144e59b7817c7c177e382626"
+
+
+@given(
+    st.lists(st.integers(0, 9000), max_size=12, unique=True).map(sorted),
+    st.integers(0, 9000),
+    st.integers(0, 2**32 - 1),
+)
+def test_skip_counts_rows_outside_of_ranges(bounds: list[int], rest: int, seed: int) -> None:
+    ranges = np.array(bounds[: len(bounds) // 2 * 2], np.uint32).reshape(-1, 2)
+    stays = np.ones(rest + 9000, bool)
+    for start, stop in ranges.tolist():
+        stays[start:stop] = False
+    expected = np.random.default_rng(seed).permutation(np.flatnonzero(stays))
+    numbers = np.cumsum(stays)[expected] - 1
+    out = numbers.astype(np.uint32)
+    kernels.skip(ranges[:, 0].copy(), ranges[:, 1] - ranges[:, 0], out)
+    assert np.array_equal(out, expected)

@@ -289,6 +289,6 @@ def test_a_training_that_is_killed_goes_on_with_fewer_ranks(events: list[str], t
     begin = np.mean([row[2] for row in after if row[0] < saved["step"] + 20])
     assert min(row[0] for row in after) == saved["step"]
     assert max(steps) == max(row[0] for row in after) + 1
-    assert end < 0.5 * first
+    assert end < 0.6 * first
     assert abs(begin - end) < 0.2 * (first - end)
-    assert np.mean([row[2] for row in after[-60:]]) < 0.5 * first
+    assert np.mean([row[2] for row in after[-60:]]) < 0.6 * first

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from rootfeed import kernels
 from rootfeed.plan import (
@@ -74,7 +75,16 @@ def rows_of(piece: Piece) -> list[Row]:
 class Reading:
     """A shard that goes through its chunks and keeps track of rows, as the reader does of bytes."""
 
-    def __init__(self, chunks: Sequence[Chunk], strata: int) -> None:
+    def __init__(self, chunks: Sequence[Chunk], classes: int, regions: np.ndarray | None = None) -> None:
+        strata = classes if regions is None or not chunks else len(chunks[0].used)
+
+        def stratum_of(row: Row) -> int:
+            return row[1] if regions is None or strata == 1 else int(regions[row[0]])
+
+        def per_stratum(rows: Iterable[Row]) -> list[int]:
+            found = Counter(map(stratum_of, rows))
+            return [found[stratum] for stratum in range(strata)]
+
         self.batches: list[list[Row]] = []
         self.received: list[list[Row]] = []
         """Rows that each chunk was carried."""
@@ -85,8 +95,8 @@ class Reading:
         for number, chunk in enumerate(chunks):
             assert (chunk.number, chunk.first_batch) == (number, first_batch)
             self.received.append(held)
-            assert chunk.carried_in.tolist() == per_stratum(held, strata)
-            assert [stratum for _, stratum, _ in held] == sorted(stratum for _, stratum, _ in held)
+            assert chunk.carried_in.tolist() == per_stratum(held)
+            assert [stratum_of(row) for row in held] == sorted(map(stratum_of, held))
             memory = list(held)
             for piece in chunk.pieces:
                 assert piece.start == len(memory) + chunk.kept
@@ -94,13 +104,15 @@ class Reading:
                 memory += rows_of(piece)
             assert chunk.memory_rows == len(memory) + chunk.kept
             self.sizes.append(sum(piece.rows for piece in chunk.pieces))
-            order, left = ordered(chunk, memory, strata)
+            order, left = ordered(
+                chunk, np.array([stratum_of(row) for row in memory], np.uint8), classes
+            )
             used = order[: len(order) - chunk.repeats]
             assert len(set(used)) == len(used)
             assert all(row in set(used or order) for row in order[len(used) :])
             # Of each stratum, the first rows make batches and the others are carried.
             for stratum in range(strata):
-                mine = [number for number, row in enumerate(memory) if row[1] == stratum]
+                mine = [number for number, row in enumerate(memory) if stratum_of(row) == stratum]
                 count = int(chunk.used[stratum])
                 assert sorted(used_of(used, stratum)) == mine[:count]
                 kept_back = mine[count:] if used or not chunk.repeats else []
@@ -110,7 +122,8 @@ class Reading:
             for number_, quota in enumerate(chunk.quotas.sum(1).tolist()):
                 repeats = chunk.repeats if number_ == len(chunk.quotas) - 1 else 0
                 batch = [memory[place] for place, _ in order[start : start + quota + repeats]]
-                assert per_stratum(batch[:quota], strata) == chunk.quotas[number_].tolist()
+                if classes > 1:
+                    assert per_stratum(batch[:quota]) == chunk.quotas[number_].tolist()
                 self.batches.append(batch)
                 start += quota + repeats
             assert start == len(order) == chunk.rows
@@ -127,23 +140,17 @@ def used_of(rows: Iterable[Placed], stratum: int) -> list[int]:
     return [place for place, own in rows if own == stratum]
 
 
-def ordered(chunk: Chunk, memory: Sequence[Row], strata: int) -> tuple[list[Placed], list[Placed]]:
+def ordered(chunk: Chunk, codes: np.ndarray, classes: int) -> tuple[list[Placed], list[Placed]]:
     """Return the order of a chunk and what it leaves, without the rows that are kept."""
     out = np.full(chunk.rows, 0xFFFFFFFF, np.uint32)
-    codes = np.array([stratum for _, stratum, _ in memory], np.uint8)
-    if strata == 1:
+    if classes == 1:
         left = chunk.order(out)
     else:
-        left = chunk.mixed_order(codes, [None] * strata, out, draw=False)
+        left = chunk.mixed_order(codes, [None] * classes, out, draw=False)
     return (
         [(int(place), int(codes[place])) for place in out],
         [(int(place), int(codes[place])) for place in left],
     )
-
-
-def per_stratum(rows: Iterable[Row], strata: int) -> list[int]:
-    found = Counter(stratum for _, stratum, _ in rows)
-    return [found[stratum] for stratum in range(strata)]
 
 
 def shards_of(world_size: int, workers: int) -> list[Shard]:
@@ -165,6 +172,7 @@ def read_all(
     epoch: int = 0,
     leg: int = 0,
     shuffle: bool = True,
+    regions: np.ndarray | None = None,
 ) -> dict[Shard, tuple[list[Chunk], Reading]]:
     """Let all shards read an epoch, and assert what holds for any of them."""
     found = {}
@@ -178,11 +186,20 @@ def read_all(
             epoch=epoch,
             leg=leg,
             shuffle=shuffle,
+            regions=regions,
         )
-        reading = Reading(chunks, counts.shape[1])
+        reading = Reading(chunks, counts.shape[1], regions)
         largest = int(counts.sum(1).max()) if len(counts) else 0
-        if counts.shape[1] > 1:  # a batch, and of each stratum the rest of a block
-            largest = int(demand.quotas.sum(1).max(initial=0)) + int(counts.max(0, initial=0).sum())
+        if (
+            counts.shape[1] > 1 or regions is not None
+        ):  # a batch, and of each stratum the rest of a block
+            own = (
+                counts
+                if regions is None
+                else counts * (regions[:, None] == np.arange(regions.max() + 1))
+            )
+            largest = capacity // 2 + int(demand.quotas.sum(1).max(initial=0))
+            largest += int(own.max(0, initial=0).sum())
         assert all(size <= max(capacity, largest) for size in reading.sizes)
         repeats = demand.repeats(shard)
         quotas = demand.of(shard).sum(1).tolist()
@@ -361,6 +378,14 @@ def demands(draw: st.DrawFn, counts: np.ndarray, world_size: int) -> Demand:
     return Demand(quotas[quotas.any(1)])
 
 
+@st.composite
+def regions_of(draw: st.DrawFn, counts: np.ndarray, shuffle: bool) -> np.ndarray | None:
+    """The region of each block, where rows are of one kind; or none."""
+    if counts.shape[1] > 1 or not shuffle or draw(st.booleans()):
+        return None
+    return np.sort(draw(arrays(np.int64, len(counts), elements=st.integers(0, 4))))
+
+
 @settings(max_examples=150)
 @given(
     data=st.data(),
@@ -393,6 +418,7 @@ def test_all_shards_together_take_each_row_as_often_as_is_asked(
         epoch=2,
         leg=leg,
         shuffle=shuffle,
+        regions=data.draw(regions_of(counts, shuffle)),
     )
     seen = own_rows(readings, demand)
     assert set(seen) <= every_row(counts)
@@ -413,10 +439,12 @@ def test_all_shards_together_take_each_row_as_often_as_is_asked(
     tail=st.sampled_from(["drop", "pad", "uneven"]),
     capacity=st.sampled_from([1, 20, 50, 10**6]),
     shuffle=st.booleans(),
+    in_regions=st.booleans(),
 )
-@example([8, 8, 1], 4, 2, 1, "pad", 8, True)  # the last batch of rank 1 has a repeated row only
-@example([8, 8, 1], 4, 2, 2, "uneven", 8, True)
-@example([8, 8, 1], 4, 2, 3, "pad", 8, True)  # ... which is all that one of its workers gets
+@example([8, 8, 1], 4, 2, 1, "pad", 8, True, False)  # the last batch of rank 1 has a repeated row only
+@example([8, 8, 1], 4, 2, 2, "uneven", 8, True, False)
+@example([8, 8, 1], 4, 2, 3, "pad", 8, True, False)  # ... which is all that one of its workers gets
+@example([8, 8, 1], 4, 2, 3, "pad", 8, True, True)
 def test_each_row_once_but_for_the_tail(
     counts: list[int],
     batch_size: int,
@@ -425,13 +453,17 @@ def test_each_row_once_but_for_the_tail(
     tail: Any,
     capacity: int,
     shuffle: bool,
+    in_regions: bool,
 ) -> None:
     total = sum(counts)
     if total < world_size:
         return
     demand = plain_demand(total, batch_size, world_size, tail, drop_last=False)
     table = np.array(counts)[:, None]
-    readings = read_all(table, demand, world_size, workers, capacity=capacity, shuffle=shuffle)
+    regions = np.arange(len(table)) // 3 if in_regions and shuffle else None
+    readings = read_all(
+        table, demand, world_size, workers, capacity=capacity, shuffle=shuffle, regions=regions
+    )
     seen = own_rows(readings, demand)
     assert set(seen.values()) <= {1}
     lengths: dict[int, int] = defaultdict(int)
@@ -469,7 +501,10 @@ def test_an_epoch_can_go_on_after_any_batch(
     shuffle: bool,
 ) -> None:
     demand = data.draw(demands(counts, world_size))
-    readings = read_all(counts, demand, world_size, workers, capacity=capacity, seed=1, shuffle=shuffle)
+    regions = data.draw(regions_of(counts, shuffle))
+    readings = read_all(
+        counts, demand, world_size, workers, capacity=capacity, seed=1, shuffle=shuffle, regions=regions
+    )
     for chunks, reading in readings.values():
         assert resumed(chunks, len(reading.batches)) == ([], 0)
         for batches in range(len(reading.batches)):
@@ -560,6 +595,46 @@ def test_classes_stored_one_after_another_share_every_rank(world_size: int) -> N
             chunks = deal(counts, demand, shard, capacity=10**6, seed=seed, epoch=0)
             found = label_counts(chunks, labels, classes)
             assert np.abs(found - blocks / world_size / classes).max() <= 3
+
+
+@settings(max_examples=40)
+@given(
+    counts=st.lists(st.integers(1, 400), min_size=60, max_size=120),
+    bounds=st.lists(st.integers(1, 59), max_size=6),
+    capacity=st.integers(5000, 9000),
+    batch_size=st.integers(1, 200),
+    rank=st.integers(0, 2),
+)
+def test_each_region_has_its_share_of_every_chunk(
+    counts: list[int], bounds: list[int], capacity: int, batch_size: int, rank: int
+) -> None:
+    regions = np.searchsorted(np.unique(bounds), np.arange(len(counts)), "right")
+    for shard in (Shard(), Shard(rank, 3)):
+        demand = plain_demand(sum(counts), batch_size, shard.world_size, "drop", drop_last=False)
+        chunks = deal(
+            np.array(counts)[:, None], demand, shard, capacity=capacity, seed=1, epoch=0, regions=regions
+        )
+        used = np.array([chunk.used for chunk in chunks])
+        shares = used.sum(0) / used.sum()
+        # What was used so far is right to a row, and what a chunk uses to two.
+        assert np.abs(used.cumsum(0) - used.sum(1).cumsum()[:, None] * shares).max() <= 1
+        assert used.sum(1).max() - used.sum(1).min() <= 2 * batch_size
+        # No chunk overflows, and they are not much smaller than need be.
+        assert max(chunk.memory_rows for chunk in chunks) <= capacity
+        rest = 400 * (regions.max() + 1)
+        assert len(chunks) <= 1.1 * used.sum() / max(capacity - rest, capacity // 2) + 2
+
+
+def test_tiny_regions_are_used_once_and_late_or_early() -> None:
+    counts = np.array([1000] * 40 + [1] + [1000] * 40 + [2])[:, None]
+    regions = np.array([0] * 40 + [1] + [2] * 40 + [3])
+    demand = plain_demand(int(counts.sum()), 10, 1, "drop", drop_last=False)
+    for seed in range(5):
+        chunks = deal(counts, demand, Shard(), capacity=4000, seed=seed, epoch=0, regions=regions)
+        used = np.array([chunk.used for chunk in chunks])
+        assert (used >= 0).all()
+        assert used.sum(0).tolist() == [40_000, 1, 40_000, 2]
+        assert len(chunks) > 20
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -682,8 +757,13 @@ def test_deals_never_change() -> None:
     ]
     assert found == SHARED
     out = np.empty(shared[0].rows, np.uint32)
-    shared[0].mixed_order(np.array([0, 1] * 8, np.uint8), [None, None], out, draw=False)
+    shared[0].mixed_order(np.array([1, 1, 1, 0, 0, 0, 0], np.uint8), [None, None], out, draw=False)
     assert out.tolist() == COMPOSED
+    regions = np.arange(12) // 5
+    even = deal(
+        np.full((12, 1), 10), plain(120, 8), Shard(), capacity=50, seed=42, epoch=1, regions=regions
+    )
+    assert [(blocks_of(each), each.used.tolist(), order_of(each).tolist()[:8]) for each in even] == EVEN
 
 
 def test_the_order_within_a_chunk() -> None:
@@ -791,10 +871,16 @@ def test_drawn_rows_are_independent() -> None:
 DEALT = [[5, 6, 11, 1], [10, 4, 7, 2], [9, 8, 0, 3]]
 ORDERED = [26, 34, 16, 24, 35, 11, 29, 39, 28, 19]
 SHARED = [
-    [(0, 0, 4, 0, 0), (3, 0, 0, 0, 3)],
+    [(3, 0, 0, 0, 3), (0, 0, 4, 0, 0)],
     [(1, 0, 0, 4, 5)],
-    [(2, 4, 9, 0, 0), (1, 0, 0, 2, 5)],
-    [(3, 0, 0, 0, 1)],
-    [(0, 0, 1, 0, 2)],
+    [(2, 4, 9, 0, 0), (0, 0, 0, 0, 2)],
+    [(3, 0, 0, 0, 1), (1, 0, 0, 2, 5)],
+    [(0, 0, 1, 0, 0)],
 ]
-COMPOSED = [3, 0, 2, 1]
+COMPOSED = [1, 3, 4, 0]
+EVEN = [
+    ([6, 10, 0], [10, 10, 4], [22, 1, 2, 12, 10, 26, 11, 8]),
+    ([5, 8, 3, 4], [13, 13, 6], [5, 29, 32, 13, 12, 8, 2, 9]),
+    ([11, 1, 9], [13, 14, 5], [10, 1, 15, 13, 18, 26, 0, 14]),
+    ([7, 2], [14, 13, 5], [11, 9, 15, 24, 10, 14, 12, 17]),
+]

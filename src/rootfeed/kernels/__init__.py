@@ -8,7 +8,7 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
 from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
-from rootfeed.kernels.mixing import apportion, compose, draw, stir
+from rootfeed.kernels.mixing import apportion, compose, draw, skip, stir
 from rootfeed.kernels.padding import (
     first_unequal,
     lengths_of,
@@ -37,6 +37,7 @@ __all__ = [
     "positions",
     "scatter",
     "shuffle",
+    "skip",
     "sort_descending",
     "stir",
     "strip",

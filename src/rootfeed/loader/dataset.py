@@ -12,6 +12,7 @@ from rootfeed import sources
 from rootfeed.errors import EmptyDatasetError
 from rootfeed.frame import Frame, Wanted
 from rootfeed.loader.options import Options
+from rootfeed.loader.regions import region_starts
 from rootfeed.loader.strata import Strata
 from rootfeed.loader.structure import check_layout
 from rootfeed.plan import (
@@ -31,6 +32,9 @@ from rootfeed.plan import (
 from rootfeed.schema import Block, ColumnType, FileIndex, Layout
 
 __all__ = ["Dataset", "DatasetFile", "Taken", "build"]
+
+REGIONS_SHARE = 0.5
+"""Regions of a dataset, at most, of the blocks of a chunk. On average half a block of each travels."""
 
 MADE_BYTES = 2_000_000
 """Of vectors that definitions make, before they are written into rows."""
@@ -235,6 +239,10 @@ def build(
         for block in cut(file, start, stop, bounds[file], sizes.block_entries, sizes.exact)
     )
     counts = _counts(files, blocks, strata)
+    if fixed is None and options.shuffle and strata is None and not sizes.whole:
+        most = len(blocks) * sizes.chunk_rows / rows * REGIONS_SHARE
+        starts = region_starts([file.index.path for file in files], most)
+        sizes = replace(sizes, regions=starts)
     longest = max(len(block) for block in blocks)
     room = int(budget_bytes * SCRATCH_SHARE / (longest * per_entry + scratch_page_bytes(files)))
     threads = max(1, min(options.threads, room)) if options.chunk_entries is None else options.threads

@@ -383,6 +383,7 @@ class Loader:
             chunk_rows=found.chunk_rows,
             block_entries=found.block_entries,
             exact=found.exact,
+            regions=found.regions,
         )
         if fixed != sizes:
             place = self._place

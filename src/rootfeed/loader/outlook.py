@@ -184,6 +184,11 @@ def explained(schedule: Schedule, options: Options, budget_bytes: int, threads: 
             f"{SCRATCH_SHARE:.0%} are for decoding, {BATCHES_SHARE:.0%} for batches."
         )
     lines.append(_blocks_explained(schedule, options, dataset))
+    if len(sizes.regions) > 1:
+        of = "file" if len(sizes.regions) == len(dataset.files) else "run of files of one kind"
+        lines.append(
+            f"Every chunk takes its share of each {of}, to a row: there are {len(sizes.regions)}."
+        )
     for stratum in np.flatnonzero(schedule.kept) if not sizes.whole else ():
         assert dataset.strata is not None
         rows, value = int(dataset.counts[:, stratum].sum()), dataset.strata.values[stratum]

@@ -29,6 +29,9 @@ __all__ = ["Reader"]
 
 _LINE_BYTES = 64
 
+_CARRIED_ROWS = 1 << 12
+"""That are copied at once, in memory of their own."""
+
 Arrays = tuple[Array, ...]
 Rows = npt.NDArray[np.uint8]
 Order = npt.NDArray[np.uint32]
@@ -211,7 +214,9 @@ class Reader:
             if last is not None:
                 held, its_lease = last
                 start = chunk.kept + slot.shift
-                slot.rows[start : start + len(held.carried)] = held.rows[held.carried]
+                for first in range(0, len(held.carried), _CARRIED_ROWS):
+                    some = held.carried[first : first + _CARRIED_ROWS]
+                    slot.rows[start + first : start + first + len(some)] = held.rows[some]
                 its_lease.end()
             last = slot, lease
             orders = (order[start : start + run_rows] for start in range(0, len(order), run_rows))

@@ -126,6 +126,7 @@ class Schedule:
             self._shares = shares_of(sampling, dataset.strata.values)
             self._check_classes()
         self.kept = self._kept()
+        self._regions = self._regions_of_blocks()
         self._stages: dict[tuple[int, tuple[Leg, ...], int], Stage] = {}
 
     @property
@@ -168,6 +169,12 @@ class Schedule:
                 kept[stratum] = True
                 room -= self._totals[stratum]
         return kept
+
+    def _regions_of_blocks(self) -> npt.NDArray[np.int64] | None:
+        if len(self.sizes.regions) == 1:
+            return None
+        files = [block.file for block in self.dataset.blocks]
+        return np.searchsorted(self.sizes.regions, files, "right") - 1
 
     def _demand(
         self, rows: npt.NDArray[np.int64], world_size: int, left: int | None = None, rest: bool = False
@@ -268,6 +275,7 @@ class Schedule:
             shuffle=self._options.shuffle,
             kept=self.kept.tolist(),
             kept_rows=self.kept_rows,
+            regions=self._regions,
         )
 
     # --- orders -------------------------------------------------------------------------------

@@ -113,6 +113,7 @@ class Saved:
     chunk_rows: int
     block_entries: int
     exact: bool
+    regions: tuple[int, ...]
 
 
 def saved(position: Position, sizes: Sizes, prints: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +128,13 @@ def saved(position: Position, sizes: Sizes, prints: Mapping[str, Any]) -> dict[s
         "worker": shard.worker,
         "workers": shard.workers,
         "legs": [[leg.world_size, leg.batches] for leg in position.legs],
-        "sizes": [sizes.whole, sizes.chunk_rows, sizes.block_entries, sizes.exact],
+        "sizes": [
+            sizes.whole,
+            sizes.chunk_rows,
+            sizes.block_entries,
+            sizes.exact,
+            list(sizes.regions),
+        ],
         "loader": dict(prints),
     }
     return {**told, "check": _digest(told)}
@@ -155,9 +162,14 @@ def loaded(state: Any, prints: Mapping[str, Any]) -> Saved:
         legs = tuple(Leg(_count(world, 1), _count(done)) for world, done in state["legs"])
         shard = Shard(*(_count(state[name]) for name in ("rank", "world_size", "worker", "workers")))
         position = Position(_count(state["epoch"]), legs, _count(state["batches"]), shard)
-        whole, chunk_rows, block_entries, exact = state["sizes"]
+        whole, chunk_rows, block_entries, exact, regions = state["sizes"]
         found = Saved(
-            position, bool(whole), _count(chunk_rows, 1), _count(block_entries, 1), bool(exact)
+            position,
+            bool(whole),
+            _count(chunk_rows, 1),
+            _count(block_entries, 1),
+            bool(exact),
+            tuple(_count(first) for first in regions),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StateError(

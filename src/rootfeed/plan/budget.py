@@ -56,6 +56,8 @@ class Sizes:
         Rows that are gathered together: a multiple of the batch size.
     runs_ahead : int
         Runs that are gathered ahead of the consumer, or in its hands, at most.
+    regions : tuple of int
+        The first file of each region, of which every chunk holds its share.
     """
 
     whole: bool
@@ -64,6 +66,7 @@ class Sizes:
     exact: bool
     run_rows: int
     runs_ahead: int
+    regions: tuple[int, ...] = (0,)
 
 
 def choose_sizes(

@@ -28,18 +28,35 @@ class Piece:
         Number in the dataset.
     start : int
         Row of the chunk at which they begin.
-    ranges : ndarray of int64, shape (strata, 2)
-        For each stratum the first of the block's rows of it, and where they end.
+    ranges : ndarray of int64, shape (strata, 2) or (1, 2)
+        For each stratum the first of the block's rows of it, and where they end; one range where all
+        rows of a block are of one stratum.
+    stratum : int
+        Which one that is.
     """
 
     block: int
     start: int
     ranges: Counts
+    stratum: int = 0
 
     @property
     def rows(self) -> int:
         """How many rows."""
         return int((self.ranges[:, 1] - self.ranges[:, 0]).sum())
+
+    def range_of(self, stratum: int) -> tuple[int, int]:
+        """Return the first of the block's rows of a stratum that it holds, and where they end."""
+        if len(self.ranges) == 1 and stratum != self.stratum:
+            return 0, 0
+        first, stop = self.ranges[stratum if len(self.ranges) > 1 else 0].tolist()
+        return first, stop
+
+    def only(self, stratum: int, first: int, stop: int, start: int) -> Piece:
+        """Return a piece of the same block, of rows of one stratum."""
+        ranges = np.zeros_like(self.ranges)
+        ranges[stratum if len(ranges) > 1 else 0] = first, stop
+        return Piece(self.block, start, ranges, self.stratum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +76,8 @@ class Chunk:
         Where the rows carried in come from, if the epoch starts with this chunk.
     first_batch : int
         Number of its first batch.
-    quotas : ndarray of int64, shape (batches, strata)
-        Rows of each stratum in each batch.
+    quotas : ndarray of int64, shape (batches, strata) or (batches, 1)
+        Rows of each stratum in each batch, or of all.
     kept : int
         Rows that are kept in memory: the first ones.
     carried_in, used, carried_out : ndarray of int64, shape (strata,)
@@ -98,7 +115,7 @@ class Chunk:
         return self.kept + int(self.carried_in.sum()) + sum(piece.rows for piece in self.pieces)
 
     def order(self, out: Order) -> npt.NDArray[np.int64]:
-        """Make the order in which rows of one stratum make batches.
+        """Make the order in which rows make batches, whichever strata they are of.
 
         Parameters
         ----------
@@ -107,14 +124,34 @@ class Chunk:
         Returns
         -------
         ndarray of int64
-            The rows that are carried out.
+            The rows that are carried out, one stratum after another.
         """
         used = self.rows - self.repeats
-        out[:used] = np.arange(used, dtype=np.uint32)
         if self.shuffle:
             kernels.permute(random_key(self.seed, "rows", *self.identity), out[:used])
+        else:
+            out[:used] = np.arange(used, dtype=np.uint32)
+        left = [each for stratum in range(len(self.used)) for each in self._left(stratum)]
+        ranges = np.array(sorted(left), np.uint32).reshape(-1, 2)
+        kernels.skip(ranges[:, 0].copy(), ranges[:, 1] - ranges[:, 0], out[:used])
         out[used : self.rows] = out[0] if used else 0
-        return np.arange(used, used + int(self.carried_out.sum()))
+        return np.concatenate([np.arange(0), *(np.arange(*each) for each in left)])
+
+    def _left(self, stratum: int) -> list[tuple[int, int]]:
+        """Return the ranges of rows of a stratum that are carried out, in order."""
+        count, found = int(self.carried_out[stratum]), []
+        first = self.kept + int(self.carried_in[:stratum].sum())
+        held = [(first, first + int(self.carried_in[stratum]))]
+        held += [
+            (piece.start, piece.start + piece.rows) for piece in self.pieces if piece.stratum == stratum
+        ]
+        for start, stop in reversed(held):
+            if count == 0:
+                break
+            start = max(start, stop - count)
+            found.append((start, stop))
+            count -= stop - start
+        return found[::-1]
 
     def mixed_order(
         self, strata: npt.NDArray[np.uint8], kept: Sequence[Order | None], out: Order, draw: bool
@@ -188,25 +225,23 @@ def carried(chunks: Sequence[Chunk], number: int) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     start = chunk.kept
     for stratum, count in enumerate(chunk.carried_in.tolist()):
-        for block, first, stop in _sources(chunks, number, stratum, count):
-            ranges = np.zeros((len(chunk.carried_in), 2), np.int64)
-            ranges[stratum] = first, stop
-            pieces.append(Piece(block, start, ranges))
+        for piece, first, stop in _sources(chunks, number, stratum, count):
+            pieces.append(piece.only(stratum, first, stop, start))
             start += stop - first
     return tuple(pieces)
 
 
 def _sources(
     chunks: Sequence[Chunk], number: int, stratum: int, count: int
-) -> list[tuple[int, int, int]]:
-    """Return the last rows of a stratum before a chunk: (block, first, stop)."""
-    found: list[tuple[int, int, int]] = []
+) -> list[tuple[Piece, int, int]]:
+    """Return the last rows of a stratum before a chunk: in which pieces, first and end."""
+    found: list[tuple[Piece, int, int]] = []
     while count:
         number -= 1
         for piece in reversed(chunks[number].pieces):
-            first, stop = piece.ranges[stratum].tolist()
+            first, stop = piece.range_of(stratum)
             taken = min(stop - first, count)
             if taken:
-                found.append((piece.block, stop - taken, stop))
+                found.append((piece, stop - taken, stop))
                 count -= taken
     return found[::-1]

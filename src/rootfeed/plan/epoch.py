@@ -1,6 +1,7 @@
 """An epoch: blocks in an order, cut into chunks, whose rows are cut into batches.
 
-Rows belong to strata: the classes that are balanced, or one stratum for all. A *round* of a stratum
+Rows belong to strata: the classes that are balanced, or one stratum for all, which the chunks of a shard
+take from regions of the dataset in equal measure: strata, too. A *round* of a stratum
 offers each of its rows once; an epoch that needs more of them goes through several rounds, in laps. What
 a shard takes of a round is a range of a sequence of blocks, so that shards share at most the blocks at
 which their ranges meet. Strata whose rows are kept in memory are not dealt: see `resident_rows`.
@@ -22,6 +23,7 @@ from rootfeed.plan.shares import Counts, Demand, Shard
 __all__ = ["deal"]
 
 Order = npt.NDArray[np.uint32]
+Regions = npt.NDArray[np.int64]
 Pieces = tuple[npt.NDArray[np.int64], Counts]
 """Blocks, and for each the range of its rows of every stratum, shape (blocks, strata, 2)."""
 
@@ -38,6 +40,7 @@ def deal(
     shuffle: bool = True,
     kept: Sequence[bool] | None = None,
     kept_rows: int = 0,
+    regions: Regions | None = None,
 ) -> list[Chunk]:
     """Deal the blocks into the chunks of a shard's epoch.
 
@@ -46,6 +49,8 @@ def deal(
     written one class after another are mixed in every chunk. The same deal gives each shard its
     blocks. Rows of a chunk beyond its last whole batch are its last ones and travel into the next
     chunk, so that only the last batch of the epoch can be short.
+
+    Of each class, or each region, a chunk uses just its share: the rest of a block travels, too.
 
     Parameters
     ----------
@@ -64,6 +69,9 @@ def deal(
         Strata that are kept in memory and not dealt.
     kept_rows : int
         Their rows.
+    regions : ndarray of int64, shape (blocks,), optional
+        The region of each block, from 0 on: each chunk takes its share of each, to one row. Only for
+        rows of one stratum.
 
     Returns
     -------
@@ -83,26 +91,28 @@ def deal(
     plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
     groups: list[Pieces] = []
     stops: list[int] = []
+    uses_of: list[Counts] = []
     for lap, (first, last) in enumerate(pairwise(demand.lap_bounds(shard, laps).tolist())):
         before = uses[:lap].sum((0, 1)) + uses[lap, : shard.number].sum(0)
         pieces = plan.pieces(before, before + uses[lap, shard.number], shard.count * laps)
-        dealt_pieces = plan.groups(pieces, capacity, lap)
-        if strata == 1:
-            groups += dealt_pieces
+        if strata == 1 and regions is None:
+            groups += plan.groups(pieces, capacity, lap)
         else:
-            cut, places = _in_step(dealt_pieces, ends[first : last + 1], capacity)
+            cut, places, used = _in_step(plan, pieces, ends[first : last + 1], capacity, lap, regions)
             groups += cut
             stops += [first + place for place in places]
+            uses_of += used
     repeats = demand.repeats(shard)
     if not groups and repeats and len(plan.numbers):
         # A worker whose only row repeats another: any will do, but it must be in memory.
         groups = [(plan.numbers[:1], np.array([[[0, 1]]], np.int64))]
-    nothing = (np.empty(0, np.int64), np.empty((0, strata, 2), np.int64))
-    if strata == 1:
-        stops = _last_batches(groups, ends) if groups else [len(quotas)]
-    elif not groups:
-        stops = [len(quotas)]
-    return _chunks(groups or [nothing], stops, quotas, ends, repeats, kept_rows, plan)
+    if not groups:
+        groups, stops = [(np.empty(0, np.int64), np.empty((0, strata, 2), np.int64))], [len(quotas)]
+    elif not stops:
+        stops = _last_batches(groups, ends)
+    if not uses_of:
+        uses_of, regions = list(np.diff(ends[[0, *stops]], axis=0)), None
+    return _chunks(groups, stops, uses_of, quotas, repeats, kept_rows, plan, regions)
 
 
 def _last_batches(groups: Sequence[Pieces], ends: Counts) -> list[int]:
@@ -112,46 +122,103 @@ def _last_batches(groups: Sequence[Pieces], ends: Counts) -> list[int]:
     return [*stops[:-1], len(ends) - 1]
 
 
-def _in_step(groups: Sequence[Pieces], ends: Counts, capacity: int) -> tuple[list[Pieces], list[int]]:
-    """Cut a lap into chunks of whole batches; each reads the blocks that its batches need first.
+def _in_step(
+    plan: _Plan, pieces: Pieces, ends: Counts, capacity: int, lap: int, regions: Regions | None
+) -> tuple[list[Pieces], list[int], list[Counts]]:
+    """Deal a lap into chunks of whole batches; each reads the blocks that its batches need first.
 
     Strata do not run out at the same places of the sequence of blocks. So each goes through it at its
     own pace, and what is carried is the rest of one block of each.
 
     Parameters
     ----------
-    groups : sequence of Pieces
-        The lap's pieces, in order.
+    plan : _Plan
+    pieces : Pieces
+        The lap's.
     ends : ndarray of int64, shape (batches + 1, strata)
         Rows that the lap's first batches take.
-    capacity : int
+    capacity, lap : int
+    regions : ndarray of int64, optional
+        The region of each block: they are strata whose shares are those of the lap.
 
     Returns
     -------
-    list of Pieces, list of int
-        Those of each chunk, and after how many of the lap's batches it ends.
+    list of Pieces, list of int, list of ndarray
+        Those of each chunk, after how many of the lap's batches it ends, and how many rows of each
+        stratum it uses.
     """
-    batches = len(ends) - 1
-    if not groups or batches == 0:
-        return [], []
-    blocks = np.concatenate([blocks for blocks, _ in groups])
-    ranges = np.concatenate([ranges for _, ranges in groups])
+    blocks, ranges = pieces
+    if len(blocks) == 0:
+        return [], [], []
     sizes = ranges[:, :, 1] - ranges[:, :, 0]
-    begins = sizes.cumsum(0) - sizes + ends[0]
-    rows = max(capacity - int(sizes.max(0).sum()), capacity // 2, 1)
-    chunks = min(-(-int((ends[-1] - ends[0]).sum()) // rows), batches)
-    stops = np.arange(1, chunks + 1) * batches // chunks
-    # The chunk of each piece of a stratum: the first whose batches reach beyond its beginning.
-    owner = np.stack(
-        [np.searchsorted(ends[stops, each], begins[:, each], "right") for each in range(sizes.shape[1])],
-        1,
-    )
-    cut = []
-    for chunk in range(chunks):
-        mine = (owner == chunk) & (sizes > 0)
-        some = np.flatnonzero(mine.any(1))
-        cut.append((blocks[some], ranges[some] * mine[some, :, None]))
-    return cut, stops.tolist()
+    # What a piece holds of one stratum; these go each at their stratum's pace.
+    place, column = np.nonzero(sizes)
+    rows, stratum = sizes[place, column], column if regions is None else regions[blocks[place]]
+    totals = np.bincount(stratum, rows).astype(np.int64)
+    bounds = np.bincount(stratum).cumsum()[:-1]
+    largest = np.zeros_like(totals)
+    np.maximum.at(largest, stratum, rows)
+    reached = (ends - ends[0]).sum(1)
+    total = int(reached[-1])
+    batches = int(np.searchsorted(reached, total))  # the last one may only repeat a row
+    least = capacity // 2
+    chunks = -(-total // max(capacity - int(largest.sum()) // 2, least, 1))
+    while True:
+        chunks = min(chunks, batches)
+        stops = np.arange(1, chunks + 1) * batches // chunks
+        stops[-1] = len(ends) - 1
+        used = ends[stops] - ends[0]
+        if regions is not None:
+            used = _in_proportion(totals, used[:, 0])
+        order, _ = plan.dealt(len(blocks), chunks, lap)
+        turn = np.empty_like(order)
+        turn[order] = np.arange(len(order))
+        owner = np.empty_like(place)
+        held = np.zeros((chunks + 1, used.shape[1]), np.int64)
+        for each, mine in enumerate(np.split(np.lexsort((turn[place], stratum)), bounds)):
+            # The chunk of each: the first whose batches reach beyond its beginning.
+            begins = rows[mine].cumsum() - rows[mine]
+            owner[mine] = np.searchsorted(used[:, each], begins, "right")
+            held[:, each] = np.bincount(owner[mine], rows[mine], chunks + 1).cumsum()
+        held[1:chunks] -= used[:-1]
+        if chunks == batches or chunks * least >= total or held[:-1].sum(1).max() <= capacity:
+            break
+        chunks = max(chunks + 1, chunks * 21 // 20)
+    keys, piece = np.unique(owner * len(order) + turn[place], return_inverse=True)
+    found = np.zeros((len(keys), *ranges.shape[1:]), np.int64)
+    found[piece, column] = ranges[place, column]
+    chunk, blocks = keys // len(order), blocks[order[keys % len(order)]]
+    starts = np.searchsorted(chunk, np.arange(1, chunks))
+    stop = np.searchsorted(chunk, chunks)  # what comes after is not used
+    cut = zip(np.split(blocks[:stop], starts), np.split(found[:stop], starts), strict=True)
+    return list(cut), stops.tolist(), list(np.diff(used, axis=0, prepend=0))
+
+
+def _in_proportion(totals: Counts, rows: Counts) -> Counts:
+    """Return how many of the first rows of a sequence come from each stratum: its share, to one or two.
+
+    Parameters
+    ----------
+    totals : ndarray of int64, shape (strata,)
+        Rows of each stratum.
+    rows : ndarray of int64, shape (places,)
+        So many come first, at each of some places, in order; at the last one, all.
+
+    Returns
+    -------
+    ndarray of int64, shape (places, strata)
+        From each place to the next, none has less; at the last one, each has its total.
+    """
+    bounds = np.concatenate([[0], totals.cumsum()]).astype(object)  # products exceed 64 bits
+    found: Counts = np.diff(rows.astype(object)[:, None] * bounds // bounds[-1], axis=1).astype(np.int64)
+    for before, now in pairwise(found):
+        more = now - before
+        surplus = -int(more[more < 0].sum())
+        more = np.maximum(more, 0)
+        for _ in range(surplus):  # of tiny strata, that were rounded up before
+            more[more.argmax()] -= 1
+        now[:] = before + more
+    return found
 
 
 class _Plan:
@@ -219,43 +286,55 @@ class _Plan:
         capacity = max(capacity, int(counts.max()))
         if not self.shuffle:
             return [(blocks[group], ranges[group]) for group in _in_order(counts, capacity)]
-        identity = (*self.identity, lap, self.shard.number)
-        place = self._places(len(blocks), "places", identity)
         chunks = -(-int(counts.sum()) // capacity)
         while True:
-            owner = _owners(len(blocks), chunks, self.seed, "blocks", identity)
-            if chunks >= len(blocks) or np.bincount(owner, counts, chunks).max() <= capacity:
+            order, ends = self.dealt(len(blocks), chunks, lap)
+            filled = np.diff(counts[order].cumsum()[ends - 1], prepend=0)
+            if chunks >= len(blocks) or filled.max() <= capacity:
                 break
             chunks = min(max(chunks + 1, chunks * 21 // 20), len(blocks))
-        order = np.lexsort((place, owner))
-        ends = np.cumsum(np.bincount(owner, minlength=chunks))
-        return [(blocks[group], ranges[group]) for group in np.split(order, ends[:-1]) if len(group)]
+        return [(blocks[group], ranges[group]) for group in np.split(order, ends[:-1])]
+
+    def dealt(self, count: int, chunks: int, lap: int) -> tuple[Counts, Counts]:
+        """Deal pieces to chunks: their order, a chunk's at random, and where each chunk ends."""
+        if not self.shuffle:
+            return np.arange(count), np.array([count])
+        identity = (*self.identity, lap, self.shard.number)
+        place = self._places(count, "places", identity)
+        owner = _owners(count, chunks, self.seed, "blocks", identity)
+        sizes = np.bincount(owner, minlength=chunks)
+        return np.lexsort((place, owner)), sizes[sizes > 0].cumsum()
 
 
 def _chunks(
     groups: Sequence[Pieces],
     stops: Sequence[int],
+    uses: Sequence[Counts],
     quotas: Counts,
-    ends: Counts,
     repeats: int,
     kept_rows: int,
     plan: _Plan,
+    regions: Regions | None,
 ) -> list[Chunk]:
     """Cut the rows of each group of pieces into batches, and carry over what is left."""
     chunks: list[Chunk] = []
-    carried = np.zeros(quotas.shape[1], np.int64)
+    carried = np.zeros_like(uses[0])
     done = 0
-    for number, ((blocks, ranges), stop) in enumerate(zip(groups, stops, strict=True)):
+    for number, ((blocks, ranges), stop, used) in enumerate(zip(groups, stops, uses, strict=True)):
         sizes = ranges[:, :, 1] - ranges[:, :, 0]
-        available = carried + sizes.sum(0)
-        last = number == len(groups) - 1
-        used = ends[stop] - ends[done]
         starts = kept_rows + int(carried.sum()) + sizes.sum(1).cumsum() - sizes.sum(1)
+        last = number == len(groups) - 1
+        if regions is None:
+            strata, available = [0] * len(blocks), carried + sizes.sum(0)
+        else:
+            strata = regions[blocks].tolist()
+            found = np.bincount(strata, sizes.sum(1), len(carried)).astype(np.int64)
+            available = carried + found
         left = np.zeros_like(carried) if last else available - used
         chunks.append(
             Chunk(
                 number=number,
-                pieces=tuple(map(Piece, blocks.tolist(), starts.tolist(), ranges)),
+                pieces=tuple(map(Piece, blocks.tolist(), starts.tolist(), ranges, strata)),
                 refill=(),
                 first_batch=done,
                 quotas=quotas[done:stop],
