@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import mmap
 import os
-from collections.abc import Sequence
-from multiprocessing import parent_process
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import current_process, parent_process
 from multiprocessing.context import get_spawning_popen
-from multiprocessing.sharedctypes import RawArray
+from multiprocessing.reduction import DupFd
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from rootfeed.errors import ArgumentError, StateError
 
 __all__ = ["Epochs"]
 
 _MOST_WORKERS = 1024
-_MIDDLE = _MOST_WORKERS  # place of the word that tells of a loaded state
+_ITERATIONS = 64
+"""That are remembered: more than begin while the workers of one of them begin."""
+
+_NEXT, _BEGUN, _MIDDLE = range(3)  # places of single words; behind them, a line for each iteration
+_SEED, _FAMILY, _PID, _EPOCH, _JOINED = range(5)  # places in a line; the last is the first of the bits
+_LINE = _JOINED + _MOST_WORKERS // 64
+_HEAD = 8
 
 _TAGS = 1 << 24
 
+Words = npt.NDArray[np.uint64]
+
 
 class Epochs:
-    """The next epoch of each worker of PyTorch's DataLoader.
+    """The next epoch, in memory that the main process shares with the workers of PyTorch's DataLoaders.
 
-    Workers begin anew with every epoch, as copies of the main process, which does not see them iterate:
-    what they count lies in memory that all of them share. A loop that is left early may end workers
-    before they have begun. So it is not each that counts, but all that iterate together.
+    Workers begin anew with every epoch, as copies of the main process, which does not see them iterate.
+    A loop that is left early may end some before they have begun, and several iterations may begin at
+    the same time. So the first worker of an iteration takes an epoch for all of them, and the others
+    find it by what they have in common: their seed, and that their processes were started one after
+    another.
 
-    Each worker has a word of its own: its next epoch, and a tag of the iteration in which it began the
-    one before. A word is written at once, and by no other worker: there is no lock that could stay
-    locked by one that is killed.
+    They take turns by a lock on the file behind the memory: the kernel gives it back for a process that
+    is killed.
 
     Parameters
     ----------
@@ -37,9 +55,26 @@ class Epochs:
     """
 
     def __init__(self, first: int) -> None:
-        self._words: Any = RawArray("Q", _MOST_WORKERS + 1)
-        self._owner = os.getpid()
+        shared = Path("/dev/shm")
+        with tempfile.TemporaryFile(dir=shared if os.access(shared, os.W_OK) else None) as file:
+            file.truncate((_HEAD + _ITERATIONS * _LINE) * 8)
+            self._open(os.dup(file.fileno()), os.getpid())
         self.set(first)
+
+    def _open(self, fd: int, owner: int) -> None:
+        weakref.finalize(self, os.close, fd)
+        self._fd, self._owner = fd, owner
+        words: Words = np.frombuffer(mmap.mmap(fd, 0), np.uint64)
+        self._words, self._lines = words[:_HEAD], words[_HEAD:].reshape(_ITERATIONS, _LINE)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from counting."""
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     @property
     def mine(self) -> bool:
@@ -48,17 +83,21 @@ class Epochs:
 
     @property
     def latest(self) -> int:
-        """The next epoch of the worker that is farthest."""
-        return int(max(self._words[:_MOST_WORKERS]) // _TAGS)
+        """The next epoch."""
+        return int(self._words[_NEXT])
 
-    def take(self, worker: int, workers: int, iteration: Sequence[int], epoch: int | None = None) -> int:
+    def set(self, epoch: int) -> None:
+        """Choose the next epoch."""
+        self._words[_NEXT] = epoch
+
+    def take(self, worker: int, iteration: Sequence[int], epoch: int | None = None) -> int:
         """Return the epoch of an iteration that a worker takes part in, and count on.
 
         Parameters
         ----------
-        worker, workers : int
+        worker : int
         iteration : sequence of int
-            The same for all workers that iterate together, and for hardly any others.
+            Numbers that workers have in common who iterate together, and with hardly any others.
         epoch : int, optional
             What the worker knows better, from a state of its own.
 
@@ -73,27 +112,32 @@ class Epochs:
                 "these batches for torch were made in another process than the DataLoader. Call "
                 "torch() on the loader in each process that has a DataLoader."
             )
-        tag = 1 + _number(iteration) % (_TAGS - 1)
-        place = worker % _MOST_WORKERS
-        if epoch is None:
-            epoch = self._epoch(place, self._words[: min(workers, _MOST_WORKERS)], tag)
-        self._words[place] = (epoch + 1) * _TAGS + tag
+        family = _process_number() - worker + _MOST_WORKERS
+        bit = np.uint64(1) << np.uint64(worker % 64)
+        joined = _JOINED + worker % _MOST_WORKERS // 64
+        with self.alone():
+            lines = self._lines
+            free = (lines[:, _SEED] == _number(iteration)) & ((lines[:, joined] & bit) == 0)
+            found = np.flatnonzero(free & (lines[:, _FAMILY] == family)).tolist()
+            if not found:  # threads may have started processes of several iterations in turn
+                found = [
+                    each for each in np.flatnonzero(free).tolist() if _lives(int(lines[each, _PID]))
+                ]
+            if found:
+                line = lines[found[0]]
+            else:
+                line = lines[int(self._words[_BEGUN]) % _ITERATIONS]
+                line[:] = 0
+                line[:_JOINED] = _number(iteration), family, os.getpid(), self._words[_NEXT]
+                self._words[_BEGUN] += np.uint64(1)
+                self.set(self.latest + 1)
+            if epoch is None:
+                epoch = int(line[_EPOCH])
+            else:
+                line[_EPOCH] = epoch
+                self.set(epoch + 1)
+            line[joined] |= bit
         return epoch
-
-    @staticmethod
-    def _epoch(place: int, words: Sequence[int], tag: int) -> int:
-        if words[place] % _TAGS == tag:  # the same iteration again, where torch is seeded in each epoch
-            return words[place] // _TAGS
-        together = [word // _TAGS - 1 for word in words if word % _TAGS == tag]
-        return max(together) if together else max(words) // _TAGS
-
-    def is_next(self, epoch: int) -> bool:
-        """Whether no worker has begun this epoch."""
-        return all(word // _TAGS == epoch for word in self._words[:_MOST_WORKERS])
-
-    def set(self, epoch: int) -> None:
-        """Choose the next epoch of all workers."""
-        self._words[:_MOST_WORKERS] = [epoch * _TAGS] * _MOST_WORKERS
 
     def tell_middle(self, epoch: int | None) -> int:
         """Tell running workers that an epoch goes on where they cannot know, or that none does.
@@ -103,7 +147,7 @@ class Epochs:
         int
             What those know who do.
         """
-        number = (self._words[_MIDDLE] + 1) % _TAGS
+        number = (int(self._words[_MIDDLE]) + 1) % _TAGS
         self._words[_MIDDLE] = number if epoch is None else (epoch + 1) * _TAGS + number
         return int(self._words[_MIDDLE])
 
@@ -114,24 +158,43 @@ class Epochs:
         ------
         StateError
         """
-        told = self._words[_MIDDLE]
+        told = int(self._words[_MIDDLE])
         if told != known and told // _TAGS == epoch + 1:
             raise StateError(
                 "a state was loaded after this worker had begun, which does not know of it. Make a new "
                 "DataLoader where persistent_workers=True, or use torchdata's StatefulDataLoader."
             )
 
-    def __getstate__(self) -> Any:
+    def __copy__(self) -> Epochs:
         # Shared memory can only be given to a process that is being started.
-        return (self._words, self._owner) if get_spawning_popen() is not None else self.latest
+        return self if get_spawning_popen() is not None else Epochs(self.latest)
+
+    def __getstate__(self) -> Any:
+        if get_spawning_popen() is None:
+            return self.latest
+        return (DupFd(self._fd), self._owner)
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, int):
             self.__init__(state)  # type: ignore[misc]  # a copy that shares nothing
         else:
-            self._words, self._owner = state
+            self._open(state[0].detach(), state[1])
 
 
 def _number(iteration: Sequence[int]) -> int:
     text = ",".join(map(str, iteration)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _process_number() -> int:
+    """Return which of its parent's processes this is, as its name says."""
+    number = current_process().name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

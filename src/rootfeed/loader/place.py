@@ -50,7 +50,7 @@ class Place:
     def choose(self, epoch: int) -> None:
         """Choose the next epoch; where a loaded state is in the middle of it, nothing changes."""
         shared = self._counts()
-        waiting = self.next.begun and (shared is None or in_worker() or shared.is_next(epoch))
+        waiting = self.next.begun and (shared is None or in_worker() or shared.latest == epoch)
         if self.next.epoch != epoch or not waiting:
             self.go_to(Position(epoch))
 
@@ -96,7 +96,7 @@ class Place:
         position, shared = self.next, self._shared
         assert shared is not None
         own = position.epoch if self._own else None
-        epoch = shared.take(shard.worker, shard.workers, iteration, own)
+        epoch = shared.take(shard.worker, iteration, own)
         if not self._own:
             shared.check_middle(epoch, self._middle)
         if epoch != position.epoch:
