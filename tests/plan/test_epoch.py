@@ -564,6 +564,46 @@ def test_no_row_comes_twice_more_than_another_at_any_time(
     assert all(seen[row] for stratum, mine in rows.items() if wanted[stratum] for row in mine)
 
 
+@settings(max_examples=60)
+@given(
+    data=st.data(),
+    counts=datasets(),
+    world_size=st.integers(1, 4),
+    capacity=st.sampled_from([1, 20, 60]),
+    shuffle=st.booleans(),
+)
+def test_rounds_that_offer_fewer_rows_come_first(
+    data: st.DataObject, counts: np.ndarray, world_size: int, capacity: int, shuffle: bool
+) -> None:
+    demand = data.draw(demands(counts, world_size))
+    part = arrays(np.int64, counts.shape, elements=st.integers(0, 20))
+    earlier = [np.minimum(data.draw(part), counts) for _ in range(data.draw(st.integers(1, 2)))]
+    if not all((each.sum(0) > 0)[counts.sum(0) > 0].all() for each in earlier):
+        return
+    used: Counter[tuple[int, Row]] = Counter()
+    for shard in shards_of(world_size, 1):
+        for chunk in deal(
+            counts, demand, shard, capacity=capacity, seed=1, epoch=0, shuffle=shuffle, earlier=earlier
+        ):
+            for piece in chunk.pieces:
+                used.update((piece.round, row) for row in rows_of(piece))
+    for stratum, wanted in enumerate(demand.taken(len(demand.quotas), world_size).tolist()):
+        left = wanted
+        for number, offered in enumerate([*earlier, counts]):
+            total = int(offered[:, stratum].sum())
+            last = number == len(earlier)
+            expected = left if last else min(left, total)
+            often = [
+                used[number, (block, stratum, row)]
+                for block, count in enumerate(offered[:, stratum].tolist())
+                for row in range(count)
+            ]
+            assert sum(often) == expected
+            if total:
+                assert set(often) <= {expected // total, -(-expected // total)}
+            left -= expected
+
+
 # --- how well they mix ----------------------------------------------------------------------------
 
 

@@ -147,6 +147,12 @@ class Taken:
         """How many rows."""
         return len(self.block) if self.take is None else len(self.take)
 
+    @property
+    def entries(self) -> npt.NDArray[np.int64]:
+        """Their numbers in the file."""
+        take = np.arange(len(self.block)) if self.take is None else self.take
+        return self.block.start + take.astype(np.int64)
+
 
 def _trimmed(block: Block, take: Positions, codes: npt.NDArray[np.uint8] | None) -> Taken:
     first, stop = (int(take[0]), int(take[-1]) + 1) if len(take) else (0, 0)

@@ -365,6 +365,7 @@ def prepare(dataset: Dataset) -> None:
     kernels.permute(np.uint64(0), order)
     kernels.scatter(np.uint64(0), order, np.empty(256, np.int64))
     kernels.shuffle(np.uint64(0), 0, order)
+    kernels.skip(order, order, order)
     outs = tuple(np.empty((0, size), np.uint8) for size in dataset.layout.sizes)
     kernels.gather(
         np.empty((0, dataset.layout.row_bytes), np.uint8),

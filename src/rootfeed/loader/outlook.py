@@ -96,7 +96,7 @@ def outlook(
     """Return what an epoch of a shard will be. It reads nothing."""
     run = schedule.run(epoch, (), shard)
     dataset, sizes = schedule.dataset, schedule.sizes
-    pieces = [dataset.part(piece) for chunk in run.chunks for piece in chunk.pieces]
+    pieces = [run.stage.part(piece) for chunk in run.chunks for piece in chunk.pieces]
     blocks = [part.block for part in pieces]
     if schedule.kept_rows:
         blocks += [

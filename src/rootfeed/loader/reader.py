@@ -164,11 +164,11 @@ class Reader:
     def _fills(
         self, run: Run, slots: Sequence[Slot]
     ) -> Iterator[tuple[tuple[Chunk, Slot], Sequence[Task]]]:
-        dataset = run.stage.dataset
+        dataset = self.schedule.dataset
         for chunk in run.chunks:
             slot = slots[chunk.number % len(slots)]
             pieces = (*chunk.refill, *chunk.pieces)
-            parts = [dataset.part(piece) for piece in pieces]
+            parts = [run.stage.part(piece) for piece in pieces]
             # Its order is ready when it is, so that batches come without delay.
             tasks: list[Task] = [partial(self._make_order, run, chunk, slot, parts)]
             for piece, part in zip(pieces, parts, strict=True):
@@ -185,7 +185,7 @@ class Reader:
         _: Event,
     ) -> None:
         strata = np.empty(0, np.uint8)
-        if run.stage.dataset.strata is not None:
+        if self.schedule.dataset.strata is not None:
             carried = np.repeat(np.arange(len(chunk.carried_in), dtype=np.uint8), chunk.carried_in)
             read = [part.strata for part in parts[len(chunk.refill) :] if part.strata is not None]
             strata = np.concatenate([carried, *read])

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import EmptyDatasetError
-from rootfeed.loader.dataset import Dataset
+from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.options import Options
 from rootfeed.loader.sampling import Balanced, shares_of
+from rootfeed.loader.uses import Uses
 from rootfeed.plan import (
     Chunk,
     Demand,
     Piece,
     Shard,
     Sizes,
-    Words,
     balanced_demand,
     carried,
     deal,
@@ -27,7 +27,6 @@ from rootfeed.plan import (
     random_key,
     resident_rows,
     resumed,
-    words_of,
 )
 
 __all__ = ["Leg", "Run", "Schedule"]
@@ -60,13 +59,27 @@ class Leg:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What is left of an epoch after some legs."""
+    """What is left of an epoch after some legs.
 
-    dataset: Dataset
+    Attributes
+    ----------
+    datasets : tuple of Dataset
+        What each round of strata that are not kept offers; the last one again and again.
+    demand : Demand
+    used : ndarray of int64, shape (strata,)
+        Rows of the kept strata that were used in the epoch before.
+    number : int
+        Legs before.
+    """
+
+    datasets: tuple[Dataset, ...]
     demand: Demand
     used: npt.NDArray[np.int64]
-    """Rows of the kept strata that were used in the epoch before."""
     number: int
+
+    def part(self, piece: Piece) -> Taken:
+        """Return the rows of a piece."""
+        return self.datasets[piece.round].part(piece)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,47 +222,44 @@ class Schedule:
         key = (epoch, tuple(legs), world_size)
         if key in self._stages:
             return self._stages[key]
-        dataset, used, left = self.dataset, np.zeros(len(self._totals), np.int64), None
+        datasets: tuple[Dataset, ...] = (self.dataset,)
+        fresh = self._totals
+        used, left = np.zeros(len(self._totals), np.int64), None
+        uses = Uses(self.dataset)
         for number, leg in enumerate(legs):
-            stage = Stage(dataset, self._rest(dataset, used, leg.world_size, left, number), used, number)
-            planned = len(stage.demand.quotas) * leg.world_size
-            left = planned - min(leg.batches, len(stage.demand.quotas)) * leg.world_size
-            used = used + stage.demand.taken(leg.batches, leg.world_size) * self.kept
+            demand = self._rest(fresh, used, leg.world_size, left, number)
+            stage = Stage(datasets, demand, used, number)
+            planned = len(demand.quotas) * leg.world_size
+            left = planned - min(leg.batches, len(demand.quotas)) * leg.world_size
+            used = used + demand.taken(leg.batches, leg.world_size) * self.kept
             if not self.kept.all():
-                following = (*(each.world_size for each in legs), world_size)[number + 1]
-                lasting = self._lasting(stage, leg, left // following, following)
-                dataset = dataset.without(self._seen(stage, leg, epoch, lasting))
-        found = Stage(dataset, self._rest(dataset, used, world_size, left, len(legs)), used, len(legs))
+                self._count(stage, leg, epoch, uses)
+                datasets, fresh = uses.left(repeat=self._sampling is not None)
+        found = Stage(datasets, self._rest(fresh, used, world_size, left, len(legs)), used, len(legs))
         self._stages = {key: found}
         return found
 
     def _rest(
         self,
-        dataset: Dataset,
+        fresh: npt.NDArray[np.int64],
         used: npt.NDArray[np.int64],
         world_size: int,
         left: int | None,
         legs: int,
     ) -> Demand:
-        """Return the rows of each batch after some legs, which leave so many batches to all ranks."""
-        rows = np.where(self.kept, self._totals, dataset.counts.sum(0))
-        rows = np.maximum(rows - used, 0)  # none is left of those that were used again
-        if self._sampling is None:
-            left = None  # rows decide
-        return self._demand(rows, world_size, None if left is None else left // world_size, legs > 0)
+        """Return the rows of each batch after some legs, which leave so many batches to all ranks.
 
-    def _lasting(self, stage: Stage, leg: Leg, batches: int, world_size: int) -> npt.NDArray[np.bool_]:
-        """Return for each stratum whether what a leg leaves of it suffices for so many batches.
-
-        Shares are rounded anew for the rest, which may need some rows more than were planned: those
-        that are left are then used twice. Of a stratum of which less is left, all rows are used again.
+        `fresh` are the rows of each stratum that is dealt which were not used yet.
         """
-        if self._sampling is None or self._sampling.epoch == "shortest":
-            return np.ones(len(self._totals), bool)
-        left = stage.dataset.counts.sum(0) - stage.demand.taken(leg.batches, leg.world_size)
-        needed = self._demand(left, world_size, batches, rest=True).taken(batches, world_size)
-        lasting: npt.NDArray[np.bool_] = needed <= 2 * left
-        return lasting
+        rows = np.where(self.kept, np.maximum(self._totals - used, 0), fresh)
+        if self._sampling is None or left is None:
+            return self._demand(rows, world_size, rest=legs > 0)
+        demand = self._demand(rows, world_size, left // world_size, rest=True)
+        if self._sampling.epoch == "longest" and rows.any():
+            # Ranks and rounding may leave some rows of the class that comes last.
+            every = self._demand(rows, world_size, rest=True)
+            demand = max(demand, every, key=lambda each: len(each.quotas))
+        return demand
 
     def run(self, epoch: int, legs: Sequence[Leg], shard: Shard, batches: int = 0) -> Run:
         """Return what a shard reads of an epoch, after some batches."""
@@ -264,8 +274,9 @@ class Schedule:
         return len(self.stage(0, (), shard.world_size).demand.of(shard))
 
     def _chunks(self, stage: Stage, epoch: int, shard: Shard) -> list[Chunk]:
+        *earlier, last = stage.datasets
         return deal(
-            stage.dataset.counts,
+            last.counts,
             stage.demand,
             shard,
             capacity=self._capacity,
@@ -276,6 +287,7 @@ class Schedule:
             kept=self.kept.tolist(),
             kept_rows=self.kept_rows,
             regions=self._regions,
+            earlier=[dataset.counts for dataset in earlier],
         )
 
     # --- orders -------------------------------------------------------------------------------
@@ -371,40 +383,21 @@ class Schedule:
             self.draws,
         )
 
-    # --- what was seen ------------------------------------------------------------------------
+    # --- what was used ------------------------------------------------------------------------
 
-    def _seen(self, stage: Stage, leg: Leg, epoch: int, lasting: npt.NDArray[np.bool_]) -> list[Words]:
-        """Return a bit for each entry that a leg has used, of strata that are used at most once."""
-        dataset = stage.dataset
-        masks = [np.zeros(file.index.entries, bool) for file in dataset.files]
-        taken = stage.demand.taken(len(stage.demand.quotas), leg.world_size)
-        once = (taken <= dataset.counts.sum(0)) & ~self.kept & lasting
+    def _count(self, stage: Stage, leg: Leg, epoch: int, uses: Uses) -> None:
+        """Count the rows that a leg has used, of strata that are dealt."""
         for rank in range(leg.world_size):
             shard = Shard(rank, leg.world_size)
             chunks = self._chunks(stage, epoch, shard)
             begun = [chunk for chunk in chunks if chunk.first_batch < leg.batches]
             for chunk in begun:
-                for piece in chunk.pieces:
-                    self._mark(dataset, piece, masks, once)
+                for part in map(stage.part, chunk.pieces):
+                    uses.add(part.block.file, part.entries)
             if begun:
-                self._unmark(Run(stage, shard, epoch, chunks, 0, 0), begun[-1], leg.batches, masks)
-        return [words_of(mask) for mask in masks]
+                self._uncount(Run(stage, shard, epoch, chunks, 0, 0), begun[-1], leg.batches, uses)
 
-    def _mark(
-        self,
-        dataset: Dataset,
-        piece: Piece,
-        masks: Sequence[npt.NDArray[np.bool_]],
-        once: npt.NDArray[np.bool_],
-    ) -> None:
-        part = dataset.part(piece)
-        take = np.arange(len(part.block)) if part.take is None else part.take
-        take = take[once[part.strata]] if part.strata is not None else take[: len(take) * once[0]]
-        masks[part.block.file][part.block.start + take] = True
-
-    def _unmark(
-        self, run: Run, chunk: Chunk, batches: int, masks: Sequence[npt.NDArray[np.bool_]]
-    ) -> None:
+    def _uncount(self, run: Run, chunk: Chunk, batches: int, uses: Uses) -> None:
         """Take back the rows of the last chunk that were not used yet, or are carried out of it."""
         files, entries, strata = self.origins(run, chunk)
         left = np.ones(chunk.memory_rows, bool)
@@ -413,18 +406,16 @@ class Schedule:
         self.make_order(run, chunk, strata, places, out)
         left[out[: int(chunk.quotas[: batches - chunk.first_batch].sum())]] = False
         for file in np.unique(files).tolist():
-            masks[file][entries[left[chunk.kept :] & (files == file)]] = False
+            uses.add(file, entries[left[chunk.kept :] & (files == file)], -1)
 
     def origins(
         self, run: Run, chunk: Chunk
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
         """Return file, entry and stratum of each row of a chunk that is not kept, in order."""
-        dataset = run.stage.dataset
         refill = carried(run.chunks, chunk.number)
         files, entries, strata = [_NO_ROWS], [_NO_ROWS], [_NO_ROWS.astype(np.uint8)]
-        for part in map(dataset.part, (*refill, *chunk.pieces)):
-            take = np.arange(len(part.block)) if part.take is None else part.take
+        for part in map(run.stage.part, (*refill, *chunk.pieces)):
             files.append(np.full(part.rows, part.block.file))
-            entries.append(part.block.start + take.astype(np.int64))
+            entries.append(part.entries)
             strata.append(np.zeros(part.rows, np.uint8) if part.strata is None else part.strata)
         return np.concatenate(files), np.concatenate(entries), np.concatenate(strata)

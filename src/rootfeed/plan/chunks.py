@@ -33,12 +33,15 @@ class Piece:
         rows of a block are of one stratum.
     stratum : int
         Which one that is.
+    round : int
+        Which of the blocks' rows these are, where they differ between the first rounds.
     """
 
     block: int
     start: int
     ranges: Counts
     stratum: int = 0
+    round: int = 0
 
     @property
     def rows(self) -> int:
@@ -56,7 +59,7 @@ class Piece:
         """Return a piece of the same block, of rows of one stratum."""
         ranges = np.zeros_like(self.ranges)
         ranges[stratum if len(ranges) > 1 else 0] = first, stop
-        return Piece(self.block, start, ranges, self.stratum)
+        return Piece(self.block, start, ranges, self.stratum, self.round)
 
 
 @dataclass(frozen=True, eq=False)

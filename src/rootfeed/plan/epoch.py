@@ -41,6 +41,7 @@ def deal(
     kept: Sequence[bool] | None = None,
     kept_rows: int = 0,
     regions: Regions | None = None,
+    earlier: Sequence[Counts] = (),
 ) -> list[Chunk]:
     """Deal the blocks into the chunks of a shard's epoch.
 
@@ -72,20 +73,23 @@ def deal(
     regions : ndarray of int64, shape (blocks,), optional
         The region of each block, from 0 on: each chunk takes its share of each, to one row. Only for
         rows of one stratum.
+    earlier : sequence of ndarray of int64, shape (blocks, strata)
+        Rows of each block in the first rounds, where these offer fewer than `counts`: the rest of an
+        epoch in which some were used more often than others.
 
     Returns
     -------
     list of Chunk
         Empty if there are no batches.
     """
-    offered = np.asarray(counts, np.int64)
-    strata = offered.shape[1]
+    strata = np.shape(counts)[1]
     dealt = ~np.asarray(kept if kept is not None else [False] * strata, bool)
-    offered = offered * dealt
+    offered = [np.asarray(each, np.int64) * dealt for each in (*earlier, counts)]
     quotas = demand.of(shard)
     if len(quotas) == 0:
         return []
-    laps = demand.laps(offered.sum(0), shard.world_size)
+    fewest = np.min([each.sum(0) for each in offered[1:] or offered], axis=0)
+    laps = demand.laps(fewest, shard.world_size)
     uses = demand.uses(shard, laps) * dealt
     ends = np.concatenate([np.zeros((1, strata), np.int64), quotas.cumsum(0)]) * dealt
     plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
@@ -103,9 +107,9 @@ def deal(
             stops += [first + place for place in places]
             uses_of += used
     repeats = demand.repeats(shard)
-    if not groups and repeats and len(plan.numbers):
+    if not groups and repeats and len(plan.numbers[0]):
         # A worker whose only row repeats another: any will do, but it must be in memory.
-        groups = [(plan.numbers[:1], np.array([[[0, 1]]], np.int64))]
+        groups = [(plan.numbers[0][:1], np.array([[[0, 1]]], np.int64))]
     if not groups:
         groups, stops = [(np.empty(0, np.int64), np.empty((0, strata, 2), np.int64))], [len(quotas)]
     elif not stops:
@@ -153,9 +157,13 @@ def _in_step(
     sizes = ranges[:, :, 1] - ranges[:, :, 0]
     # What a piece holds of one stratum; these go each at their stratum's pace.
     place, column = np.nonzero(sizes)
-    rows, stratum = sizes[place, column], column if regions is None else regions[blocks[place]]
-    totals = np.bincount(stratum, rows).astype(np.int64)
-    bounds = np.bincount(stratum).cumsum()[:-1]
+    rows, stratum = (
+        sizes[place, column],
+        column if regions is None else regions[blocks[place] % plan.blocks],
+    )
+    strata = ranges.shape[1] if regions is None else int(regions.max()) + 1
+    totals = np.bincount(stratum, rows, strata).astype(np.int64)
+    bounds = np.bincount(stratum, minlength=strata).cumsum()[:-1]
     largest = np.zeros_like(totals)
     np.maximum.at(largest, stratum, rows)
     reached = (ends - ends[0]).sum(1)
@@ -225,51 +233,73 @@ class _Plan:
     """What is common to all laps of an epoch."""
 
     def __init__(
-        self, offered: Counts, shard: Shard, seed: int, identity: Identity, shuffle: bool
+        self, offered: Sequence[Counts], shard: Shard, seed: int, identity: Identity, shuffle: bool
     ) -> None:
         self.offered = offered
+        self.blocks = len(offered[0])
         self.shard = shard
         self.seed = seed
         self.identity = identity
         self.shuffle = shuffle
-        numbers = np.flatnonzero(offered.any(1))  # a block without rows belongs nowhere
-        main = offered[numbers].argmax(1)  # blocks of one class are dealt one after another
-        self.numbers = numbers[np.argsort(main, kind="stable")] if shuffle else numbers
+        self.numbers = [self._in_turn(counts) for counts in offered]
         self._rounds: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
+    def _in_turn(self, counts: Counts) -> npt.NDArray[np.int64]:
+        numbers = np.flatnonzero(counts.any(1))  # a block without rows belongs nowhere
+        main = counts[numbers].argmax(1)  # blocks of one class are dealt one after another
+        return numbers[np.argsort(main, kind="stable")] if self.shuffle else numbers
+
+    def _kind(self, number: int) -> int:
+        """Return which rows a round offers: the last ones again and again."""
+        return min(number, len(self.offered) - 1)
+
+    def _locate(self, stratum: int, row: int) -> tuple[int, int]:
+        """Return the round that a row of a stratum's sequence is in, and its place there."""
+        totals = [int(counts[:, stratum].sum()) for counts in self.offered]
+        for number, total in enumerate(totals[:-1]):
+            if row < total:
+                return number, row
+            row -= total
+        return len(totals) - 1 + row // totals[-1], row % totals[-1]
+
     def pieces(self, starts: Counts, stops: Counts, parts: int) -> Pieces:
-        """Return what ranges of the strata's rounds hold, one round after another."""
+        """Return what ranges of the strata's rounds hold, one round after another.
+
+        The blocks of different kinds of rounds have numbers of their own.
+        """
         strata = len(starts)
         found: dict[int, Counts] = {}
         for stratum in range(strata):
-            total = int(self.offered[:, stratum].sum())
             start, stop = int(starts[stratum]), int(stops[stratum])
             while start < stop:
-                number = start // total
-                end = min(stop, (number + 1) * total)
+                number, low = self._locate(stratum, start)
+                counts = self.offered[self._kind(number)][:, stratum]
+                high = min(low + stop - start, int(counts.sum()))
                 order = self._round(number, parts)
-                ends = self.offered[order, stratum].cumsum()
-                begins = ends - self.offered[order, stratum]
-                low, high = start - number * total, end - number * total
-                ranges = found.setdefault(number, np.zeros((len(self.offered), strata, 2), np.int64))
+                ends = counts[order].cumsum()
+                begins = ends - counts[order]
+                ranges = found.setdefault(number, np.zeros((self.blocks, strata, 2), np.int64))
                 ranges[order, stratum, 0] = np.clip(low - begins, 0, ends - begins)
                 ranges[order, stratum, 1] = np.clip(high - begins, 0, ends - begins)
-                start = end
+                start += high - low
         blocks, every = [np.empty(0, np.int64)], [np.empty((0, strata, 2), np.int64)]
-        for _, ranges in sorted(found.items()):
-            some = self.numbers[(ranges[self.numbers, :, 1] > ranges[self.numbers, :, 0]).any(axis=1)]
-            blocks.append(some)
+        for number, ranges in sorted(found.items()):
+            kind = self._kind(number)
+            numbers = self.numbers[kind]
+            some = numbers[(ranges[numbers, :, 1] > ranges[numbers, :, 0]).any(axis=1)]
+            blocks.append(some + kind * self.blocks)
             every.append(ranges[some])
         return np.concatenate(blocks), np.concatenate(every)
 
     def _round(self, number: int, parts: int) -> npt.NDArray[np.int64]:
         """Return the blocks in an order of which each part holds blocks from all over the dataset."""
+        numbers = self.numbers[self._kind(number)]
         if not self.shuffle:
-            return self.numbers
+            return numbers
         if (number, parts) not in self._rounds:
-            owner = _owners(len(self.numbers), parts, self.seed, "shares", (*self.identity, number))
-            place = self._places(len(self.numbers), "turns", (*self.identity, number))
-            self._rounds[number, parts] = self.numbers[np.lexsort((place, owner))]
+            owner = _owners(len(numbers), parts, self.seed, "shares", (*self.identity, number))
+            place = self._places(len(numbers), "turns", (*self.identity, number))
+            self._rounds[number, parts] = numbers[np.lexsort((place, owner))]
         return self._rounds[number, parts]
 
     def _places(self, count: int, purpose: str, identity: Identity) -> Order:
@@ -320,7 +350,8 @@ def _chunks(
     chunks: list[Chunk] = []
     carried = np.zeros_like(uses[0])
     done = 0
-    for number, ((blocks, ranges), stop, used) in enumerate(zip(groups, stops, uses, strict=True)):
+    for number, ((numbers, ranges), stop, used) in enumerate(zip(groups, stops, uses, strict=True)):
+        rounds, blocks = np.divmod(numbers, plan.blocks)
         sizes = ranges[:, :, 1] - ranges[:, :, 0]
         starts = kept_rows + int(carried.sum()) + sizes.sum(1).cumsum() - sizes.sum(1)
         last = number == len(groups) - 1
@@ -331,10 +362,11 @@ def _chunks(
             found = np.bincount(strata, sizes.sum(1), len(carried)).astype(np.int64)
             available = carried + found
         left = np.zeros_like(carried) if last else available - used
+        places = (blocks.tolist(), starts.tolist(), ranges, strata, rounds.tolist())
         chunks.append(
             Chunk(
                 number=number,
-                pieces=tuple(map(Piece, blocks.tolist(), starts.tolist(), ranges, strata)),
+                pieces=tuple(map(Piece, *places)),
                 refill=(),
                 first_batch=done,
                 quotas=quotas[done:stop],
