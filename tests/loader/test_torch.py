@@ -322,15 +322,15 @@ def test_processes_of_several_iterations_may_be_started_in_turn() -> None:
     epochs_, end, taken = Epochs(3), context.Event(), context.Queue()
 
     def work(worker: int, seed: int) -> None:
-        taken.put((seed, epochs_.take(worker, (seed, 1))))
+        taken.put((seed, epochs_.take(worker, 3, (seed, 1))))
         end.wait(SECONDS)
 
     for _ in range(2):
-        started = []
-        for worker, seed in ((0, 1), (0, 2), (1, 1), (2, 2), (1, 2), (2, 1)):
+        started, found = [], set()
+        for worker, seed in ((0, 1), (0, 2), (1, 1), (1, 2), (2, 2), (2, 1)):
             started.append(context.Process(target=work, args=(worker, seed)))
             started[-1].start()
-        found = {taken.get(timeout=SECONDS) for _ in started}
+            found.add(taken.get(timeout=SECONDS))
         first = min(epoch for _, epoch in found)
         assert sorted(epoch for _, epoch in found) == [first, first + 1]
         end.set()
@@ -339,6 +339,29 @@ def test_processes_of_several_iterations_may_be_started_in_turn() -> None:
         end.clear()
     assert first == 5
     assert epochs_.latest == 7
+
+
+def test_iterations_begin_in_processes_that_are_children_themselves(frame: rf.Frame) -> None:
+    context = multiprocessing.get_context("fork")
+    told = context.Queue()
+
+    def train() -> None:
+        dataset = make(frame, **LAZY).torch()
+        found, held = [], []
+        for left in (True, False, True, False):
+            torch.manual_seed(0)
+            loader = workers(dataset, 2, worker_init_fn=slow if left else None)
+            if left:
+                held.append(iter(loader))  # which goes on, with a worker that has not begun
+                next(held[-1])
+            else:
+                found.append(epoch(loader))
+        told.put(distinct(found))
+
+    process = context.Process(target=train)
+    process.start()
+    assert told.get(timeout=SECONDS)
+    process.join(SECONDS)
 
 
 def test_a_worker_that_is_killed_leaves_no_lock() -> None:

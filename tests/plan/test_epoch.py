@@ -147,9 +147,10 @@ def ordered(chunk: Chunk, codes: np.ndarray, classes: int) -> tuple[list[Placed]
         left = chunk.order(out)
     else:
         left = chunk.mixed_order(codes, [None] * classes, out, draw=False)
+    carried = [place for some in left for place in np.arange(len(codes))[some]]
     return (
         [(int(place), int(codes[place])) for place in out],
-        [(int(place), int(codes[place])) for place in left],
+        [(int(place), int(codes[place])) for place in carried],
     )
 
 
@@ -656,8 +657,10 @@ def test_each_region_has_its_share_of_every_chunk(
         )
         used = np.array([chunk.used for chunk in chunks])
         shares = used.sum(0) / used.sum()
-        # What was used so far is right to a row, and what a chunk uses to two.
-        assert np.abs(used.cumsum(0) - used.sum(1).cumsum()[:, None] * shares).max() <= 1
+        # What was used so far is right to a row; the largest region makes up for the others' rounding.
+        off = np.abs(used.cumsum(0) - used.sum(1).cumsum()[:, None] * shares)
+        assert off[:, shares.argmax()].max() <= len(shares)
+        assert np.delete(off, shares.argmax(), 1).max(initial=0) <= 1
         assert used.sum(1).max() - used.sum(1).min() <= 2 * batch_size
         # No chunk overflows, and they are not much smaller than need be.
         assert max(chunk.memory_rows for chunk in chunks) <= capacity
@@ -665,16 +668,22 @@ def test_each_region_has_its_share_of_every_chunk(
         assert len(chunks) <= 1.1 * used.sum() / max(capacity - rest, capacity // 2) + 2
 
 
-def test_tiny_regions_are_used_once_and_late_or_early() -> None:
+def test_tiny_regions_are_used_once_sooner_or_later() -> None:
     counts = np.array([1000] * 40 + [1] + [1000] * 40 + [2])[:, None]
     regions = np.array([0] * 40 + [1] + [2] * 40 + [3])
     demand = plain_demand(int(counts.sum()), 10, 1, "drop", drop_last=False)
-    for seed in range(5):
+    places = []
+    for seed in range(60):
         chunks = deal(counts, demand, Shard(), capacity=4000, seed=seed, epoch=0, regions=regions)
         used = np.array([chunk.used for chunk in chunks])
         assert (used >= 0).all()
         assert used.sum(0).tolist() == [40_000, 1, 40_000, 2]
         assert len(chunks) > 20
+        places.append(int(used[:, 1].argmax()) / len(chunks))
+    # Not always in the same chunk.
+    assert min(places) < 0.25
+    assert max(places) > 0.75
+    assert 0.3 < np.mean(places) < 0.7
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -920,7 +929,7 @@ SHARED = [
 COMPOSED = [1, 3, 4, 0]
 EVEN = [
     ([6, 10, 0], [10, 10, 4], [22, 1, 2, 12, 10, 26, 11, 8]),
-    ([5, 8, 3, 4], [13, 13, 6], [5, 29, 32, 13, 12, 8, 2, 9]),
-    ([11, 1, 9], [13, 14, 5], [10, 1, 15, 13, 18, 26, 0, 14]),
+    ([5, 8, 3, 4], [12, 14, 6], [5, 28, 31, 13, 12, 8, 2, 9]),
+    ([11, 1, 9], [14, 13, 5], [10, 1, 15, 13, 18, 26, 0, 14]),
     ([7, 2], [14, 13, 5], [11, 9, 15, 24, 10, 14, 12, 17]),
 ]

@@ -33,8 +33,8 @@ from rootfeed.schema import Block, ColumnType, FileIndex, Layout
 
 __all__ = ["Dataset", "DatasetFile", "Taken", "build"]
 
-REGIONS_SHARE = 0.5
-"""Regions of a dataset, at most, of the blocks of a chunk. On average half a block of each travels."""
+CARRIED_SHARE = 0.5
+"""Rows of a chunk that may be carried to the next, at most: less than a block of each region."""
 
 MADE_BYTES = 2_000_000
 """Of vectors that definitions make, before they are written into rows."""
@@ -246,8 +246,10 @@ def build(
     )
     counts = _counts(files, blocks, strata)
     if fixed is None and options.shuffle and strata is None and not sizes.whole:
-        most = len(blocks) * sizes.chunk_rows / rows * REGIONS_SHARE
-        starts = region_starts([file.index.path for file in files], most)
+        largest = np.zeros(len(files), np.int64)
+        np.maximum.at(largest, [block.file for block in blocks], counts[:, 0])
+        paths = [file.index.path for file in files]
+        starts = region_starts(paths, largest.tolist(), sizes.chunk_rows * CARRIED_SHARE)
         sizes = replace(sizes, regions=starts)
     longest = max(len(block) for block in blocks)
     room = int(budget_bytes * SCRATCH_SHARE / (longest * per_entry + scratch_page_bytes(files)))

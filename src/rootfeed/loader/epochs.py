@@ -25,10 +25,10 @@ __all__ = ["Epochs"]
 
 _MOST_WORKERS = 1024
 _ITERATIONS = 64
-"""That are remembered: more than begin while the workers of one of them begin."""
+"""Iterations that are remembered: more than begin while the workers of one of them begin."""
 
 _NEXT, _BEGUN, _MIDDLE = range(3)  # places of single words; behind them, a line for each iteration
-_SEED, _FAMILY, _PID, _EPOCH, _JOINED = range(5)  # places in a line; the last is the first of the bits
+_SEED, _FAMILY, _EPOCH, _JOINED = range(4)  # places in a line; the last is the first of the bits
 _LINE = _JOINED + _MOST_WORKERS // 64
 _HEAD = 8
 
@@ -44,7 +44,7 @@ class Epochs:
     A loop that is left early may end some before they have begun, and several iterations may begin at
     the same time. So the first worker of an iteration takes an epoch for all of them, and the others
     find it by what they have in common: their seed, and that their processes were started one after
-    another.
+    another, or nearly.
 
     They take turns by a lock on the file behind the memory: the kernel gives it back for a process that
     is killed.
@@ -56,10 +56,16 @@ class Epochs:
 
     def __init__(self, first: int) -> None:
         shared = Path("/dev/shm")
-        with tempfile.TemporaryFile(dir=shared if os.access(shared, os.W_OK) else None) as file:
-            file.truncate((_HEAD + _ITERATIONS * _LINE) * 8)
+        try:
+            self._make(shared if shared.is_dir() else None)
+        except OSError:  # it is full, for example
+            self._make(None)
+        self._words[_NEXT] = first
+
+    def _make(self, folder: Path | None) -> None:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes((_HEAD + _ITERATIONS * _LINE) * 8))
             self._open(os.dup(file.fileno()), os.getpid())
-        self.set(first)
 
     def _open(self, fd: int, owner: int) -> None:
         weakref.finalize(self, os.close, fd)
@@ -88,14 +94,15 @@ class Epochs:
 
     def set(self, epoch: int) -> None:
         """Choose the next epoch."""
-        self._words[_NEXT] = epoch
+        with self.alone():
+            self._words[_NEXT] = epoch
 
-    def take(self, worker: int, iteration: Sequence[int], epoch: int | None = None) -> int:
+    def take(self, worker: int, workers: int, iteration: Sequence[int], epoch: int | None = None) -> int:
         """Return the epoch of an iteration that a worker takes part in, and count on.
 
         Parameters
         ----------
-        worker : int
+        worker, workers : int
         iteration : sequence of int
             Numbers that workers have in common who iterate together, and with hardly any others.
         epoch : int, optional
@@ -118,24 +125,22 @@ class Epochs:
         with self.alone():
             lines = self._lines
             free = (lines[:, _SEED] == _number(iteration)) & ((lines[:, joined] & bit) == 0)
-            found = np.flatnonzero(free & (lines[:, _FAMILY] == family)).tolist()
-            if not found:  # threads may have started processes of several iterations in turn
-                found = [
-                    each for each in np.flatnonzero(free).tolist() if _lives(int(lines[each, _PID]))
-                ]
-            if found:
-                line = lines[found[0]]
+            # Threads may have started the processes of several iterations in turn.
+            apart = np.abs(lines[:, _FAMILY].astype(np.int64) - family)
+            found = np.flatnonzero(free & (apart < workers))
+            if len(found):
+                line = lines[found[apart[found].argmin()]]
             else:
                 line = lines[int(self._words[_BEGUN]) % _ITERATIONS]
                 line[:] = 0
-                line[:_JOINED] = _number(iteration), family, os.getpid(), self._words[_NEXT]
+                line[:_JOINED] = _number(iteration), family, self._words[_NEXT]
                 self._words[_BEGUN] += np.uint64(1)
-                self.set(self.latest + 1)
+                self._words[_NEXT] += np.uint64(1)
             if epoch is None:
                 epoch = int(line[_EPOCH])
-            else:
-                line[_EPOCH] = epoch
-                self.set(epoch + 1)
+            elif epoch != line[_EPOCH]:
+                line[_EPOCH], self._words[_NEXT] = epoch, epoch + 1
+            line[_FAMILY] = family
             line[joined] |= bit
         return epoch
 
@@ -188,13 +193,5 @@ def _number(iteration: Sequence[int]) -> int:
 
 def _process_number() -> int:
     """Return which of its parent's processes this is, as its name says."""
-    number = current_process().name.rpartition("-")[2]
+    number = current_process().name.rpartition("-")[2].rpartition(":")[2]
     return int(number) if number.isdecimal() else 0
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -187,7 +187,8 @@ def explained(schedule: Schedule, options: Options, budget_bytes: int, threads: 
     if len(sizes.regions) > 1:
         of = "file" if len(sizes.regions) == len(dataset.files) else "run of files of one kind"
         lines.append(
-            f"Every chunk takes its share of each {of}, to a row: there are {len(sizes.regions)}."
+            f"Every chunk takes its share of each {of}: there are {len(sizes.regions)}. What is left "
+            "of their blocks is carried to the next chunk, so that a chunk has room for fewer blocks."
         )
     for stratum in np.flatnonzero(schedule.kept) if not sizes.whole else ():
         assert dataset.strata is not None

@@ -96,7 +96,7 @@ class Place:
         position, shared = self.next, self._shared
         assert shared is not None
         own = position.epoch if self._own else None
-        epoch = shared.take(shard.worker, iteration, own)
+        epoch = shared.take(shard.worker, shard.workers, iteration, own)
         if not self._own:
             shared.check_middle(epoch, self._middle)
         if epoch != position.epoch:

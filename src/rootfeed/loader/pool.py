@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.engine import ForkLock
+from rootfeed.plan import Selection
 from rootfeed.sources import Scratch
 
 __all__ = ["Lent", "Pool", "Slot", "Slots"]
@@ -20,6 +21,9 @@ __all__ = ["Lent", "Pool", "Slot", "Slots"]
 CHUNKS_IN_MEMORY = 2
 
 Rows = npt.NDArray[np.uint8]
+
+_CARRIED_ROWS = 1 << 12
+"""That are copied at once, in memory of their own."""
 
 
 class Slot:
@@ -32,15 +36,28 @@ class Slot:
         would if there were one slot only.
     shift : int
     order : ndarray of uint32, shape (uses,)
-    carried : ndarray of int64
-        Rows that travel into the next chunk.
+    carried : list of slice or ndarray of int64
+        Rows that travel into the next chunk, as if there were one slot only.
     """
 
     def __init__(self, rows: Rows, shift: int, uses: int) -> None:
         self.rows = rows
         self.shift = shift
         self.order = np.empty(uses, np.uint32)
-        self.carried = np.empty(0, np.int64)
+        self.carried: list[Selection] = []
+
+    def carry(self, out: Rows) -> None:
+        """Copy the rows that travel."""
+        own, start = self.rows[self.shift :], 0
+        for rows in self.carried:
+            if isinstance(rows, slice):
+                out[start : start + rows.stop - rows.start] = own[rows]
+                start += rows.stop - rows.start
+                continue
+            for first in range(0, len(rows), _CARRIED_ROWS):
+                some = rows[first : first + _CARRIED_ROWS]
+                out[start : start + len(some)] = own[some]
+                start += len(some)
 
 
 class Slots:

@@ -29,9 +29,6 @@ __all__ = ["Reader"]
 
 _LINE_BYTES = 64
 
-_CARRIED_ROWS = 1 << 12
-"""That are copied at once, in memory of their own."""
-
 Arrays = tuple[Array, ...]
 Rows = npt.NDArray[np.uint8]
 Order = npt.NDArray[np.uint32]
@@ -190,7 +187,7 @@ class Reader:
             read = [part.strata for part in parts[len(chunk.refill) :] if part.strata is not None]
             strata = np.concatenate([carried, *read])
         order, places = slot.order[: chunk.rows], self._places or ()
-        slot.carried = self.schedule.make_order(run, chunk, strata, places, order) + slot.shift
+        slot.carried = self.schedule.make_order(run, chunk, strata, places, order)
         if slot.shift:
             np.add(order, np.uint32(slot.shift), out=order, where=order >= chunk.kept)
 
@@ -213,10 +210,7 @@ class Reader:
             lease = _Lease(filling.release, -(-len(order) // run_rows) + 1)
             if last is not None:
                 held, its_lease = last
-                start = chunk.kept + slot.shift
-                for first in range(0, len(held.carried), _CARRIED_ROWS):
-                    some = held.carried[first : first + _CARRIED_ROWS]
-                    slot.rows[start + first : start + first + len(some)] = held.rows[some]
+                held.carry(slot.rows[chunk.kept + slot.shift :])
                 its_lease.end()
             last = slot, lease
             orders = (order[start : start + run_rows] for start in range(0, len(order), run_rows))

@@ -9,7 +9,7 @@ from itertools import groupby
 __all__ = ["region_starts"]
 
 
-def region_starts(paths: Sequence[str], most: float) -> tuple[int, ...]:
+def region_starts(paths: Sequence[str], largest: Sequence[int], most: float) -> tuple[int, ...]:
     """Return the first file of each region, of which every chunk is to hold its share.
 
     Files are often of one class each; or those of one class have a folder of their own, or names that
@@ -19,8 +19,11 @@ def region_starts(paths: Sequence[str], most: float) -> tuple[int, ...]:
     ----------
     paths : sequence of str
         Of all files, in order.
+    largest : sequence of int
+        Rows of the largest block of each file.
     most : float
-        Regions, at most: the rest of a block of each is carried from chunk to chunk.
+        Rows that there is room for of the largest block of each region, together: the rest of a block
+        of each is carried from chunk to chunk.
 
     Returns
     -------
@@ -30,8 +33,10 @@ def region_starts(paths: Sequence[str], most: float) -> tuple[int, ...]:
     kinds: tuple[Callable[[str], str], ...] = (str, _without_digits, _folder)
     for kind in kinds:
         runs = [len(list(run)) for _, run in groupby(paths, kind)]
-        if len(runs) <= most:
-            return tuple(sum(runs[:number]) for number in range(len(runs)))
+        starts = [sum(runs[:number]) for number in range(len(runs))]
+        carried = sum(max(largest[start : start + run]) for start, run in zip(starts, runs, strict=True))
+        if carried <= most:
+            return tuple(starts)
     return (0,)
 
 

@@ -17,6 +17,7 @@ from rootfeed.plan import (
     Chunk,
     Demand,
     Piece,
+    Selection,
     Shard,
     Sizes,
     balanced_demand,
@@ -294,7 +295,7 @@ class Schedule:
 
     def make_order(
         self, run: Run, chunk: Chunk, strata: npt.NDArray[np.uint8], places: Sequence[Order], out: Order
-    ) -> npt.NDArray[np.int64]:
+    ) -> list[Selection]:
         """Make the order in which the rows of a chunk make batches.
 
         Parameters
@@ -309,7 +310,7 @@ class Schedule:
 
         Returns
         -------
-        ndarray of int64
+        list of slice or ndarray of int64
             The rows that are carried out.
         """
         if self.dataset.strata is None:

@@ -6,7 +6,7 @@ tested to exhaustion without a file.
 
 from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_entries
 from rootfeed.plan.budget import SCRATCH_SHARE, Sizes, choose_sizes, needed_bytes
-from rootfeed.plan.chunks import Chunk, Piece, carried, resumed
+from rootfeed.plan.chunks import Chunk, Piece, Selection, carried, resumed
 from rootfeed.plan.epoch import deal
 from rootfeed.plan.random import random_key
 from rootfeed.plan.rounds import permuted, resident_rows
@@ -19,6 +19,7 @@ __all__ = [
     "Chunk",
     "Demand",
     "Piece",
+    "Selection",
     "Shard",
     "Sizes",
     "Tail",

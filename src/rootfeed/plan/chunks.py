@@ -12,9 +12,10 @@ from rootfeed import kernels
 from rootfeed.plan.random import random_key
 from rootfeed.plan.shares import Counts
 
-__all__ = ["Chunk", "Identity", "Piece", "carried", "resumed"]
+__all__ = ["Chunk", "Identity", "Piece", "Selection", "carried", "resumed"]
 
 Order = npt.NDArray[np.uint32]
+Selection = slice | npt.NDArray[np.int64]
 Identity = tuple[int, ...]
 
 
@@ -32,7 +33,7 @@ class Piece:
         For each stratum the first of the block's rows of it, and where they end; one range where all
         rows of a block are of one stratum.
     stratum : int
-        Which one that is.
+        That one; 0 where there is a range for each.
     round : int
         Which of the blocks' rows these are, where they differ between the first rounds.
     """
@@ -117,7 +118,7 @@ class Chunk:
         """Rows that lie in memory."""
         return self.kept + int(self.carried_in.sum()) + sum(piece.rows for piece in self.pieces)
 
-    def order(self, out: Order) -> npt.NDArray[np.int64]:
+    def order(self, out: Order) -> list[Selection]:
         """Make the order in which rows make batches, whichever strata they are of.
 
         Parameters
@@ -126,7 +127,7 @@ class Chunk:
 
         Returns
         -------
-        ndarray of int64
+        list of slice or ndarray of int64
             The rows that are carried out, one stratum after another.
         """
         used = self.rows - self.repeats
@@ -134,11 +135,11 @@ class Chunk:
             kernels.permute(random_key(self.seed, "rows", *self.identity), out[:used])
         else:
             out[:used] = np.arange(used, dtype=np.uint32)
-        left = [each for stratum in range(len(self.used)) for each in self._left(stratum)]
+        left = [each for stratum in range(len(self.carried_out)) for each in self._left(stratum)]
         ranges = np.array(sorted(left), np.uint32).reshape(-1, 2)
         kernels.skip(ranges[:, 0].copy(), ranges[:, 1] - ranges[:, 0], out[:used])
         out[used : self.rows] = out[0] if used else 0
-        return np.concatenate([np.arange(0), *(np.arange(*each) for each in left)])
+        return [slice(*each) for each in left]
 
     def _left(self, stratum: int) -> list[tuple[int, int]]:
         """Return the ranges of rows of a stratum that are carried out, in order."""
@@ -158,7 +159,7 @@ class Chunk:
 
     def mixed_order(
         self, strata: npt.NDArray[np.uint8], kept: Sequence[Order | None], out: Order, draw: bool
-    ) -> npt.NDArray[np.int64]:
+    ) -> list[Selection]:
         """Make the order of rows of several strata; every batch holds its quota of each.
 
         Parameters
@@ -173,7 +174,7 @@ class Chunk:
 
         Returns
         -------
-        ndarray of int64
+        list of slice or ndarray of int64
             The rows that are carried out, one stratum after another.
         """
         pools: list[Order] = []
@@ -199,7 +200,7 @@ class Chunk:
         every = np.concatenate(pools) if pools else np.empty(0, np.uint32)
         key = random_key(self.seed, "batches", *self.identity)
         kernels.compose(key, self.first_batch, every, starts, self.quotas, out)
-        return np.concatenate(carried) if carried else np.empty(0, np.int64)
+        return list(carried)
 
 
 def resumed(chunks: Sequence[Chunk], batches: int) -> tuple[list[Chunk], int]:

@@ -1,7 +1,6 @@
 """An epoch: blocks in an order, cut into chunks, whose rows are cut into batches.
 
-Rows belong to strata: the classes that are balanced, or one stratum for all, which the chunks of a shard
-take from regions of the dataset in equal measure: strata, too. A *round* of a stratum
+Rows belong to strata: the classes that are balanced, or one stratum for all. A *round* of a stratum
 offers each of its rows once; an epoch that needs more of them goes through several rounds, in laps. What
 a shard takes of a round is a range of a sequence of blocks, so that shards share at most the blocks at
 which their ranges meet. Strata whose rows are kept in memory are not dealt: see `resident_rows`.
@@ -51,7 +50,8 @@ def deal(
     blocks. Rows of a chunk beyond its last whole batch are its last ones and travel into the next
     chunk, so that only the last batch of the epoch can be short.
 
-    Of each class, or each region, a chunk uses just its share: the rest of a block travels, too.
+    Of each class, or of each region of the dataset, a chunk uses just its share: the rest of a block
+    travels, too.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def deal(
     demand : Demand
     shard : Shard
     capacity : int
-        Most rows of a chunk's blocks; a single block may exceed it. Rows carried in come on top.
+        Most rows of a chunk's blocks; a single block may exceed it. Rows carried in come on top where
+        there is one stratum and one region.
     seed, epoch : int
     leg : int
         0; 1 for the rest of an epoch that was dealt anew, and so on.
@@ -131,6 +132,9 @@ def _in_step(
 ) -> tuple[list[Pieces], list[int], list[Counts]]:
     """Deal a lap into chunks of whole batches; each reads the blocks that its batches need first.
 
+    They are the fewest of which none holds more than `capacity`, what is carried in included; where
+    blocks are too large for that, of which each uses half of it.
+
     Strata do not run out at the same places of the sequence of blocks. So each goes through it at its
     own pace, and what is carried is the rest of one block of each.
 
@@ -169,6 +173,7 @@ def _in_step(
     reached = (ends - ends[0]).sum(1)
     total = int(reached[-1])
     batches = int(np.searchsorted(reached, total))  # the last one may only repeat a row
+    phases = [plan.phase(lap, each) for each in range(strata)]
     least = capacity // 2
     chunks = -(-total // max(capacity - int(largest.sum()) // 2, least, 1))
     while True:
@@ -177,19 +182,19 @@ def _in_step(
         stops[-1] = len(ends) - 1
         used = ends[stops] - ends[0]
         if regions is not None:
-            used = _in_proportion(totals, used[:, 0])
+            used = _in_proportion(totals, used[:, 0], phases)
         order, _ = plan.dealt(len(blocks), chunks, lap)
         turn = np.empty_like(order)
         turn[order] = np.arange(len(order))
         owner = np.empty_like(place)
-        held = np.zeros((chunks + 1, used.shape[1]), np.int64)
+        held = np.zeros((chunks, strata), np.int64)
         for each, mine in enumerate(np.split(np.lexsort((turn[place], stratum)), bounds)):
             # The chunk of each: the first whose batches reach beyond its beginning.
             begins = rows[mine].cumsum() - rows[mine]
             owner[mine] = np.searchsorted(used[:, each], begins, "right")
-            held[:, each] = np.bincount(owner[mine], rows[mine], chunks + 1).cumsum()
-        held[1:chunks] -= used[:-1]
-        if chunks == batches or chunks * least >= total or held[:-1].sum(1).max() <= capacity:
+            held[:, each] = np.bincount(owner[mine], rows[mine], chunks).cumsum()
+        held[1:] -= used[:-1]
+        if chunks == batches or chunks * least >= total or held.sum(1).max() <= capacity:
             break
         chunks = max(chunks + 1, chunks * 21 // 20)
     keys, piece = np.unique(owner * len(order) + turn[place], return_inverse=True)
@@ -197,13 +202,14 @@ def _in_step(
     found[piece, column] = ranges[place, column]
     chunk, blocks = keys // len(order), blocks[order[keys % len(order)]]
     starts = np.searchsorted(chunk, np.arange(1, chunks))
-    stop = np.searchsorted(chunk, chunks)  # what comes after is not used
-    cut = zip(np.split(blocks[:stop], starts), np.split(found[:stop], starts), strict=True)
+    cut = zip(np.split(blocks, starts), np.split(found, starts), strict=True)
     return list(cut), stops.tolist(), list(np.diff(used, axis=0, prepend=0))
 
 
-def _in_proportion(totals: Counts, rows: Counts) -> Counts:
-    """Return how many of the first rows of a sequence come from each stratum: its share, to one or two.
+def _in_proportion(totals: Counts, rows: Counts, phases: Sequence[int]) -> Counts:
+    """Return how many of the first rows of a sequence come from each stratum: its share.
+
+    It is right to a row; the largest stratum makes up for the rounding of the others.
 
     Parameters
     ----------
@@ -211,19 +217,26 @@ def _in_proportion(totals: Counts, rows: Counts) -> Counts:
         Rows of each stratum.
     rows : ndarray of int64, shape (places,)
         So many come first, at each of some places, in order; at the last one, all.
+    phases : sequence of int
+        For each stratum, at which part of a row it is rounded, in units of 2⁻³².
 
     Returns
     -------
     ndarray of int64, shape (places, strata)
         From each place to the next, none has less; at the last one, each has its total.
     """
-    bounds = np.concatenate([[0], totals.cumsum()]).astype(object)  # products exceed 64 bits
-    found: Counts = np.diff(rows.astype(object)[:, None] * bounds // bounds[-1], axis=1).astype(np.int64)
+    # In Python's integers: the products exceed 64 bits.
+    scaled = rows.astype(object)[:, None] * totals.astype(object) * 2**32
+    all_rows = int(totals.sum())
+    found: Counts = ((scaled + np.array(phases, object) * all_rows) // (all_rows * 2**32)).astype(
+        np.int64
+    )
+    found[:, totals.argmax()] += rows - found.sum(1)
     for before, now in pairwise(found):
         more = now - before
         surplus = -int(more[more < 0].sum())
         more = np.maximum(more, 0)
-        for _ in range(surplus):  # of tiny strata, that were rounded up before
+        for _ in range(surplus):  # chunks of few rows, of many regions
             more[more.argmax()] -= 1
         now[:] = before + more
     return found
@@ -324,6 +337,11 @@ class _Plan:
                 break
             chunks = min(max(chunks + 1, chunks * 21 // 20), len(blocks))
         return [(blocks[group], ranges[group]) for group in np.split(order, ends[:-1])]
+
+    def phase(self, lap: int, region: int) -> int:
+        """Return a random number of 32 bits."""
+        identity = (*self.identity, lap, self.shard.number, region)
+        return int(random_key(self.seed, "phases", *identity) >> np.uint64(32))
 
     def dealt(self, count: int, chunks: int, lap: int) -> tuple[Counts, Counts]:
         """Deal pieces to chunks: their order, a chunk's at random, and where each chunk ends."""
