@@ -595,7 +595,7 @@ def test_properties(frame: rf.Frame) -> None:
     assert repr(kept).startswith("<Loader 2500 entries, 40 batches of 64, in memory, ")
     lazy = rf.Loader(frame, 64, ["id"], seed=12, **BY_HAND)
     assert not lazy.in_memory
-    assert lazy.blocks_per_chunk >= 6
+    assert lazy.blocks_per_chunk >= 5
     assert f"{lazy.blocks_per_chunk:.1f} blocks a chunk" in repr(lazy)
     assert "seed 12" in repr(lazy)
 
