@@ -37,6 +37,8 @@ def test_what_is_carried_counts() -> None:
     assert region_starts(paths, [10, 20, 30, 0], 60) == (0, 1, 2, 3)
     assert region_starts(paths, [10, 20, 30, 0], 59) == (0, 2)  # the largest block of each
     assert region_starts(paths, [10, 20, 30, 0], 49) == (0,)
+    many = [f"a{number}" for number in range(100)] + [f"b{number}" for number in range(100)]
+    assert region_starts(many, [1] * 200, 1e9) == (0, 100)
 
 
 LENGTHS = [4000, 1000, 3000, 1, 2000]

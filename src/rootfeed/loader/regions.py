@@ -8,6 +8,9 @@ from itertools import groupby
 
 __all__ = ["region_starts"]
 
+_MOST = 64
+"""Regions, at most: they are part of a state, and each costs some time for each row."""
+
 
 def region_starts(paths: Sequence[str], largest: Sequence[int], most: float) -> tuple[int, ...]:
     """Return the first file of each region, of which every chunk is to hold its share.
@@ -35,7 +38,7 @@ def region_starts(paths: Sequence[str], largest: Sequence[int], most: float) -> 
         runs = [len(list(run)) for _, run in groupby(paths, kind)]
         starts = [sum(runs[:number]) for number in range(len(runs))]
         carried = sum(max(largest[start : start + run]) for start, run in zip(starts, runs, strict=True))
-        if carried <= most:
+        if len(runs) <= _MOST and carried <= most:
             return tuple(starts)
     return (0,)
 
