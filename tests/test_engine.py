@@ -116,10 +116,7 @@ def test_groups_come_in_order_with_all_tasks_done(threads: int, window: int) -> 
 
             yield (
                 number,
-                [
-                    lambda event, n=number, p=part: task(event, n, p)  # type: ignore[misc]
-                    for part in range(number % 5)
-                ],
+                [lambda event, n=number, p=part: task(event, n, p) for part in range(number % 5)],
             )
 
     prefetch = Prefetch(groups(), threads=threads, window=window)
@@ -159,10 +156,7 @@ def test_any_shape_of_work_is_done_once_within_the_window(
 
             yield (
                 number,
-                [
-                    lambda event, n=number, p=part: task(event, n, p)  # type: ignore[misc]
-                    for part in range(size)
-                ],
+                [lambda event, n=number, p=part: task(event, n, p) for part in range(size)],
             )
 
     prefetch = Prefetch(groups(), threads=threads, window=window)
@@ -296,7 +290,7 @@ def test_of_several_errors_in_a_group_the_first_task_wins() -> None:
 
 def test_after_an_error_no_other_task_of_its_group_starts() -> None:
     ran: list[int] = []
-    tasks: list[Task] = [fail, *(lambda _, n=n: ran.append(n) for n in range(50))]  # type: ignore[misc]
+    tasks: list[Task] = [fail, *(lambda _, n=n: ran.append(n) for n in range(50))]
     prefetch = Prefetch(numbered(1, tasks), threads=1, window=1)
     with pytest.raises(BoomError):
         prefetch.next()
@@ -602,7 +596,7 @@ def test_a_value_dies_with_its_consumer() -> None:
     try:
         for number in range(5):
             prefetch.next()
-            assert wait_until(lambda: references[number]() is None, 1.0)  # noqa: B023
+            assert wait_until(lambda: references[number]() is None, 1.0)  # noqa: B023  # called before the next turn
             prefetch.release()
         with pytest.raises(StopIteration):
             prefetch.next()

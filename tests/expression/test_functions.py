@@ -21,7 +21,7 @@ def result(function: Any, **options: Any) -> Any:
 def test_a_number_from_numbers() -> None:
     np.testing.assert_array_equal(
         result(lambda i, n: i * 2 + n), 2 * INPUTS["i"].astype("i8") + INPUTS["n"]
-    )  # type: ignore[union-attr]
+    )
 
 
 def test_columns_by_name() -> None:

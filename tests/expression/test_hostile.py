@@ -117,7 +117,7 @@ SOUP = [
     "π",
     "λ",
     "变",
-    "𝒙",  # noqa: RUF001
+    "𝒙",  # noqa: RUF001  # meant
     "\u200b",
     "\x00",
     "\n",
@@ -391,4 +391,4 @@ def test_long_chains_of_definitions_have_types() -> None:
 def test_an_expression_is_a_text() -> None:
     for wrong in (None, 1, b"x", ["x"]):
         with pytest.raises(ExpressionError, match="must be a text"):
-            parse(wrong)  # type: ignore[arg-type]
+            parse(wrong)

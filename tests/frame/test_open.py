@@ -87,11 +87,11 @@ def test_repr(paths: list[str]) -> None:
 def test_it_does_not_change(paths: list[str]) -> None:
     frame = rf.open(paths[0])
     with pytest.raises(TypeError):
-        frame.columns["new"] = frame.columns["id"]  # type: ignore[index]
+        frame.columns["new"] = frame.columns["id"]
     with pytest.raises(AttributeError):
-        frame.files = ()  # type: ignore[misc]
+        frame.files = ()
     with pytest.raises(AttributeError):
-        frame.entries = 5  # type: ignore[misc]
+        frame.entries = 5
     columns = dict(frame.columns)
     rf.Loader(frame, 10, ["id"])
     assert dict(frame.columns) == columns

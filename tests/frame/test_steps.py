@@ -307,7 +307,7 @@ def test_mistakes(frame: rf.Frame) -> None:
     with pytest.raises(ArgumentError, match="letters, digits and underscores"):
         frame.define("a b", "1")
     with pytest.raises(ArgumentError, match="by an expression or a function, got 3"):
-        frame.define("a", 3)  # type: ignore[arg-type]
+        frame.define("a", 3)
     with pytest.raises(ExpressionError):
         frame.define("a", "half +")
     with pytest.raises(ExpressionTypeError):

@@ -262,11 +262,11 @@ class TestOrder:
         assert self.make(frame, sizes, seed=None).seed != drawn.seed
 
     def test_the_global_generator_is_left_alone(self, frame: rf.Frame, sizes: dict[str, Any]) -> None:
-        np.random.seed(1)  # noqa: NPY002
-        before = np.random.get_state()[1].copy()  # type: ignore[union-attr] # noqa: NPY002
+        np.random.seed(1)  # noqa: NPY002  # the global state is meant
+        before = np.random.get_state()[1].copy()  # noqa: NPY002  # the global state is meant
         first = epoch_ids(self.make(frame, sizes))
-        assert np.array_equal(np.random.get_state()[1], before)  # type: ignore[index] # noqa: NPY002
-        np.random.seed(2)  # noqa: NPY002
+        assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002  # the global state is meant
+        np.random.seed(2)  # noqa: NPY002  # the global state is meant
         assert np.array_equal(first, epoch_ids(self.make(frame, sizes)))
 
     def test_iterators_at_once(self, frame: rf.Frame, sizes: dict[str, Any]) -> None:
@@ -344,7 +344,7 @@ def test_several_frames_are_one_dataset(paths: list[str]) -> None:
         several = rf.Loader(parts, 64, ["id", "half"], seed=3, **sizes)
         assert several.entries == ENTRIES
         assert np.array_equal(epoch_ids(one), epoch_ids(several))
-    straight = rf.Loader(iter(parts), 64, ["id"], shuffle=False)  # type: ignore[arg-type]
+    straight = rf.Loader(iter(parts), 64, ["id"], shuffle=False)
     assert np.array_equal(epoch_ids(straight), np.arange(ENTRIES))
 
 

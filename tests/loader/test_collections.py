@@ -67,7 +67,7 @@ def write(path: Path, columns: dict[str, Any], format: str, page: int) -> str:
     with uproot.recreate(path) as file:
         if format == "TTree":
             types = {
-                name: f"var * {ak.type(values).content.content.primitive}"  # type: ignore[union-attr]
+                name: f"var * {ak.type(values).content.content.primitive}"
                 if isinstance(values, ak.Array)
                 else values.dtype
                 for name, values in columns.items()
@@ -318,7 +318,7 @@ def test_mistakes(sample: Sample, features: Any, error: type[Exception], message
     [
         lambda: rf.padded("pt", 0),
         lambda: rf.padded([], 3),
-        lambda: rf.padded([3], 3),  # type: ignore[list-item]
+        lambda: rf.padded([3], 3),
         lambda: rf.flat("pt", True),
         lambda: rf.ragged([]),
     ],

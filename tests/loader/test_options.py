@@ -118,8 +118,8 @@ def test_memory_in_words_and_numbers(memory: Any, expected: int) -> None:
 
 
 def test_memory_of_a_numpy_number() -> None:
-    assert budget_bytes(np.int64(10**9)) == 10**9  # type: ignore[arg-type]
-    assert budget_bytes(np.float32(1024)) == 1024  # type: ignore[arg-type]
+    assert budget_bytes(np.int64(10**9)) == 10**9
+    assert budget_bytes(np.float32(1024)) == 1024
 
 
 def test_automatic_memory_is_reasonable() -> None:
@@ -258,7 +258,7 @@ def test_names_from_any_iterable(frame: rf.Frame) -> None:
     assert (loader.features, loader.target) == (("id", "half"), ("label",))
     loader = rf.Loader(frame, 10, frame.columns, dtype="f8")
     assert loader.features == tuple(frame.columns)
-    loader = rf.Loader(frame, 10, np.array(["id", "half"]))  # type: ignore[arg-type]
+    loader = rf.Loader(frame, 10, np.array(["id", "half"]))
     assert loader.features == ("id", "half")
 
 

@@ -62,7 +62,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> rf.Frame:
 
 def load(frame: rf.Frame, **options: object) -> rf.Loader:
     chosen = {"seed": 3, "chunk_entries": 1000, "block_entries": 50, "dtype": "int32", **options}
-    return rf.Loader(frame, 20, ["id", "file"] if "file" in frame.columns else ["id"], **chosen)  # type: ignore[arg-type]  # options of a test
+    return rf.Loader(frame, 20, ["id", "file"] if "file" in frame.columns else ["id"], **chosen)
 
 
 def epoch(loader: rf.Loader) -> list[np.ndarray]:

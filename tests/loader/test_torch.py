@@ -27,7 +27,7 @@ from rootfeed.loader.epochs import Epochs
 from samples import File, in_a_row, open_events, write_all
 
 torch = pytest.importorskip("torch")
-from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
+from torch.utils.data import DataLoader, IterableDataset  # noqa: E402  # torch may be missing
 
 FILES = in_a_row(File(400, page=50), File(177, page=30, format="RNTuple"), File(0), File(150, page=60))
 ENTRIES = 727
@@ -919,7 +919,7 @@ def test_a_state_does_not_count_what_was_only_copied_ahead(
             at_end = number == 45
             assert (state["epoch"], state["batches"]) == ((1, 0) if at_end else (0, number + 1))
         state = json.loads(json.dumps(loader.state_dict()))
-        iterator.close()  # type: ignore[attr-defined]
+        iterator.close()
         loader.load_state_dict(state)
         rest = list(on_device())
         assert rest == (expected[0][done:] if done < 46 else expected[1])

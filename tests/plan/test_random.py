@@ -27,7 +27,7 @@ def test_keys_do_not_depend_on_the_process() -> None:
 
 
 def test_numpy_integers_are_integers() -> None:
-    assert random_key(np.int64(5), "rows", np.int32(2)) == random_key(5, "rows", 2)  # type: ignore[arg-type]
+    assert random_key(np.int64(5), "rows", np.int32(2)) == random_key(5, "rows", 2)
 
 
 @given(

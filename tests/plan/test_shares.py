@@ -46,9 +46,9 @@ def test_each_row_is_asked_for_once(
             if tail == "uneven" and rows and not drop_last:
                 continue
             with pytest.raises(ArgumentError):
-                plain_demand(rows, batch_size, world_size, tail, drop_last)  # type: ignore[arg-type]
+                plain_demand(rows, batch_size, world_size, tail, drop_last)
             continue
-        demand = plain_demand(rows, batch_size, world_size, tail, drop_last)  # type: ignore[arg-type]
+        demand = plain_demand(rows, batch_size, world_size, tail, drop_last)
         batches = taken_by(demand, world_size)
         assert all(size == batch_size for mine in batches for size in mine[:-1])
         assert all(0 < size <= batch_size for mine in batches for size in mine)
@@ -78,7 +78,7 @@ def test_too_few_rows() -> None:
     )
     for tail in ("drop", "pad"):
         with pytest.raises(ArgumentError) as caught:
-            plain_demand(5, 20, 8, tail, drop_last=False)  # type: ignore[arg-type]
+            plain_demand(5, 20, 8, tail, drop_last=False)
         assert str(caught.value) == message
     assert taken_by(plain_demand(5, 20, 8, "uneven", drop_last=False), 8) == [[1]] * 5 + [[]] * 3
     # What is left of an epoch may be so little.
@@ -290,5 +290,5 @@ def test_no_lap_needs_more_rows_than_there_are(made: tuple[Demand, int], data: s
 def test_one_round_is_one_lap() -> None:
     for rows, world_size in itertools.product((50, 57, 1000), (1, 3, 8)):
         for tail in ("drop", "pad", "uneven"):
-            demand = plain_demand(rows, 4, world_size, tail, False)  # type: ignore[arg-type]
+            demand = plain_demand(rows, 4, world_size, tail, False)
             assert demand.laps(np.array([rows]), world_size) == 1

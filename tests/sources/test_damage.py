@@ -363,7 +363,7 @@ def position_edits(target: Target) -> Iterator[Copy]:
 
         def forged(name: str, at: int, value: int, kind: str = ">i") -> Copy:
             text = struct.pack(kind, value)
-            return Copy(f"{column}-{name}", edits=((offset + at, text),))  # noqa: B023
+            return Copy(f"{column}-{name}", edits=((offset + at, text),))  # noqa: B023  # called before the next turn
 
         for value in (0, -1, entries, entries + 2, 0x7FFFFFFF):
             yield forged(f"positions-{value}", last, value)

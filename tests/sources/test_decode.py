@@ -221,8 +221,8 @@ def test_scratch_reuses_its_memory() -> None:
 def test_scratch_keeps_the_last_thing_open() -> None:
     events = []
 
-    def opener(name: str):  # type: ignore[no-untyped-def]
-        def open_(stack):  # type: ignore[no-untyped-def]
+    def opener(name: str):
+        def open_(stack):
             events.append(f"open {name}")
             stack.callback(events.append, f"close {name}")
             return name

@@ -487,5 +487,5 @@ def test_entry_bounds_of_arrays_lie_between_entries() -> None:
         checksum=nothing.astype(np.bool_),
         encodings=(),
     )
-    column = Column("a", None, table, "a", length=3)  # type: ignore[arg-type]
+    column = Column("a", None, table, "a", length=3)
     assert column.entry_bounds.tolist() == [0, 2, 4]

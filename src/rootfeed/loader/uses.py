@@ -47,26 +47,29 @@ class Uses:
             Of each round; the last one is repeated.
         ndarray of int64, shape (strata,)
         """
+        if not repeat:
+            dataset = self._without(0)
+            return (dataset,), dataset.counts.sum(0)
         fewest = np.full(self._strata, 2**16, np.int64)
         most = np.zeros(self._strata, np.int64)
         for file in range(len(self._files)):
             uses, codes = self._of_rows(file)
             np.minimum.at(fewest, codes, uses)
             np.maximum.at(most, codes, uses)
-        fewest[(fewest == 2**16) | (not repeat)] = 0
+        fewest[fewest == 2**16] = 0  # there are no rows
         for file, counted in enumerate(self._files):
             if len(counted):
                 counted -= fewest[self._codes(file)].astype(np.uint16)
         self._used |= fewest > 0
-        rounds = int((most - fewest).max()) if repeat else 1
-        datasets = [
-            self._dataset.without(
-                [words_of(self._uses(file) > uses) for file in range(len(self._files))]
-            )
-            for uses in range(rounds)
-        ]
-        fresh = (datasets or [self._dataset])[0].counts.sum(0) * ~self._used
-        return (*datasets, self._dataset) if repeat else tuple(datasets), fresh
+        rounds = int((most - fewest).max())
+        datasets = (*(self._without(uses) for uses in range(rounds)), self._dataset)
+        return datasets, datasets[0].counts.sum(0) * ~self._used
+
+    def _without(self, uses: int) -> Dataset:
+        """Return the dataset without entries that were used more often."""
+        return self._dataset.without(
+            [words_of(self._uses(file) > uses) for file in range(len(self._files))]
+        )
 
     def _uses(self, file: int) -> npt.NDArray[np.uint16]:
         """Return the uses of each entry of a file, those included that make no rows."""

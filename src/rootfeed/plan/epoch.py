@@ -72,8 +72,8 @@ def deal(
     kept_rows : int
         Their rows.
     regions : ndarray of int64, shape (blocks,), optional
-        The region of each block, from 0 on: each chunk takes its share of each, to one row. Only for
-        rows of one stratum.
+        The region of each block, from 0 on: each chunk takes its share of each. Only for rows of one
+        stratum.
     earlier : sequence of ndarray of int64, shape (blocks, strata)
         Rows of each block in the first rounds, where these offer fewer than `counts`: the rest of an
         epoch in which some were used more often than others.
@@ -89,11 +89,10 @@ def deal(
     quotas = demand.of(shard)
     if len(quotas) == 0:
         return []
-    fewest = np.min([each.sum(0) for each in offered[1:] or offered], axis=0)
-    laps = demand.laps(fewest, shard.world_size)
+    plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
+    laps = demand.laps(np.min(plan.totals[1:] or plan.totals, axis=0), shard.world_size)
     uses = demand.uses(shard, laps) * dealt
     ends = np.concatenate([np.zeros((1, strata), np.int64), quotas.cumsum(0)]) * dealt
-    plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
     groups: list[Pieces] = []
     stops: list[int] = []
     uses_of: list[Counts] = []
@@ -173,7 +172,7 @@ def _in_step(
     reached = (ends - ends[0]).sum(1)
     total = int(reached[-1])
     batches = int(np.searchsorted(reached, total))  # the last one may only repeat a row
-    phases = [plan.phase(lap, each) for each in range(strata)]
+    phases = [plan.phase(lap, each) for each in range(strata if regions is not None else 0)]
     least = capacity // 2
     chunks = -(-total // max(capacity - int(largest.sum()) // 2, least, 1))
     while True:
@@ -232,7 +231,7 @@ def _in_proportion(totals: Counts, rows: Counts, phases: Sequence[int]) -> Count
         np.int64
     )
     found[:, totals.argmax()] += rows - found.sum(1)
-    for before, now in pairwise(found):
+    for before, now in pairwise([np.zeros_like(totals), *found]):
         more = now - before
         surplus = -int(more[more < 0].sum())
         more = np.maximum(more, 0)
@@ -250,6 +249,7 @@ class _Plan:
     ) -> None:
         self.offered = offered
         self.blocks = len(offered[0])
+        self.totals = [counts.sum(0) for counts in offered]
         self.shard = shard
         self.seed = seed
         self.identity = identity
@@ -268,7 +268,7 @@ class _Plan:
 
     def _locate(self, stratum: int, row: int) -> tuple[int, int]:
         """Return the round that a row of a stratum's sequence is in, and its place there."""
-        totals = [int(counts[:, stratum].sum()) for counts in self.offered]
+        totals = [int(each[stratum]) for each in self.totals]
         for number, total in enumerate(totals[:-1]):
             if row < total:
                 return number, row
@@ -286,8 +286,9 @@ class _Plan:
             start, stop = int(starts[stratum]), int(stops[stratum])
             while start < stop:
                 number, low = self._locate(stratum, start)
-                counts = self.offered[self._kind(number)][:, stratum]
-                high = min(low + stop - start, int(counts.sum()))
+                kind = self._kind(number)
+                counts = self.offered[kind][:, stratum]
+                high = min(low + stop - start, int(self.totals[kind][stratum]))
                 order = self._round(number, parts)
                 ends = counts[order].cumsum()
                 begins = ends - counts[order]
