@@ -341,6 +341,14 @@ def test_processes_of_several_iterations_may_be_started_in_turn() -> None:
     assert epochs_.latest == 7
 
 
+def test_numbers_of_workers_change_where_torch_is_seeded_in_each(frame: rf.Frame) -> None:
+    dataset, found = make(frame, **LAZY).torch(), []
+    for number in (1, 3, 2, 3):
+        torch.manual_seed(0)
+        found.append(epoch(workers(dataset, number, worker_init_fn=late)))
+    assert distinct(found)
+
+
 def test_iterations_begin_in_processes_that_are_children_themselves(frame: rf.Frame) -> None:
     context = multiprocessing.get_context("fork")
     told = context.Queue()

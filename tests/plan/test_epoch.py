@@ -686,6 +686,16 @@ def test_tiny_regions_are_used_once_sooner_or_later() -> None:
     assert 0.3 < np.mean(places) < 0.7
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_many_regions_of_few_rows(seed: int) -> None:
+    # Their shares of a chunk are less than a row each.
+    counts, regions = np.ones((120, 1), np.int64), np.arange(120) // 3
+    readings = read_all(counts, plain(120, 1), 1, capacity=8, seed=seed, regions=regions)
+    assert set(own_rows(readings, plain(120, 1)).values()) == {1}
+    ((chunks, _),) = readings.values()
+    assert all((chunk.used >= 0).all() for chunk in chunks)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_unequal_blocks_mix_too(seed: int) -> None:
     # A class in long blocks and one in short ones, whose number no number of chunks divides.

@@ -23,18 +23,16 @@ from rootfeed.errors import ArgumentError, StateError
 
 __all__ = ["Epochs"]
 
-_MOST_WORKERS = 1024
 _ITERATIONS = 64
 """Iterations that are remembered: more than begin while the workers of one of them begin."""
 
 _NEXT, _BEGUN, _MIDDLE = range(3)  # places of single words; behind them, a line for each iteration
-_SEED, _FAMILY, _EPOCH, _JOINED = range(4)  # places in a line; the last is the first of the bits
-_LINE = _JOINED + _MOST_WORKERS // 64
-_HEAD = 8
+_SEED, _FAMILY, _EPOCH = range(3)  # places in a line
+_LINE, _HEAD = 4, 8
 
 _TAGS = 1 << 24
 
-Words = npt.NDArray[np.uint64]
+Words = npt.NDArray[np.int64]
 
 
 class Epochs:
@@ -43,8 +41,8 @@ class Epochs:
     Workers begin anew with every epoch, as copies of the main process, which does not see them iterate.
     A loop that is left early may end some before they have begun, and several iterations may begin at
     the same time. So the first worker of an iteration takes an epoch for all of them, and the others
-    find it by what they have in common: their seed, and that their processes were started one after
-    another, or nearly.
+    find it by what they have in common: their seed and number, and that their processes were started
+    one after another, or nearly.
 
     They take turns by a lock on the file behind the memory: the kernel gives it back for a process that
     is killed.
@@ -70,7 +68,7 @@ class Epochs:
     def _open(self, fd: int, owner: int) -> None:
         weakref.finalize(self, os.close, fd)
         self._fd, self._owner = fd, owner
-        words: Words = np.frombuffer(mmap.mmap(fd, 0), np.uint64)
+        words: Words = np.frombuffer(mmap.mmap(fd, 0), np.int64)
         self._words, self._lines = words[:_HEAD], words[_HEAD:].reshape(_ITERATIONS, _LINE)
 
     @contextmanager
@@ -119,29 +117,22 @@ class Epochs:
                 "these batches for torch were made in another process than the DataLoader. Call "
                 "torch() on the loader in each process that has a DataLoader."
             )
-        family = _process_number() - worker + _MOST_WORKERS
-        bit = np.uint64(1) << np.uint64(worker % 64)
-        joined = _JOINED + worker % _MOST_WORKERS // 64
+        family, seed = _process_number() - worker, _number((workers, *iteration))
         with self.alone():
-            lines = self._lines
-            free = (lines[:, _SEED] == _number(iteration)) & ((lines[:, joined] & bit) == 0)
             # Threads may have started the processes of several iterations in turn.
-            apart = np.abs(lines[:, _FAMILY].astype(np.int64) - family)
-            found = np.flatnonzero(free & (apart < workers))
+            apart = np.abs(self._lines[:, _FAMILY] - family)
+            found = np.flatnonzero((self._lines[:, _SEED] == seed) & (apart < workers))
             if len(found):
-                line = lines[found[apart[found].argmin()]]
+                line = self._lines[found[apart[found].argmin()]]
             else:
-                line = lines[int(self._words[_BEGUN]) % _ITERATIONS]
-                line[:] = 0
-                line[:_JOINED] = _number(iteration), family, self._words[_NEXT]
-                self._words[_BEGUN] += np.uint64(1)
-                self._words[_NEXT] += np.uint64(1)
+                line = self._lines[self._words[_BEGUN] % _ITERATIONS]
+                line[_SEED], line[_EPOCH] = seed, self._words[_NEXT]
+                self._words[[_BEGUN, _NEXT]] += 1
+            line[_FAMILY] = family
             if epoch is None:
                 epoch = int(line[_EPOCH])
             elif epoch != line[_EPOCH]:
                 line[_EPOCH], self._words[_NEXT] = epoch, epoch + 1
-            line[_FAMILY] = family
-            line[joined] |= bit
         return epoch
 
     def tell_middle(self, epoch: int | None) -> int:
@@ -188,7 +179,7 @@ class Epochs:
 
 def _number(iteration: Sequence[int]) -> int:
     text = ",".join(map(str, iteration)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
 def _process_number() -> int:
