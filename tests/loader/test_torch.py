@@ -347,6 +347,7 @@ def test_numbers_of_workers_change_where_torch_is_seeded_in_each(frame: rf.Frame
         torch.manual_seed(0)
         found.append(epoch(workers(dataset, number, worker_init_fn=late)))
     assert distinct(found)
+    assert epoch(dataset) == epochs(frame, 5, **LAZY)[4]  # each has counted
 
 
 def test_iterations_begin_in_processes_that_are_children_themselves(frame: rf.Frame) -> None:

@@ -657,10 +657,9 @@ def test_each_region_has_its_share_of_every_chunk(
         )
         used = np.array([chunk.used for chunk in chunks])
         shares = used.sum(0) / used.sum()
-        # What was used so far is right to a row; the largest region makes up for the others' rounding.
+        # What was used so far is right to a row, and to a region's share of the others' rounding.
         off = np.abs(used.cumsum(0) - used.sum(1).cumsum()[:, None] * shares)
-        assert off[:, shares.argmax()].max() <= len(shares)
-        assert np.delete(off, shares.argmax(), 1).max(initial=0) <= 1
+        assert (off <= 1 + len(shares) * shares).all()
         assert used.sum(1).max() - used.sum(1).min() <= 2 * batch_size
         # No chunk overflows, and they are not much smaller than need be.
         assert max(chunk.memory_rows for chunk in chunks) <= capacity
@@ -939,7 +938,7 @@ SHARED = [
 COMPOSED = [1, 3, 4, 0]
 EVEN = [
     ([6, 10, 0], [10, 10, 4], [22, 1, 2, 12, 10, 26, 11, 8]),
-    ([5, 8, 3, 4], [12, 14, 6], [5, 28, 31, 13, 12, 8, 2, 9]),
-    ([11, 1, 9], [14, 13, 5], [10, 1, 15, 13, 18, 26, 0, 14]),
-    ([7, 2], [14, 13, 5], [11, 9, 15, 24, 10, 14, 12, 17]),
+    ([5, 8, 3, 4], [14, 13, 5], [6, 30, 33, 14, 13, 9, 2, 10]),
+    ([11, 1, 9], [13, 13, 6], [10, 1, 15, 13, 18, 26, 0, 14]),
+    ([7, 2], [13, 14, 5], [11, 9, 15, 24, 10, 14, 12, 17]),
 ]

@@ -172,7 +172,6 @@ def _in_step(
     reached = (ends - ends[0]).sum(1)
     total = int(reached[-1])
     batches = int(np.searchsorted(reached, total))  # the last one may only repeat a row
-    phases = [plan.phase(lap, each) for each in range(strata if regions is not None else 0)]
     least = capacity // 2
     chunks = -(-total // max(capacity - int(largest.sum()) // 2, least, 1))
     while True:
@@ -181,7 +180,7 @@ def _in_step(
         stops[-1] = len(ends) - 1
         used = ends[stops] - ends[0]
         if regions is not None:
-            used = _in_proportion(totals, used[:, 0], phases)
+            used = _in_proportion(totals, used[:, 0], plan.phases(lap, strata))
         order, _ = plan.dealt(len(blocks), chunks, lap)
         turn = np.empty_like(order)
         turn[order] = np.arange(len(order))
@@ -205,10 +204,11 @@ def _in_step(
     return list(cut), stops.tolist(), list(np.diff(used, axis=0, prepend=0))
 
 
-def _in_proportion(totals: Counts, rows: Counts, phases: Sequence[int]) -> Counts:
+def _in_proportion(totals: Counts, rows: Counts, phases: npt.NDArray[np.float64]) -> Counts:
     """Return how many of the first rows of a sequence come from each stratum: its share.
 
-    It is right to a row; the largest stratum makes up for the rounding of the others.
+    The rows of a stratum come at equal distances from 0 to 1; all rows are taken in the order in which
+    they come. So each has its share to about a row, and the largest ones make up for the rounding.
 
     Parameters
     ----------
@@ -216,29 +216,28 @@ def _in_proportion(totals: Counts, rows: Counts, phases: Sequence[int]) -> Count
         Rows of each stratum.
     rows : ndarray of int64, shape (places,)
         So many come first, at each of some places, in order; at the last one, all.
-    phases : sequence of int
-        For each stratum, at which part of a row it is rounded, in units of 2⁻³².
+    phases : ndarray of float64, shape (strata,)
+        How early within the first distance the first row comes, from 0 to 1.
 
     Returns
     -------
     ndarray of int64, shape (places, strata)
         From each place to the next, none has less; at the last one, each has its total.
     """
-    # In Python's integers: the products exceed 64 bits.
-    scaled = rows.astype(object)[:, None] * totals.astype(object) * 2**32
-    all_rows = int(totals.sum())
-    found: Counts = ((scaled + np.array(phases, object) * all_rows) // (all_rows * 2**32)).astype(
-        np.int64
-    )
-    found[:, totals.argmax()] += rows - found.sum(1)
-    for before, now in pairwise([np.zeros_like(totals), *found]):
-        more = now - before
-        surplus = -int(more[more < 0].sum())
-        more = np.maximum(more, 0)
-        for _ in range(surplus):  # chunks of few rows, of many regions
-            more[more.argmax()] -= 1
-        now[:] = before + more
-    return found
+
+    def come(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.minimum(np.floor(times[:, None] * totals + phases), totals)
+
+    low, high = np.zeros(len(rows)), np.ones(len(rows))
+    for _ in range(64):  # the times at which so many have come, to the last bit
+        middle = (low + high) / 2
+        later = come(middle).sum(1) > rows
+        low, high = np.where(later, low, middle), np.where(later, middle, high)
+    found = come(low)
+    more = come(high) - found  # those that come at once
+    lacking = rows - found.sum(1)
+    found += np.clip(lacking[:, None] - (more.cumsum(1) - more), 0, more)
+    return found.astype(np.int64)
 
 
 class _Plan:
@@ -339,10 +338,12 @@ class _Plan:
             chunks = min(max(chunks + 1, chunks * 21 // 20), len(blocks))
         return [(blocks[group], ranges[group]) for group in np.split(order, ends[:-1])]
 
-    def phase(self, lap: int, region: int) -> int:
-        """Return a random number of 32 bits."""
-        identity = (*self.identity, lap, self.shard.number, region)
-        return int(random_key(self.seed, "phases", *identity) >> np.uint64(32))
+    def phases(self, lap: int, regions: int) -> npt.NDArray[np.float64]:
+        """Return a random number from 0 to 1 for each region."""
+        words = np.empty(regions, np.uint32)
+        key = random_key(self.seed, "phases", *self.identity, lap, self.shard.number)
+        kernels.draw(key, np.arange(regions), 2**32 - 1, words)
+        return words / 2**32
 
     def dealt(self, count: int, chunks: int, lap: int) -> tuple[Counts, Counts]:
         """Deal pieces to chunks: their order, a chunk's at random, and where each chunk ends."""
