@@ -27,6 +27,7 @@ from rootfeed.plan import (
     resident_rows,
     resumed,
 )
+from rootfeed.plan.epoch import _in_proportion
 
 Row = tuple[int, int, int]
 """Block, stratum, and number among the block's rows of that stratum."""
@@ -683,6 +684,18 @@ def test_tiny_regions_are_used_once_sooner_or_later() -> None:
     assert min(places) < 0.25
     assert max(places) > 0.75
     assert 0.3 < np.mean(places) < 0.7
+
+
+@given(
+    totals=st.lists(st.integers(0, 50), min_size=1, max_size=9).filter(any),
+    phase=st.sampled_from([0.0, 0.5, 1 - 2**-32]),
+)
+def test_rows_that_come_at_the_same_time_are_divided_too(totals: list[int], phase: float) -> None:
+    strata, rows = np.array(totals), np.arange(1, sum(totals) + 1)
+    found = _in_proportion(strata, rows, np.full(len(totals), phase))
+    assert found.sum(1).tolist() == rows.tolist()
+    assert found[-1].tolist() == totals
+    assert (np.diff(found, axis=0, prepend=0) >= 0).all()
 
 
 @pytest.mark.parametrize("seed", range(20))
