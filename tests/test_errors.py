@@ -14,7 +14,9 @@ from rootfeed import errors
 from rootfeed.errors import RootfeedError, RootfeedWarning, nearest
 
 BUILTINS = {
+    "AccessError": PermissionError,
     "ArgumentError": ValueError,
+    "ChangedFileError": OSError,
     "DamagedFileError": OSError,
     "EmptyDatasetError": ValueError,
     "EvaluationError": ValueError,
@@ -24,8 +26,11 @@ BUILTINS = {
     "MissingColumnError": KeyError,
     "MissingFileError": FileNotFoundError,
     "MissingObjectError": KeyError,
+    "NotFiniteError": ValueError,
+    "SharedIteratorError": RuntimeError,
     "StateError": ValueError,
     "UnequalLengthsError": ValueError,
+    "UnreachableError": OSError,
     "UnsupportedColumnError": TypeError,
     "UnsupportedFileError": OSError,
 }

@@ -11,17 +11,30 @@
     ├── ExpressionError          (ValueError)         a text that is no expression
     ├── ExpressionTypeError      (TypeError)          an expression whose types do not fit
     ├── EvaluationError          (ValueError)         an expression that has no value in an entry
+    ├── NotFiniteError           (ValueError)         features that are NaN or infinite
     ├── DamagedFileError         (OSError)            truncated, overwritten or inconsistent contents
+    ├── ChangedFileError         (OSError)            a file that is not the one that was indexed
+    ├── UnreachableError         (OSError)            bytes that a server, a disk, a limit keeps back
+    ├── AccessError              (PermissionError)    bytes that this user may not read
     ├── EmptyDatasetError        (ValueError)         nothing is left to read
     ├── UnequalLengthsError      (ValueError)         vectors that belong together differ in length
     ├── UnsupportedFileError     (OSError)            a file in a format that cannot be read
     ├── StateError               (ValueError)         a saved state that is damaged, or another loader's
-    └── ForkedIteratorError      (RuntimeError)       an iterator that crossed a fork
+    ├── ForkedIteratorError      (RuntimeError)       an iterator that crossed a fork
+    └── SharedIteratorError      (RuntimeError)       an iterator that several threads use at a time
 
     RootfeedWarning              (UserWarning)
     ├── PrecisionWarning         values that the batch dtype cannot represent
+    ├── NotFiniteWarning         features that are NaN or infinite
     ├── CutVectorWarning         vectors that are longer than an input has room for
-    └── WeightWarning            weights that are zero, NaN or infinite
+    ├── WeightWarning            weights that are zero, NaN or infinite
+    ├── MixingWarning            rows that cannot mix well in the memory that there is
+    ├── DuplicateNameWarning     columns of one name, of which the first counts
+    └── CacheWarning             compiled kernels that cannot be kept on disk
+
+What goes wrong with a file is one of three things: its bytes are wrong (`DamagedFileError`), they
+cannot be had (`MissingFileError`, `UnreachableError`, `AccessError`, `ChangedFileError`), or rootfeed
+does not read what they hold (`UnsupportedColumnError`, `UnsupportedFileError`).
 
 Every message says what was expected, what was found, where (file, column, entries) and what to do.
 """
@@ -32,9 +45,13 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "AccessError",
     "ArgumentError",
+    "CacheWarning",
+    "ChangedFileError",
     "CutVectorWarning",
     "DamagedFileError",
+    "DuplicateNameWarning",
     "EmptyDatasetError",
     "EvaluationError",
     "ExpressionError",
@@ -43,11 +60,16 @@ __all__ = [
     "MissingColumnError",
     "MissingFileError",
     "MissingObjectError",
+    "MixingWarning",
+    "NotFiniteError",
+    "NotFiniteWarning",
     "PrecisionWarning",
     "RootfeedError",
     "RootfeedWarning",
+    "SharedIteratorError",
     "StateError",
     "UnequalLengthsError",
+    "UnreachableError",
     "UnsupportedColumnError",
     "UnsupportedFileError",
     "WeightWarning",
@@ -99,8 +121,24 @@ class DamagedFileError(RootfeedError, OSError):
     """A file is truncated, was changed since it was indexed, or contradicts itself."""
 
 
+class ChangedFileError(RootfeedError, OSError):
+    """A file was replaced or written again since it was indexed."""
+
+
+class UnreachableError(RootfeedError, OSError):
+    """A server, a disk or a limit of this process keeps bytes back that may be whole."""
+
+
+class AccessError(RootfeedError, PermissionError):
+    """A file may not be read by this user, or with this token."""
+
+
 class UnsupportedFileError(RootfeedError, OSError):
     """A file in a format that cannot be read."""
+
+
+class NotFiniteError(RootfeedError, ValueError):
+    """Features are NaN or infinite, and the loader was asked to refuse them."""
 
 
 class UnequalLengthsError(RootfeedError, ValueError):
@@ -119,6 +157,10 @@ class ForkedIteratorError(RootfeedError, RuntimeError):
     """An iterator was carried into a forked process, where its threads do not exist."""
 
 
+class SharedIteratorError(RootfeedError, RuntimeError):
+    """An iterator was asked for a batch by one thread while another was waiting for one."""
+
+
 class RootfeedWarning(UserWarning):
     """Base of every warning that rootfeed issues."""
 
@@ -129,6 +171,22 @@ class PrecisionWarning(RootfeedWarning):
 
 class WeightWarning(RootfeedWarning):
     """Weights are zero, NaN or infinite."""
+
+
+class NotFiniteWarning(RootfeedWarning):
+    """Features are NaN or infinite."""
+
+
+class MixingWarning(RootfeedWarning):
+    """Rows cannot mix well in the memory that there is."""
+
+
+class DuplicateNameWarning(RootfeedWarning):
+    """Several columns have one name: the first one counts."""
+
+
+class CacheWarning(RootfeedWarning):
+    """Compiled kernels cannot be kept on disk: each process compiles them anew."""
 
 
 class CutVectorWarning(RootfeedWarning):
