@@ -26,7 +26,9 @@ __all__ = ["Epochs"]
 _ITERATIONS = 64
 """Iterations that are remembered: more than begin while the workers of one of them begin."""
 
-_NEXT, _BEGUN, _MIDDLE = range(3)  # places of single words; behind them, a line for each iteration
+_NEXT, _BEGUN, _MIDDLE, _HELD = range(
+    4
+)  # places of single words; behind them, a line for each iteration
 _SEED, _FAMILY, _EPOCH = range(3)  # places in a line
 _LINE, _HEAD = 4, 8
 
@@ -93,7 +95,27 @@ class Epochs:
     def set(self, epoch: int) -> None:
         """Choose the next epoch."""
         with self.alone():
-            self._words[_NEXT] = epoch
+            self._words[[_NEXT, _HELD]] = epoch, False
+
+    def hold(self) -> bool:
+        """Give every iteration that begins the next epoch, until it is let go.
+
+        Returns
+        -------
+        bool
+            Whether the last iteration that has begun has this epoch, or none has begun.
+        """
+        with self.alone():
+            self._words[_HELD] = True
+            begun, epoch = self._words[[_BEGUN, _NEXT]]
+            return not begun or bool(self._lines[(begun - 1) % _ITERATIONS, _EPOCH] == epoch)
+
+    def let_go(self) -> None:
+        """Count on from the epoch that is held, if one is."""
+        with self.alone():
+            if self._words[_HELD]:
+                self._words[_NEXT] += 1
+                self._words[_HELD] = False
 
     def take(self, worker: int, workers: int, iteration: Sequence[int], epoch: int | None = None) -> int:
         """Return the epoch of an iteration that a worker takes part in, and count on.
@@ -127,12 +149,13 @@ class Epochs:
             else:
                 line = self._lines[self._words[_BEGUN] % _ITERATIONS]
                 line[_SEED], line[_EPOCH] = seed, self._words[_NEXT]
-                self._words[[_BEGUN, _NEXT]] += 1
+                self._words[_BEGUN] += 1
+                self._words[_NEXT] += not self._words[_HELD]
             line[_FAMILY] = family
             if epoch is None:
                 epoch = int(line[_EPOCH])
             elif epoch != line[_EPOCH]:
-                line[_EPOCH], self._words[_NEXT] = epoch, epoch + 1
+                line[_EPOCH], self._words[_NEXT], self._words[_HELD] = epoch, epoch + 1, False
         return epoch
 
     def tell_middle(self, epoch: int | None) -> int:

@@ -332,11 +332,31 @@ class Loader:
         epoch : int
             Not negative; a new loader starts with 0.
         """
-        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
-            raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
-        if epoch >= 2**31:
-            raise ArgumentError(f"epoch must be below 2^31, got {epoch}.")
-        self._place.choose(int(epoch))
+        self._place.choose(_epoch(epoch))
+
+    def follow(self, epoch: int) -> bool:
+        """Take a trainer's epoch for the next one, unless somebody has chosen another.
+
+        For trainers that resume at an epoch's beginning, and do not say so to what they train on. Where
+        `set_epoch` or `load_state_dict` was called, nothing changes. Until `count_on` is called, each
+        iterator of workers of a DataLoader begins with this epoch: a trainer may make several.
+
+        Parameters
+        ----------
+        epoch : int
+            Not negative.
+
+        Returns
+        -------
+        bool
+            False where workers may have begun with another epoch before: they go on with it, so that
+            the trainer must make a new iterator.
+        """
+        return self._place.follow(_epoch(epoch))
+
+    def count_on(self) -> None:
+        """Have the next iterator begin the epoch after the one that `follow` gave."""
+        self._place.count_on()
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
@@ -637,6 +657,14 @@ class Loader:
                 yield batch
         if alone and self._place.last == replace(position, batches=done):
             self._place.last = Position(run.epoch + 1)
+
+
+def _epoch(epoch: Any) -> int:
+    if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
+        raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
+    if epoch >= 2**31:
+        raise ArgumentError(f"epoch must be below 2^31, got {epoch}.")
+    return int(epoch)
 
 
 def _refuse(error: Exception) -> Batch:

@@ -24,11 +24,14 @@ class Place:
         Where the next iteration begins.
     last : Position or None
         Behind the last batch that was received; None if there was none since `go_to`.
+    chosen : bool
+        Whether somebody has chosen an epoch, so that a trainer's does not count.
     """
 
     def __init__(self) -> None:
         self.next = Position(0)
         self.last: Position | None = None
+        self.chosen = False
         self._shared: Epochs | None = None
         self._own = False  # a worker's place was chosen in it
         self._middle = 0
@@ -49,13 +52,42 @@ class Place:
 
     def choose(self, epoch: int) -> None:
         """Choose the next epoch; where a loaded state is in the middle of it, nothing changes."""
+        self.chosen = True
+        self._begin_with(epoch)
+
+    def follow(self, epoch: int) -> bool:
+        """Begin with a trainer's epoch, however many iterators it makes, unless one was chosen.
+
+        Returns
+        -------
+        bool
+            Whether an iterator that was made before has this epoch as well.
+        """
+        if self.chosen:
+            return True
+        last = self.last
+        self._begin_with(epoch)
+        shared = self._counts()
+        held = shared is None or shared.hold()
+        return held and (last is None or last.epoch == epoch)
+
+    def count_on(self) -> None:
+        """Have the next iterator begin the epoch after the one that was followed."""
+        if (shared := self._counts()) is not None:
+            shared.let_go()
+
+    def _begin_with(self, epoch: int) -> None:
         shared = self._counts()
         waiting = self.next.begun and (shared is None or in_worker() or shared.latest == epoch)
         if self.next.epoch != epoch or not waiting:
-            self.go_to(Position(epoch))
+            self._go_to(Position(epoch))
 
     def go_to(self, position: Position) -> None:
         """Choose where the next iteration begins."""
+        self.chosen = True
+        self._go_to(position)
+
+    def _go_to(self, position: Position) -> None:
         self.next, self.last = position, None
         if in_worker():
             self._own = True

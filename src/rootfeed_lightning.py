@@ -1,0 +1,136 @@
+"""In Lightning, a loader's epochs are the trainer's.
+
+Lightning tells a resumed epoch to samplers, and hands states of loaders over in the middle of an epoch. At
+the beginning of one, a loader of a new process would begin with epoch 0 again, in each job of a chain. So a
+callback tells it, which Lightning finds by the entry points of this distribution.
+
+Every trainer gets the callback, also where nobody has loaded rootfeed. That it need not be loaded for this,
+is why this module is not part of the package.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any
+
+__all__ = ["callbacks", "callbacks_of", "callbacks_of_pytorch_lightning"]
+
+_DEPTH = 6  # of what loaders are looked for in: collections, DataLoaders, datasets around datasets
+_WIDTH = 64  # a longer list is one of data
+
+_TOO_LATE = (
+    "training goes on with epoch {0}, but workers of a DataLoader have begun with another one of "
+    "rootfeed's, and this version of Lightning gives no way to begin again. "
+    "Call batches.set_epoch({0}) before fit()."
+)
+
+
+def callbacks() -> Any:
+    """Return the callback for trainers of ``lightning``."""
+    return callbacks_of("lightning.pytorch")
+
+
+def callbacks_of_pytorch_lightning() -> Any:
+    """Return the callback for trainers of ``pytorch_lightning``."""
+    return callbacks_of("pytorch_lightning")
+
+
+def callbacks_of(package: str) -> Any:
+    """Return the callback for a trainer of one of Lightning's two packages.
+
+    Parameters
+    ----------
+    package : str
+        Module that has Lightning's class ``Callback``.
+
+    Returns
+    -------
+    Callback
+    """
+    base: Any = import_module(package).Callback
+
+    class RootfeedEpochs(base):  # type: ignore[misc]  # known only here
+        """Tells rootfeed's loaders the trainer's epoch, unless somebody has chosen another."""
+
+        def __init__(self) -> None:
+            self._first = True
+            self._following: list[Any] = []
+
+        def __reduce__(self) -> Any:
+            return callbacks_of, (package,)  # a trainer is pickled for processes that are spawned
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            self._first = True
+            # In the middle of an epoch, loaders go on where their states say.
+            if not getattr(trainer.fit_loop, "restarting", True):
+                self._follow(trainer)
+
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            self._follow(trainer)
+
+        def _follow(self, trainer: Any) -> None:
+            self._following = list(loaders(getattr(trainer, "train_dataloader", None)))
+            epoch = trainer.current_epoch
+            right = [loader.follow(epoch) for loader in self._following]
+            if self._first and not all(right):
+                # Lightning makes the first iterator before a callback can say which epoch it is.
+                fetcher = getattr(trainer.fit_loop, "_data_fetcher", None)
+                if fetcher is None:
+                    warnings.warn(_TOO_LATE.format(epoch), stacklevel=2)
+                else:
+                    fetcher.teardown()
+                    iter(fetcher)
+
+        def _count_on(self) -> None:
+            self._first = False
+            for loader in self._following:
+                loader.count_on()
+            self._following = []
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            if self._first or self._following:
+                self._count_on()
+
+        def on_train_epoch_end(self, *_: Any) -> None:
+            self._count_on()
+
+        def on_exception(self, *_: Any) -> None:
+            self._count_on()
+
+    return RootfeedEpochs()
+
+
+def loaders(where: Any) -> Iterator[Any]:
+    """Find rootfeed's loaders in whatever a trainer trains on.
+
+    Parameters
+    ----------
+    where : Any
+        A loader, a DataLoader, a dataset that has one among its attributes, or collections of them.
+
+    Yields
+    ------
+    rootfeed.Loader
+    """
+    package = sys.modules.get("rootfeed")
+    if package is not None:
+        yield from _found(where, package.Loader, _DEPTH, set())
+
+
+def _found(where: Any, kind: type, depth: int, seen: set[int]) -> Iterator[Any]:
+    if depth == 0 or id(where) in seen or isinstance(where, str | bytes):
+        return
+    seen.add(id(where))
+    if isinstance(where, kind):
+        yield where
+        return
+    inside: Iterable[Any] = ()
+    if isinstance(where, list | tuple | dict):
+        inside = () if len(where) > _WIDTH else where.values() if isinstance(where, dict) else where
+    elif hasattr(type(where), "__iter__"):
+        inside = vars(where).values() if hasattr(where, "__dict__") else ()
+    for each in list(inside):
+        yield from _found(each, kind, depth - 1, seen)
