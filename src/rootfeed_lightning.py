@@ -1,11 +1,11 @@
 """In Lightning, a loader's epochs are the trainer's.
 
-Lightning tells a resumed epoch to samplers, and hands states of loaders over in the middle of an epoch. At
-the beginning of one, a loader of a new process would begin with epoch 0 again, in each job of a chain. So a
-callback tells it, which Lightning finds by the entry points of this distribution.
+Lightning tells a resumed epoch to samplers, and hands states of loaders over in the middle of an epoch.
+Where a job begins with an epoch, its new loader would begin with epoch 0, in each job of a chain. So a
+callback tells it which one it is; Lightning finds it by the entry points of this distribution.
 
-Every trainer gets the callback, also where nobody has loaded rootfeed. That it need not be loaded for this,
-is why this module is not part of the package.
+Every trainer gets the callback, also where nobody has loaded rootfeed. That rootfeed need not be loaded
+for this, is why the module is not part of the package.
 """
 
 from __future__ import annotations

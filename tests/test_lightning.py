@@ -209,6 +209,16 @@ def test_the_middle_of_an_epoch_is_exact(frame: rf.Frame, how: str) -> None:
         assert rows == expected[epoch * 327 + batches * BATCH :]
 
 
+@pytest.mark.parametrize("how", ["direct", "StatefulDataLoader", "StatefulDataLoader, workers"])
+def test_the_middle_of_an_epoch_that_was_chosen_is_exact(frame: rf.Frame, how: str) -> None:
+    batches = make(frame).torch()
+    batches.set_epoch(7)
+    kept = ModelCheckpoint(dirpath="kept", save_last=True, every_n_train_steps=5)
+    fit(HOW[how](batches), 1, callbacks=[kept], limit_train_batches=7)
+    seen = fit(HOW[how](make(frame).torch()), 1, resume=True, limit_train_batches=1.0).seen
+    assert seen == {0: order(frame, how, 7, 5, 21)}
+
+
 @pytest.mark.parametrize("how", ["direct", "workers"])
 def test_an_epoch_that_was_chosen_stays(frame: rf.Frame, how: str) -> None:
     # Before fit: the loader counts on from there.

@@ -120,6 +120,35 @@ def test_the_code_of_the_talk(higgs: str) -> None:
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 
+def test_the_tutorials_of_root_6_36_and_6_38(higgs: str, frame: ROOT.RDataFrame) -> None:
+    # RBatchGenerator_NumPy.py: the later one has a block size.
+    rdataframe = ROOT.RDataFrame("sig_tree", higgs)
+    for sizes in ((128, 5000), (128, 5000, 400)):
+        gen_train, gen_validation = ROOT.TMVA.Experimental.CreateNumPyGenerators(
+            rdataframe, *sizes, target="Type", validation_split=0.3, shuffle=True, drop_remainder=True
+        )
+        for _ in range(2):
+            assert {(x.shape, y.shape) for x, y in gen_train} == {((128, 28), (128, 1))}
+            assert {(x.shape, y.shape) for x, y in gen_validation} == {((128, 28), (128, 1))}
+    # All of it by name, but for the frame; no order.
+    train, validation = ROOT.TMVA.Experimental.CreateNumPyGenerators(
+        frame,
+        batch_size=300,
+        chunk_size=500,
+        columns=["id"],
+        validation_split=0.3,
+        shuffle=False,
+        drop_remainder=False,
+    )
+    assert validation is not None
+    assert np.array_equal(ids_of(train), np.arange(1400))
+    assert np.array_equal(ids_of(validation), np.arange(1400, 2000))
+
+
+def test_names_stand_where_root_has_them(create: Any) -> None:
+    assert getattr(ROOT.TMVA.Experimental, create.__name__) is create
+
+
 @pytest.mark.timeout(110)
 def test_the_same_rows_as_from_root(higgs: str) -> None:
     import rootfiles

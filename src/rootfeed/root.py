@@ -1,13 +1,17 @@
 """ROOT's own data-loading API over the same engine.
 
-Code written for the machine-learning data loader of ROOT 6.30 to 6.38 runs with one import changed::
+Code written for the machine-learning data loader of ROOT 6.38 runs with one import changed::
 
     import rootfeed.root as ROOT
 
     df = ROOT.RDataFrame("sig_tree", "Higgs_data.root")
-    train, validation = ROOT.CreatePyTorchGenerators(
+    train, validation = ROOT.TMVA.Experimental.CreatePyTorchGenerators(
         df, batch_size, chunk_size, block_size, columns=columns, target=target, validation_split=0.3
     )
+
+Calls with a frame and without a block size, as in ROOT 6.34 and 6.36, work too. Not here: calls with the
+names of a tree and a file in place of the frame, as before; ``CreateTFDatasets``; and the class
+``RDataLoader``, which took the place of these functions in ROOT 6.40.
 
 Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
 are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
@@ -32,6 +36,7 @@ from rootfeed.loader.options import as_tuple
 from rootfeed.loader.sampling import Mixed
 
 __all__ = [
+    "TMVA",
     "CreateNumPyGenerators",
     "CreatePyTorchGenerators",
     "Generator",
@@ -202,7 +207,7 @@ def CreateNumPyGenerators(
     rdataframes: RDataFrame | Sequence[RDataFrame],
     batch_size: int,
     chunk_size: int,
-    block_size: int,
+    block_size: int | None = None,
     columns: Sequence[str] = (),
     max_vec_sizes: Mapping[str, int] | None = None,
     vec_padding: float = 0,
@@ -225,7 +230,8 @@ def CreateNumPyGenerators(
     rdataframes : RDataFrame or sequence of RDataFrame
     batch_size : int
     chunk_size, block_size : int
-        Entries that are mixed in memory, and consecutive entries that are read together.
+        Entries that are mixed in memory, and consecutive entries that are read together: as many as
+        suit the files, if left out.
     columns : sequence of str
         Features, target and weights; all numeric columns if empty.
     max_vec_sizes, vec_padding
@@ -267,7 +273,7 @@ def CreatePyTorchGenerators(
     rdataframes: RDataFrame | Sequence[RDataFrame],
     batch_size: int,
     chunk_size: int,
-    block_size: int,
+    block_size: int | None = None,
     columns: Sequence[str] = (),
     max_vec_sizes: Mapping[str, int] | None = None,
     vec_padding: float = 0,
@@ -292,6 +298,16 @@ def CreatePyTorchGenerators(
     """
     train, validation = _generators(**_arguments(locals()), torch=True)
     return train if validation is None else (train, validation)
+
+
+class TMVA:
+    """Where ROOT up to 6.38 has these functions."""
+
+    class Experimental:
+        """Where ROOT up to 6.38 has these functions."""
+
+        CreateNumPyGenerators = staticmethod(CreateNumPyGenerators)
+        CreatePyTorchGenerators = staticmethod(CreatePyTorchGenerators)
 
 
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:
@@ -328,7 +344,7 @@ def _generators(
     rdataframes: RDataFrame | Sequence[RDataFrame],
     batch_size: int,
     chunk_size: int,
-    block_size: int,
+    block_size: int | None,
     columns: Sequence[str],
     max_vec_sizes: Mapping[str, int] | None,
     vec_padding: float,

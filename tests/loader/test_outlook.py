@@ -104,6 +104,26 @@ def test_rows_that_stay_are_planned(tmp_path: Path) -> None:
     assert "The 100 rows of class 1 are used several times" in loader.explain()
 
 
+@pytest.mark.parametrize(("epoch", "rows"), [("shortest", 200), ("longest", 9780), (3, 60)])
+def test_entries_are_told_apart_from_the_rows_of_an_epoch(tmp_path: Path, epoch: Any, rows: int) -> None:
+    label = np.zeros(5000, np.int32)
+    label[::50] = 1
+    columns = {"id": np.arange(5000), "label": label}
+    frame = rf.open(write_columns(tmp_path / "rare.root", columns, 200)).filter(
+        "id < 4990 || label == 1"
+    )
+    plain = rf.Loader(frame, 20, "id", "label", seed=1)
+    assert repr(plain).startswith("<Loader 4990 entries, 250 batches of 20, in memory")
+    assert (plain.entries, plain.plan().entries, plain.plan().rows) == (4990, 4990, 4990)
+    loader = rf.Loader(frame, 20, "id", "label", seed=1, sampling=rf.balanced("label", epoch=epoch))
+    found = sum(len(x) for x, _ in loader)
+    assert found == rows == len(loader) * 20 == loader.plan().rows
+    assert loader.entries == loader.plan().entries == 4990
+    assert repr(loader).startswith(f"<Loader 4990 entries, {rows} rows in {len(loader)} batches of 20, ")
+    assert "4,990" in str(loader.plan())
+    assert f"{rows:,}" in str(loader.plan())
+
+
 def test_a_plan_is_a_table(frame: rf.Frame, sizes: dict[str, Any]) -> None:
     text = str(make(frame, rank=1, world_size=2, tail="pad", **sizes).plan(3))
     assert "epoch 3, rank 1 of 2" in text

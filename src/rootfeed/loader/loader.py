@@ -219,7 +219,11 @@ class Loader:
 
     @property
     def entries(self) -> int:
-        """Rows of an epoch, those that `drop_last` leaves out included."""
+        """Entries of this side that pass the cuts, on all ranks together.
+
+        An epoch without `sampling` has as many rows, those that `drop_last` leaves out included. With
+        `sampling` it has fewer, or repeats some: `plan` tells its rows.
+        """
         return self._schedule.dataset.rows
 
     @property
@@ -283,9 +287,10 @@ class Loader:
 
     def __repr__(self) -> str:
         held = "in memory" if self.in_memory else f"{self.blocks_per_chunk:.1f} blocks a chunk"
+        resampled = "" if self.sampling is None else f"{self.plan().rows} rows in "
         return (
-            f"<Loader {self.entries} entries, {len(self)} batches of {self.batch_size}, {held}, "
-            f"seed {self.seed}>"
+            f"<Loader {self.entries} entries, {resampled}{len(self)} batches of {self.batch_size}, "
+            f"{held}, seed {self.seed}>"
         )
 
     # --- what it does -------------------------------------------------------------------------

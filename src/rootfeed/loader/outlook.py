@@ -26,9 +26,11 @@ class EpochPlan:
     ----------
     epoch : int
     rank, world_size : int
+    entries : int
+        That the loader has, on all ranks together.
     batches : int
     rows : int
-        Of all batches, repeated ones included.
+        Of all batches, repeated ones included: with a `sampling`, not those that the loader has.
     repeats : int
         Rows at the end of the last batch that repeat others.
     chunks : int
@@ -52,6 +54,7 @@ class EpochPlan:
     epoch: int
     rank: int
     world_size: int
+    entries: int
     batches: int
     rows: int
     repeats: int
@@ -74,8 +77,9 @@ class EpochPlan:
         of = ", in memory" if self.in_memory else f" of {self.blocks_per_chunk:.1f} blocks"
         rows = max(self.chunk_rows, default=0)
         for name, value in (
+            ("entries of the loader", f"{self.entries:,}"),
             ("batches", f"{self.batches:,}"),
-            ("rows", f"{self.rows:,}{again}"),
+            ("rows of all batches", f"{self.rows:,}{again}"),
             ("chunks", f"{self.chunks:,}{of}"),
             ("rows of the largest chunk", f"{rows:,}"),
             ("blocks read", f"{self.blocks:,}"),
@@ -121,6 +125,7 @@ def outlook(
         epoch=epoch,
         rank=shard.rank,
         world_size=shard.world_size,
+        entries=dataset.rows,
         batches=run.batches,
         rows=sum(chunk.rows for chunk in run.chunks),
         repeats=sum(chunk.repeats for chunk in run.chunks),
