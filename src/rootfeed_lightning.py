@@ -115,9 +115,9 @@ def loaders(where: Any) -> Iterator[Any]:
     ------
     rootfeed.Loader
     """
-    package = sys.modules.get("rootfeed")
-    if package is not None:
-        yield from _found(where, package.Loader, _DEPTH, set())
+    kind = getattr(sys.modules.get("rootfeed"), "Loader", None)  # None: nobody can have made one
+    if kind is not None:
+        yield from _found(where, kind, _DEPTH, set())
 
 
 def _found(where: Any, kind: type, depth: int, seen: set[int]) -> Iterator[Any]:
