@@ -121,9 +121,8 @@ def order(frame: rf.Frame, how: str, epoch: int, start: int = 0, stop: int = STE
     """Return the rows of some batches of an epoch, as the same DataLoader gives them."""
     batches = make(frame).torch()
     batches.set_epoch(epoch)
-    data = batches if "workers" not in how else HOW["workers"](batches)
-    if how in ("in a dict", "in a dataset"):
-        data = HOW["workers"](batches)
+    two = ("workers", "persistent workers", "in a dict", "in a dataset")
+    data = HOW["workers"](batches) if how.removeprefix("StatefulDataLoader, ") in two else batches
     found = itertools.islice(iter(data), start, stop)
     return [int(each) for batch in found for each in np.asarray(batch)[:, 0]]
 
@@ -180,7 +179,7 @@ def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:
     assert model.seen == {epoch: order(frame, how, epoch) for epoch in range(4)}
 
 
-@pytest.mark.parametrize("how", ["direct", "workers", "StatefulDataLoader, workers"])
+@pytest.mark.parametrize("how", ["direct", "workers", "spawned workers", "StatefulDataLoader, workers"])
 def test_loaders_that_are_made_in_each_epoch(frame: rf.Frame, how: str) -> None:
     class Data(lightning.LightningDataModule):
         def train_dataloader(self) -> Any:

@@ -9,9 +9,9 @@ Code written for the machine-learning data loader of ROOT 6.38 runs with one imp
         df, batch_size, chunk_size, block_size, columns=columns, target=target, validation_split=0.3
     )
 
-Calls without a block size, as in ROOT 6.36, work too. Not here: calls with the names of a tree and a file,
-as before 6.34; ``CreateTFDatasets``; and the class ``RDataLoader``, which took the place of these functions
-in ROOT 6.40.
+Calls without a block size, as in ROOT 6.36, work too. Not here: calls with the names of a tree and a
+file, as before 6.34; ``CreateTFDatasets``; and the class ``RDataLoader``, which took the place of these
+functions in ROOT 6.40.
 
 Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
 are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
