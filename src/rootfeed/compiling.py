@@ -52,8 +52,8 @@ def warn_of_cache(folder: str | Path | None, error: BaseException | str) -> None
     where = "on disk" if folder is None else f"in {str(folder)!r}"
     cause = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     warnings.warn(
-        f"compiled kernels cannot be kept {where} ({cause}). Each process compiles them anew, which takes "
-        "seconds. Set NUMBA_CACHE_DIR to a folder that can be written and has room.",
+        f"compiled kernels cannot be kept {where} ({cause}). Each process compiles them anew, which "
+        "takes seconds. Set NUMBA_CACHE_DIR to a folder that can be written and has room.",
         CacheWarning,
         stacklevel=2,
     )

@@ -197,9 +197,10 @@ def _any_all(first: bool) -> Function:
 def _dot(builder: Builder, node: Call, given: Sequence[Value]) -> Value:
     expect(builder, node, given, 2)
     a, b = (vector_of(builder, node, each) for each in given)
+    factors: Sequence[Value] = (a, b)
     if builder.dialect == "python":
-        a, b = (builder.cast(each, _wide(each.dtype)) for each in (a, b))
-    product = binary(builder, node, "*", a, b)
+        factors = [builder.cast(each, _wide(each.dtype)) for each in (a, b)]
+    product = binary(builder, node, "*", *factors)
     assert isinstance(product, Vector)
     return _accumulated(builder, product, product.dtype, "0", "{} + {}")
 
