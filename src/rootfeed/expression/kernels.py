@@ -77,7 +77,7 @@ def _loaded(source: str, functions: Mapping[str, Callable[..., Any]]) -> Any:
     names = {name: getattr(library, name) for name in dir(library) if not name.startswith("_")}
     names |= {"np": np, **functions}
     exec(compile(source, "<rootfeed kernel>", "exec"), names)
-    return numba.njit(nogil=True, error_model="numpy")(names["kernel"])
+    return compiler(names["kernel"], keep=False, error_model="numpy")
 
 
 def _from_file(source: str, folder: Path) -> Any:

@@ -1,9 +1,9 @@
 """Definitions and cuts as a program: what it needs, and the parts that it is made of.
 
 What a cut or a wanted definition needs is written once, in the order of the steps, into one kernel: a
-loop over entries. A cut leaves the entry, so that what follows is evaluated only where it passes. Where
-a kernel would take too long to compile, another one follows, for the entries that passed so far; and a
-function that takes whole arrays stands between two.
+loop over entries. A cut leaves the entry, so that what follows is evaluated only where it passes.
+Where a kernel would take too long to compile, another one follows, for the entries that passed so far;
+and a function that takes whole arrays stands between two.
 """
 
 from __future__ import annotations

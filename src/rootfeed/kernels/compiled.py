@@ -10,6 +10,12 @@ from rootfeed.compiling import compiler
 __all__ = ["kernel"]
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function on its first call, without the GIL, and keep the result on disk if possible."""
-    return compiler(function)
+def kernel(*types: str) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function on its first call, without the GIL, and keep the result on disk if possible.
+
+    Parameters
+    ----------
+    *types : str
+        Those of its arguments, as Numba writes them, where they are always the same.
+    """
+    return lambda function: compiler(function, types=types)
