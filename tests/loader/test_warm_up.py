@@ -190,7 +190,9 @@ def test_splits_cuts_and_definitions(frame: rf.Frame, compiled_late: Calls, memo
 @pytest.mark.parametrize("memory", MEMORY)
 def test_mixed_frames(frame: rf.Frame, compiled_late: Calls, memory: str) -> None:
     frames = [frame.filter("label == 0"), frame.filter("label == 1")]
-    loader = rf.Loader(rf.mixed(frames, epoch="longest"), 32, FEATURES, seed=1, threads=2, **MEMORY[memory])
+    loader = rf.Loader(
+        rf.mixed(frames, epoch="longest"), 32, FEATURES, seed=1, threads=2, **MEMORY[memory]
+    )
     iterate(compiled_late, loader)
 
 

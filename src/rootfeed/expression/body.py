@@ -32,7 +32,7 @@ __all__ = ["MOST_WORDS", "Body", "Measured", "Types", "infer", "key_of", "measur
 
 Types = Mapping[str, ColumnType]
 
-MOST_WORDS = 2_500
+MOST_WORDS = 2_000
 """Names and numbers in the source of one kernel.
 
 They tell how long it takes to compile, whatever they are: 1 to 4 ms each, and little more where there
