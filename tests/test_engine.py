@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -21,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootfeed import engine
-from rootfeed.engine import ForkLock, Prefetch, Task, uninterrupted
+from rootfeed.engine import ForkLock, Prefetch, Task
 from rootfeed.errors import ForkedIteratorError, RootfeedError
 
 SOON = 5.0  # seconds: far more than anything here takes, far less than the limit of a test
@@ -828,39 +827,3 @@ def test_a_lock_is_free_in_a_forked_child() -> None:
         print(os.waitstatus_to_exitcode(status), acquired)
     """)
     assert (result.stdout, result.stderr) == ("0 False\n", "")
-
-
-# --- interrupts -----------------------------------------------------------------------------------
-
-
-def test_an_interrupt_is_held_back_and_not_lost() -> None:
-    done = []
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - where it arrives is the point
-        with uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-            done.append("compiled")
-        done.append("went on")
-    assert done == ["compiled"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_an_error_does_not_swallow_an_interrupt() -> None:
-    def compile_() -> None:
-        with uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-            raise BoomError
-
-    with pytest.raises(KeyboardInterrupt) as caught:
-        compile_()
-    assert isinstance(caught.value.__context__, BoomError)
-
-
-def test_the_users_own_handler_stays() -> None:
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
-    try:
-        with uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-            assert seen == [signal.SIGINT]
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from rootfeed.errors import ForkedIteratorError
 
-__all__ = ["ForkLock", "Prefetch", "Task", "uninterrupted"]
+__all__ = ["ForkLock", "Prefetch", "Task"]
 
 Value = TypeVar("Value")
 
@@ -51,27 +49,6 @@ class ForkLock:
     def renew(self) -> None:
         """Forget who holds it."""
         self._lock = threading.RLock()
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back while kernels are compiled, and raise it at the end.
-
-    An interrupt that arrives while LLVM calls Python back would be printed, and lost. A handler of the
-    user's own stays in place.
-    """
-    on_main = threading.current_thread() is threading.main_thread()
-    if not on_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    interrupts: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if interrupts:
-            raise KeyboardInterrupt
 
 
 class _Group(Generic[Value]):

@@ -159,8 +159,11 @@ VECTORS = [
 ]
 REDUCTIONS = [
     *(f"Sum(v_{a})" for a in TYPES),
-    *(f"Mean(v_{a})" for a in TYPES if a != "b"),
-    *(f"Product(v_{a})" for a in ("i1", "i4", "u8", "f4", "f8")),
+    *(f"Mean(v_{a})" for a in TYPES),
+    *(f"Product(v_{a})" for a in TYPES),
+    *(f"{name}(v_{a})" for name in ("Var", "StdDev") for a in ("b", *INTEGERS)),
+    *(f"Dot(v_{a}, w_{a})" for a in ("b", *INTEGERS)),
+    *(f"{name}(v_{a} + w_{a})" for name in ("Sum", "Mean", "Var") for a in ("b", "i1", "u1", "u2")),
     *(f"{name}({v})" for name in ("Var", "StdDev") for v in ("pt_f", "pt_d", "v_i4 % 100")),
     *(f"{name}(some_{v})" for name in ("Max", "Min") for v in ("pt_f", "eta_d")),
     *(f"{name}({v})" for name in ("ArgMax", "ArgMin") for v in ("v_f4", "v_i4", "v_u8")),

@@ -113,7 +113,7 @@ outs = {name: np.empty(2, made.types[name].dtype) for name in texts}
 v = Jagged(np.array([1, 2, 3], "f4"), np.array([0, 0, 3]))
 made.run({"x": np.array([0.0, 3.0]), "v": v}, 0, 0, np.arange(2, dtype=np.int32), "file", outs)
 assert (outs["b"].tolist(), outs["c"].tolist()) == ([0, 5], [-1, 5]), outs
-print(seconds, sum(made._compiled.stats.cache_hits.values()))
+print(seconds, sum(made.kernels[0].compiled.stats.cache_hits.values()))
 """
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rootfeed.errors import ExpressionTypeError, MissingColumnError, nearest
+from rootfeed.errors import ExpressionError, ExpressionTypeError, MissingColumnError, nearest
 from rootfeed.expression import functions
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.grammar import MOST_DEPTH, mark, shortened
@@ -27,11 +28,71 @@ from rootfeed.expression.values import (
 from rootfeed.expression.writer import Writer
 from rootfeed.schema import ColumnType
 
-__all__ = ["Body", "Types", "infer"]
+__all__ = ["MOST_WORDS", "Body", "Measured", "Types", "infer", "key_of", "measured"]
 
 Types = Mapping[str, ColumnType]
 
+MOST_WORDS = 2_000
+"""Names and numbers in the source of one kernel.
+
+They tell how long it takes to compile, whatever they are: 1 to 4 ms each, and little more where there
+are many, so that no kernel takes longer than some seconds.
+"""
+
 _NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What writing a step on its own shows.
+
+    Attributes
+    ----------
+    type : ColumnType
+    words : int
+        Of what it adds to a kernel: see `MOST_WORDS`.
+    """
+
+    type: ColumnType
+    words: int
+
+
+def measured(steps: Sequence[Step], columns: Types, dialect: Dialect) -> list[Measured]:
+    """Return the types and sizes of some steps.
+
+    Raises
+    ------
+    ExpressionError, ExpressionTypeError, MissingColumnError
+        Where a step cannot be understood, or is too large to be compiled in seconds.
+    """
+    types = dict(columns)
+    found: list[Measured] = []
+    for step in steps:
+        body = Body(columns, dialect, types)
+        value = body.written(step)
+        if isinstance(value, Vector):
+            body.writer.stored(value)  # its elements are written where they are used
+        words = body.writer.words
+        if words > MOST_WORDS:
+            raise ExpressionError(_too_large(step, words))
+        found.append(Measured(_type(value), words))
+        if isinstance(step, Definition):
+            types[step.name] = found[-1].type
+    return found
+
+
+def _too_large(step: Step, words: int) -> str:
+    what = "a cut" if isinstance(step, Cut) else f"the definition {shortened(step.name)!r}"
+    message = (
+        f"{what} is too large to be compiled in seconds: its kernel would have {words} words, and "
+        f"{MOST_WORDS} are possible"
+    )
+    how = step.how
+    shown = mark(how.text, 0, message, len(how.text)) if isinstance(how, Expression) else f"{message}."
+    return (
+        f"{shown}\nDefine parts of it first, each with a name, and use the names: definitions that are "
+        "too large together are compiled one after another. A mask that is applied twice is one of them."
+    )
 
 
 def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, ColumnType]:
@@ -40,14 +101,12 @@ def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, 
     Raises
     ------
     ExpressionError, ExpressionTypeError, MissingColumnError
-        Where a step cannot be understood.
+        See `measured`.
     """
     types = dict(columns)
-    for number_, step in enumerate(steps):
-        writer = Body(steps[: number_ + 1], columns, dialect, types)
-        value = writer.written(step)
+    for step, found in zip(steps, measured(steps, columns, dialect), strict=True):
         if isinstance(step, Definition):
-            types[step.name] = _type(value)
+            types[step.name] = found.type
     return types
 
 
@@ -58,22 +117,29 @@ def _type(value: Value) -> ColumnType:
 
 
 class Body:
-    """Writes definitions and cuts one after another, and remembers which stored columns they read."""
+    """Writes definitions and cuts one after another, and remembers which columns they read.
 
-    def __init__(
-        self, steps: Sequence[Step], columns: Types, dialect: Dialect, types: Types | None = None
-    ) -> None:
-        self._steps, self._columns, self._dialect = steps, columns, dialect
-        self._types = types
+    Parameters
+    ----------
+    columns : mapping of str to ColumnType
+        The stored ones.
+    dialect : str
+    types : mapping of str to ColumnType, optional
+        Of stored columns and definitions together, where only types are wanted.
+    """
+
+    def __init__(self, columns: Types, dialect: Dialect, types: Types | None = None) -> None:
+        self._columns, self._dialect, self._types = columns, dialect, types
         self.inputs: dict[str, str] = {}
         self.functions: dict[str, Callable[..., Any]] = {}
         self.values: dict[str, Value] = {}
         self.made: dict[str, ColumnType] = {}
-        """Types of the columns that functions make beside the kernel, by a key of each definition."""
+        """Types of the columns that are made before this kernel, by a key of each definition."""
+        self.before: dict[str, str] = {}
+        """The keys of those of them that names stand for."""
         # How deeply the elements of a definition nest until they come from an array: Python's stack is
         # finite.
         self._nested: dict[str, int] = {}
-        self.keys: dict[int, str] = {}
         self.writer = Writer(dialect, self._resolve)
 
     # --- names --------------------------------------------------------------------------------
@@ -81,6 +147,8 @@ class Body:
     def _resolve(self, name: str) -> Value | None:
         if name in self.values:
             return self.values[name]
+        if name in self.before:
+            return self._column(self.before[name], self.made[self.before[name]])
         types = self._columns if self._types is None else self._types
         if name in types:
             return self._column(name, types[name])
@@ -164,7 +232,7 @@ class Body:
     def _vectorized(self, step: Definition, arguments: Sequence[Value]) -> Value:
         """Return a column that a function makes beside the kernel."""
         type_ = vectorized_type(step, [_type(each) for each in arguments])
-        key = f"{step.name}#"  # no column's name: a stored one may be called the same
+        key = key_of(step, 0)
         self.made[key] = type_
         value = self._column(key, type_)
         assert value is not None
@@ -172,12 +240,7 @@ class Body:
 
     def keep(self, step: Definition, uses: int) -> None:
         """Write a definition for those that follow, stored where it is used several times."""
-        if step.vectorized:
-            key = self.keys[id(step)]
-            value = self._column(key, self.made[key])
-            assert value is not None
-        else:
-            value = self.written(step)
+        value = self.written(step)
         self._nested[step.name] = 0
         if isinstance(value, Vector):
             nested = max((self._nested.get(name, 0) for name in step.needs), default=0)
@@ -187,6 +250,11 @@ class Body:
             else:
                 self._nested[step.name] = nested
         self.values[step.name] = value
+
+
+def key_of(step: Definition, place: int) -> str:
+    """Return the key of a made column: no name, since a stored one may be called the same."""
+    return f"{step.name}\0{place}"
 
 
 def _name_of(function: Any) -> str:

@@ -5,6 +5,7 @@ Nothing of the user's text enters the source: only names made here and numbers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NoReturn
@@ -31,6 +32,8 @@ from rootfeed.expression.values import (
 )
 
 __all__ = ["Builder", "Dialect"]
+
+_WORD = re.compile(r"\w+")
 
 Dialect = Literal["python", "c++"]
 
@@ -65,6 +68,11 @@ class Builder:
         return UINT64 if self.dialect == "c++" else INT64
 
     # --- lines --------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> int:
+        """Names and numbers that were written: they tell how long it will take to compile them."""
+        return sum(len(_WORD.findall(line)) for line in self.lines)
 
     def line(self, text: str) -> None:
         """Write a line."""

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from rootfeed.expression.body import Types
 from rootfeed.expression.builder import Dialect
-from rootfeed.expression.program import STATUS, Inputs, Program
-from rootfeed.expression.steps import Definition, Step
-from rootfeed.expression.values import BOOL, Scalar
+from rootfeed.expression.parts import Entries, Known
+from rootfeed.expression.program import Program
+from rootfeed.expression.steps import Step
 
 __all__ = ["Cuts", "compile_cuts"]
 
@@ -27,36 +27,10 @@ class Cuts(Program):
 
     def __init__(self, steps: Sequence[Step], columns: Types, dialect: Dialect) -> None:
         super().__init__(steps, (), columns, dialect, cuts=True)
-        kernel = self._kernel
-        writer = kernel.writer
-        cut = 0
-        with writer.block(""), writer.block("for j in range(take.size):"):
-            writer.line("i = np.int64(take[j])")
-            for step in self._steps:
-                if isinstance(step, Definition):
-                    kernel.keep(step, self._uses[id(step)])
-                    continue
-                value = kernel.written(step)
-                assert isinstance(value, Scalar)
-                with writer.block(
-                    f"if not {value.text}:" if value.dtype == BOOL else f"if {value.text} == 0:"
-                ):
-                    writer.line("continue")
-                writer.line(f"passing[{cut}] += 1")
-                cut += 1
-            writer.line("passed[i] = 1")
-        arguments = (
-            np.zeros(STATUS, np.int64),
-            0,
-            np.empty(0, np.int32),
-            np.empty(0, np.uint8),
-            np.zeros(cut, np.int64),
-        )
-        self._finish("status, first_number, take, passed, passing", writer.lines[1:], arguments)
 
     def run(
         self,
-        inputs: Inputs,
+        inputs: Known,
         first_entry: int,
         first_number: int,
         count: int,
@@ -89,11 +63,8 @@ class Cuts(Program):
         if take is None:
             take = np.arange(count, dtype=np.int32)
         passed[:count] = 0
-        known = self._all_inputs(inputs, first_entry, first_number, take, where)
-        status = np.zeros(STATUS, np.int64)
-        flat = self._flat(known)
-        self._call(where, first_entry, status, first_number, take, passed[:count], passing, *flat)
-        self._check(status, first_entry, where)
+        entries = Entries(take, first_entry, first_number, where)
+        self._run(inputs, entries, {}, passed[:count], passing)
 
 
 def compile_cuts(steps: Sequence[Step], columns: Types, dialect: Dialect) -> Cuts:

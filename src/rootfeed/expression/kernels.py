@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import RLock
+from types import ModuleType
 from typing import Any
 
 import numba
 import numpy as np
 
 import rootfeed.expression.library as library
+from rootfeed.compiling import compiler, warn_of_cache
 
 __all__ = ["compiled"]
 
 _HEAD = '''"""A kernel made by rootfeed from expressions. It may be deleted."""
 import numpy as np
-from numba import njit
 from rootfeed.expression.library import *
 from rootfeed.expression.library import erf, erfc, gamma, lgamma
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
 '''
 
 _known: dict[tuple[Any, ...], Any] = {}
@@ -62,52 +61,60 @@ def compiled(
     key = (source, *functions.values())
     with _lock:
         if key not in _known:
-            _known[key] = _loaded(source, functions, arguments)
+            _known[key] = _loaded(source, functions)
         kernel = _known[key]
         kernel(*arguments)
     return kernel
 
 
-def _loaded(source: str, functions: Mapping[str, Callable[..., Any]], arguments: tuple[Any, ...]) -> Any:
-    if not functions and (folder := _folder()) is not None:
-        with contextlib.suppress(OSError, RuntimeError):
-            kernel = _from_file(source, folder)
-            kernel(*arguments)  # Numba writes to the disk here, which may be full
-            return kernel
+def _loaded(source: str, functions: Mapping[str, Callable[..., Any]]) -> Any:
+    if not functions:
+        folder = _folder()
+        try:
+            return _from_file(source, folder)
+        except OSError as error:
+            warn_of_cache(folder, error)
     names = {name: getattr(library, name) for name in dir(library) if not name.startswith("_")}
     names |= {"np": np, **functions}
     exec(compile(source, "<rootfeed kernel>", "exec"), names)
-    return numba.njit(nogil=True, error_model="numpy")(names["kernel"])
+    return compiler(names["kernel"], keep=False, error_model="numpy")
 
 
 def _from_file(source: str, folder: Path) -> Any:
+    """Return a kernel whose source is a file, without which Numba keeps nothing."""
     text = _HEAD + source
     versions = f"{numba.__version__} {np.__version__} {sys.version}"
     library_text = Path(library.__file__).read_text(encoding="utf-8")
     digest = hashlib.sha256("\0".join((text, versions, library_text)).encode()).hexdigest()[:32]
     path = folder / f"kernel_{digest}.py"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        # Several processes may write the same file: each its own, and then in one step.
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+    _write(path, text.encode())
+    # Not imported: a file with Python's own compiled code beside it may be cut short, too.
+    module = ModuleType(f"rootfeed_kernel_{digest}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    exec(compile(text, str(path), "exec"), module.__dict__)
+    return compiler(module.__dict__["kernel"], error_model="numpy")
+
+
+def _write(path: Path, contents: bytes) -> None:
+    """Write a file in one step, unless it is there: several processes may do so at a time."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == contents:
+            return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(contents)
         os.replace(temporary, path)
-    spec = importlib.util.spec_from_file_location(f"rootfeed_kernel_{digest}", path)
-    if spec is None or spec.loader is None:
-        raise OSError(f"{path} cannot be loaded")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.__dict__["kernel"]
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
-def _folder() -> Path | None:
-    """Return the folder for kernels, in Numba's cache or the user's; None if not writable."""
+def _folder() -> Path:
+    """Return the folder for kernels, in Numba's cache or the user's."""
     base = os.environ.get("NUMBA_CACHE_DIR")
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(base or root) / "rootfeed"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
+    return Path(base or root) / "rootfeed"

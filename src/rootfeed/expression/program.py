@@ -1,39 +1,132 @@
-"""Definitions and cuts as a program: what a kernel needs, its inputs, and its outputs.
+"""Definitions and cuts as a program: what it needs, and the parts that it is made of.
 
-A kernel is one loop over entries. What a cut or a wanted definition needs is written once, in the order
-of the steps; a cut leaves the entry, so that what follows is evaluated only where it passes.
+What a cut or a wanted definition needs is written once, in the order of the steps, into one kernel: a
+loop over entries. A cut leaves the entry, so that what follows is evaluated only where it passes.
+Where a kernel would take too long to compile, another one follows, for the entries that passed so far;
+and a function that takes whole arrays stands between two.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import EvaluationError, RootfeedError
-from rootfeed.expression.body import Body, Types, infer
+from rootfeed.expression.body import MOST_WORDS, Measured, Types, key_of, measured
 from rootfeed.expression.builder import Dialect
-from rootfeed.expression.kernels import compiled
-from rootfeed.expression.python import vectorized_result
+from rootfeed.expression.parts import Entries, Function, Kernel, Known, taken
 from rootfeed.expression.steps import Cut, Definition, Step, names_in
-from rootfeed.expression.values import Scalar, Vector, type_text
 from rootfeed.schema import Array, ColumnType, Jagged
 
-__all__ = ["STATUS", "Inputs", "Outputs", "Program", "compile_outputs"]
+__all__ = ["Outputs", "Program", "compile_outputs"]
 
-Inputs = Mapping[str, Array | Jagged]
 
-STATUS = 4
-"""Numbers in which a kernel tells why it stopped: a failure, an entry, and two for the message."""
+class Program:
+    """Some steps, compiled: what `Cuts` and `Outputs` share.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    names : sequence of str
+        Definitions that are wanted.
+    columns : mapping of str to ColumnType
+        The stored ones.
+    dialect : str
+    cuts : bool
+        Whether the cuts are wanted.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The stored columns that it needs.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect, cuts: bool
+    ) -> None:
+        needed, uses = _needed(steps, names, cuts)
+        sizes = measured(needed, columns, dialect)
+        groups = list(_groups(needed, sizes))
+        places = {step.name: place for place, step in enumerate(needed) if isinstance(step, Definition)}
+        self.wanted = {name: key_of_place(needed, places[name]) for name in names}
+        later = _used_later(needed, groups) | {places[name] for name in names}
+        self._parts: list[Kernel | Function] = []
+        before: dict[str, str] = {}
+        made: dict[str, ColumnType] = {}
+        for group in groups:
+            first = needed[group[0]]
+            some = [place for place in group if place in later]
+            types = {key_of_place(needed, place): sizes[place].type for place in some}
+            if isinstance(first, Definition) and first.vectorized:
+                self._parts.append(Function(first, group[0], before, sizes[group[0]].type))
+            else:
+                its = {place: needed[place] for place in group}
+                self._parts.append(Kernel(its, types, before, made, columns, dialect, uses))
+            made |= types
+            for place in group:
+                step = needed[place]
+                if isinstance(step, Definition):
+                    before[step.name] = key_of_place(needed, place)
+        self._types = {key: type_ for key, type_ in made.items() if key in self.wanted.values()}
+        self.inputs = tuple(dict.fromkeys(name for part in self._parts for name in part.stored))
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The compiled parts."""
+        return [part for part in self._parts if isinstance(part, Kernel)]
+
+    @property
+    def source(self) -> str:
+        """The sources of the kernels."""
+        return "\n".join(kernel.source for kernel in self.kernels)
+
+    def _run(
+        self,
+        inputs: Known,
+        entries: Entries,
+        outs: Mapping[str, Array],
+        passed: npt.NDArray[np.uint8],
+        passing: npt.NDArray[np.int64],
+    ) -> dict[str, Array | Jagged]:
+        """Run the parts one after another; return what they make, by key."""
+        known, made, cut = dict(inputs), dict[str, Array | Jagged](), 0
+        for number, part in enumerate(self._parts):
+            found = part.run(known | made, entries, outs, passed, passing[cut : cut + part.cuts])
+            cut += part.cuts
+            if part.cuts and number + 1 < len(self._parts):
+                kept = np.flatnonzero(passed[entries.take]).astype(np.int32)
+                passed[:] = 0  # until the last cuts have passed
+                # What this part has made, it has made of the entries that passed.
+                made = {key: taken(column, kept) for key, column in made.items()}
+                found = {key: _first(column, len(kept)) for key, column in found.items()}
+                entries = entries.among(kept)
+            made |= found
+        return made
+
+
+def key_of_place(steps: Sequence[Step], place: int) -> str:
+    """Return the key of the column that a definition makes."""
+    step = steps[place]
+    assert isinstance(step, Definition)
+    return key_of(step, place)
+
+
+def _first(column: Array | Jagged, count: int) -> Array | Jagged:
+    if isinstance(column, Jagged):
+        return Jagged(column.values, column.offsets[: count + 1])
+    return column[:count]
 
 
 def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[list[Step], Counter[int]]:
-    """Return the steps that some columns or the cuts need, and how often each is used."""
+    """Return the steps that some columns or the cuts need, and how often each of them is used."""
     needed: dict[int, None] = {}
     uses: Counter[int] = Counter()
+    made: dict[str, list[int]] = {}
+    for place, step in enumerate(steps):
+        if isinstance(step, Definition):
+            made.setdefault(step.name, []).append(place)
     stack: list[tuple[str, int]] = [(name, len(steps)) for name in names]
     if cuts:
         for place, step in enumerate(steps):
@@ -42,118 +135,53 @@ def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[li
                 stack += [(name, place) for name in names_in(step.how.node)]
     while stack:
         name, before = stack.pop()
-        for place in range(before - 1, -1, -1):
+        found = [place for place in made.get(name, ()) if place < before]
+        if not found:
+            continue
+        place = found[-1]
+        step = steps[place]
+        assert isinstance(step, Definition)
+        uses[place] += 1
+        if place not in needed:
+            needed[place] = None
+            stack += [(each, place) for each in step.needs]
+    order = sorted(needed)
+    return [steps[place] for place in order], Counter({k: uses[place] for k, place in enumerate(order)})
+
+
+def _groups(steps: Sequence[Step], sizes: Sequence[Measured]) -> Iterator[list[int]]:
+    """Divide the steps, by their places, into those of one kernel each, and functions between them."""
+    group: list[int] = []
+    words = 0
+    for place, (step, size) in enumerate(zip(steps, sizes, strict=True)):
+        alone = isinstance(step, Definition) and step.vectorized
+        if group and (alone or words + size.words > MOST_WORDS):
+            yield group
+            group, words = [], 0
+        if alone:
+            yield [place]
+        else:
+            group.append(place)
+            words += size.words
+    if group:
+        yield group
+
+
+def _used_later(steps: Sequence[Step], groups: Sequence[Sequence[int]]) -> set[int]:
+    """Return the places of definitions that another group needs than their own."""
+    later: set[int] = set()
+    made: dict[str, tuple[int, int]] = {}
+    for number, group in enumerate(groups):
+        for place in group:
             step = steps[place]
-            if isinstance(step, Definition) and step.name == name:
-                uses[place] += 1
-                if place not in needed:
-                    needed[place] = None
-                    stack += [(each, place) for each in step.needs]
-                break
-    return [steps[place] for place in sorted(needed)], Counter(
-        {id(steps[place]): count for place, count in uses.items()}
-    )
-
-
-class Program:
-    """What `Cuts` and `Outputs` share: inputs, functions beside the kernel, and the kernel itself."""
-
-    def __init__(
-        self, steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect, cuts: bool
-    ) -> None:
-        self._steps, uses = _needed(steps, names, cuts)
-        self._before: list[tuple[Definition, str, Outputs]] = []
-        kernel = Body(self._steps, columns, dialect)
-        types = infer(self._steps, columns, dialect)
-        for number_, step in enumerate(self._steps):
-            if isinstance(step, Definition) and step.vectorized:
-                earlier = [each for each in self._steps[:number_] if isinstance(each, Definition)]
-                made = {each.name for each in earlier}
-                outputs = Outputs(
-                    earlier, [n for n in step.needs if n in made], columns, dialect, stored=step.needs
-                )
-                key = kernel.keys[id(step)] = f"{step.name}#{number_}"
-                kernel.made[key] = infer(self._steps[: number_ + 1], columns, dialect)[step.name]
-                self._before.append((step, key, outputs))
-        self._kernel, self._uses, self._types = kernel, uses, types
-        self._columns = columns
-        self.inputs: tuple[str, ...] = ()
-
-    def _finish(self, head: str, body: Sequence[str], arguments: tuple[Any, ...]) -> None:
-        kernel = self._kernel
-        names = [
-            text
-            for column, argument in kernel.inputs.items()
-            for text in self._argument_names(column, argument)
-        ]
-        source = "\n".join([f"def kernel({', '.join([head, *names])}):", *body]) + "\n"
-        self.source = source
-        self.failures = tuple(kernel.writer.failures)
-        made = set(kernel.made)
-        others = (name for _, _, outputs in self._before for name in outputs.inputs)
-        self.inputs = tuple(dict.fromkeys([*(n for n in kernel.inputs if n not in made), *others]))
-        nothing: dict[str, Array | Jagged] = {
-            name: _empty(self._type_of(name)) for name in kernel.inputs
-        }
-        self._compiled = compiled(source, kernel.functions, (*arguments, *self._flat(nothing)))
-
-    def _type_of(self, name: str) -> ColumnType:
-        return self._kernel.made.get(name) or self._columns[name]
-
-    def _argument_names(self, column: str, argument: str) -> list[str]:
-        scalar = self._type_of(column).kind == "scalar"
-        return [argument] if scalar else [f"{argument}_v", f"{argument}_o"]
-
-    def _flat(self, inputs: Inputs) -> list[Array]:
-        arrays: list[Array] = []
-        for name in self._kernel.inputs:
-            value = inputs[name]
-            arrays += [value.values, value.offsets] if isinstance(value, Jagged) else [value]
-        return arrays
-
-    def _all_inputs(
-        self, inputs: Inputs, first_entry: int, first_number: int, take: Array, where: str
-    ) -> Inputs:
-        """Add what the functions beside the kernel make."""
-        known = dict(inputs)
-        for step, key, outputs in self._before:
-            given = outputs.columns_for(step.needs, inputs, first_entry, first_number, take, where)
-            try:
-                known[key] = vectorized_result(step, given, len(take), self._kernel.made[key])
-            except Exception as error:
-                raise _failed(error, f"the function for {step.name!r}", where, first_entry) from error
-        return known
-
-    def _call(self, where: str, first_entry: int, *arguments: Any) -> Any:
-        """Call the kernel; what a function of the user's raises names the file."""
-        try:
-            return self._compiled(*arguments)
-        except Exception as error:
-            raise _failed(error, "a function", where, first_entry) from error
-
-    def _check(self, status: Array, first_entry: int, where: str) -> None:
-        if status[0] == 0:
-            return
-        text, message = self.failures[int(status[0]) - 1]
-        shown = text if len(text) <= 200 else f"{text[:200]}…"
-        what = message.format(a=int(status[2]), b=int(status[3]))
-        raise EvaluationError(
-            f"{where}: {what}, in entry {first_entry + int(status[1])}, evaluating:\n  {shown}\n"
-            "Guard it, as in 'n > 0 && v[0] > 3', or give a default: 'at(v, 0, -1)'."
-        )
-
-
-def _failed(error: Exception, what: str, where: str, first_entry: int) -> RootfeedError:
-    if isinstance(error, RootfeedError):
-        return error
-    return EvaluationError(
-        f"{where}: {what} failed in the entries from {first_entry} on: {type(error).__name__}: {error}."
-    )
-
-
-def _empty(type_: ColumnType) -> Array | Jagged:
-    values = np.empty(0, type_.dtype)
-    return values if type_.kind == "scalar" else Jagged(values, np.zeros(1, np.int64))
+            needs = step.needs if isinstance(step, Definition) else names_in(step.how.node)
+            for name in needs:
+                its_group, its_place = made.get(name, (number, place))
+                if its_group != number:
+                    later.add(its_place)
+            if isinstance(step, Definition):
+                made[step.name] = number, place
+    return later
 
 
 class Outputs(Program):
@@ -167,92 +195,34 @@ class Outputs(Program):
     """
 
     def __init__(
-        self,
-        steps: Sequence[Step],
-        names: Sequence[str],
-        columns: Types,
-        dialect: Dialect,
-        stored: Sequence[str] = (),
+        self, steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect
     ) -> None:
         super().__init__(steps, names, columns, dialect, cuts=False)
-        kernel = self._kernel
-        writer = kernel.writer
-        self.types = {name: self._types[name] for name in names}
-        self._scalars = [name for name in names if self.types[name].kind == "scalar"]
-        self._vectors = {
-            name: type_.dtype
-            for name, type_ in self.types.items()
-            if type_.kind == "vector" and type_.dtype is not None
-        }
-        arrays = [f"v_{number_}" for number_ in range(len(self._vectors))]
-        writer.leave = f"return ({', '.join([*arrays, '0'])},)"
-        with writer.block(""):
-            for array, dtype in zip(arrays, self._vectors.values(), strict=True):
-                writer.line(f"{array} = np.empty(1024, {type_text(dtype)})")
-                writer.line(f"n_{array} = 0")
-            with writer.block("for j in range(take.size):"):
-                writer.line("i = np.int64(take[j])")
-                for step in self._steps:
-                    assert isinstance(step, Definition)
-                    kernel.keep(step, self._uses[id(step)])
-                for number_, name in enumerate(self._scalars):
-                    scalar = kernel.values[name]
-                    assert isinstance(scalar, Scalar)
-                    writer.line(f"s_{number_}[j] = {scalar.text}")
-                for number_, name in enumerate(self._vectors):
-                    self._write_vector(name, arrays[number_], f"o_{number_}")
-            writer.line(f"return ({', '.join([*(f'{a}[:n_{a}]' for a in arrays), '0'])},)")
-        outs = [f"s_{number_}" for number_ in range(len(self._scalars))]
-        offsets = [f"o_{number_}" for number_ in range(len(self._vectors))]
-        empty = (
-            np.zeros(STATUS, np.int64),
-            0,
-            np.empty(0, np.int32),
-            *(np.empty(0, self.types[name].dtype) for name in self._scalars),
-            *(np.zeros(1, np.int64) for _ in offsets),
-        )
-        head = ", ".join(["status", "first_number", "take", *outs, *offsets])
-        self._finish(head, writer.lines[1:], empty)
-        self.inputs = tuple(dict.fromkeys([*self.inputs, *(name for name in stored if name in columns)]))
-
-    def _write_vector(self, name: str, array: str, offsets: str) -> None:
-        writer = self._kernel.writer
-        vector = self._kernel.values[name]
-        assert isinstance(vector, Vector)
-        dtype = self._vectors[name]
-        with writer.block(f"if n_{array} + {vector.most} > {array}.size:"):
-            writer.line(f"{array} = grown({array}, n_{array} + {vector.most})")
-
-        def store(element: str) -> None:
-            writer.line(f"{array}[n_{array}] = {type_text(dtype)}({element})")
-            writer.line(f"n_{array} += 1")
-
-        vector.each(store)
-        writer.line(f"{offsets}[j + 1] = n_{array}")
+        self.types = {name: self._types[key] for name, key in self.wanted.items()}
 
     def run(
         self,
-        inputs: Inputs,
+        inputs: Known,
         first_entry: int,
         first_number: int,
         take: npt.NDArray[np.int32],
         where: str,
         outs: Mapping[str, Array],
     ) -> dict[str, Jagged]:
-        """Evaluate the definitions for some entries of a block.
+        """Evaluate the definitions for some entries.
 
         Parameters
         ----------
         inputs : mapping of str to ndarray or Jagged
-            For all entries of the block.
+            Stored columns, for all entries of a block.
         first_entry, first_number : int
-            Number of the block's first entry in its file, and in the whole dataset.
+            Number of the first of these in its file, and in the whole dataset.
         take : ndarray of int32
-            The entries wanted, relative to the block's first one.
+            The entries, relative to the first one.
         where : str
             The file, for messages.
         outs : mapping of str to ndarray
-            Receives scalars, each shape (len(take),) and of its column's dtype.
+            Receives the scalars, each of shape (len(take),) and of its column's dtype.
 
         Returns
         -------
@@ -263,42 +233,18 @@ class Outputs(Program):
         ------
         EvaluationError
         """
-        known = self._all_inputs(inputs, first_entry, first_number, take, where)
-        status = np.zeros(STATUS, np.int64)
-        offsets = [np.zeros(len(take) + 1, np.int64) for _ in self._vectors]
-        scalars = [outs[name] for name in self._scalars]
-        arguments = (status, first_number, take, *scalars, *offsets, *self._flat(known))
-        found = self._call(where, first_entry, *arguments)
-        self._check(status, first_entry, where)
-        return {
-            name: Jagged(values, ends)
-            for name, values, ends in zip(self._vectors, found, offsets, strict=False)
-        }
-
-    def columns_for(
-        self,
-        names: Sequence[str],
-        inputs: Inputs,
-        first_entry: int,
-        first_number: int,
-        take: npt.NDArray[np.int32],
-        where: str,
-    ) -> list[Array | Jagged]:
-        """Return stored and defined columns for some entries, in the order of the names."""
-        outs = {name: np.empty(len(take), self.types[name].dtype) for name in self._scalars}
-        made: dict[str, Array | Jagged] = dict(outs)
-        made |= self.run(inputs, first_entry, first_number, take, where, outs)
-        return [made[name] if name in made else _taken(inputs[name], take) for name in names]
+        places = {self.wanted[name]: outs[name] for name in outs if name in self.wanted}
+        entries = Entries(take, first_entry, first_number, where)
+        made = self._run(inputs, entries, places, _NONE_PASSED, _NO_COUNTS)
+        found: dict[str, Jagged] = {}
+        for name, key in self.wanted.items():
+            if isinstance(column := made[key], Jagged):
+                found[name] = column
+        return found
 
 
-def _taken(column: Array | Jagged, take: npt.NDArray[np.int32]) -> Array | Jagged:
-    if not isinstance(column, Jagged):
-        taken: Array = column[take]
-        return taken
-    lengths = np.diff(column.offsets)[take]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    starts = np.repeat(column.offsets[:-1][take] - offsets[:-1], lengths)
-    return Jagged(column.values[starts + np.arange(offsets[-1])], offsets)
+_NONE_PASSED = np.empty(0, np.uint8)
+_NO_COUNTS = np.empty(0, np.int64)
 
 
 def compile_outputs(

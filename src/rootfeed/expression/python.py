@@ -9,6 +9,7 @@ import numba
 import numpy as np
 from numba import types
 
+from rootfeed.compiling import compiler
 from rootfeed.errors import EvaluationError, ExpressionTypeError
 from rootfeed.expression.steps import Definition
 from rootfeed.schema import Array, ColumnType, Jagged
@@ -48,8 +49,8 @@ def compiled_function(name: str, function: Callable[..., Any], given: _Types) ->
         dispatcher = _dispatchers.get(function)
         if dispatcher is None:
             # Elements that are not there must be an error here, too: Numba does not check by itself.
-            compile_ = numba.njit(nogil=True, error_model="numpy", boundscheck=True)
-            dispatcher = _dispatchers[function] = compile_(function)
+            dispatcher = compiler(function, keep=False, error_model="numpy", boundscheck=True)
+            _dispatchers[function] = dispatcher
         dispatcher.compile(_with_defaults(dispatcher, given))
     except Exception as error:  # Numba raises many kinds
         reason = "\n".join(line for line in str(error).splitlines() if line.strip())[:600]

@@ -11,7 +11,7 @@ from rootfeed.expression.operators import binary
 from rootfeed.expression.values import (
     BOOL,
     FLOAT64,
-    INT32,
+    INT64,
     UINT64,
     Dtype,
     Scalar,
@@ -25,8 +25,23 @@ from rootfeed.expression.values import (
 __all__ = ["FUNCTIONS", "extreme"]
 
 
-def _summed(dtype: Dtype) -> Dtype:
-    return INT32 if dtype == BOOL else dtype
+def _summed(builder: Builder, dtype: Dtype) -> Dtype:
+    """Return the type in which elements are added: their own in ROOT, 64 bits for integers in NumPy."""
+    if builder.dialect == "c++":
+        return UINT64 if dtype == BOOL else dtype
+    return _wide(dtype)
+
+
+def _wide(dtype: Dtype) -> Dtype:
+    """Return the type in which NumPy adds and multiplies elements."""
+    if dtype.kind == "f":
+        return dtype
+    return UINT64 if dtype.kind == "u" else INT64
+
+
+def _in_doubles(builder: Builder, vector: Vector) -> bool:
+    """Whether means are those of doubles, as NumPy's of integers are."""
+    return builder.dialect == "python" and vector.dtype.kind != "f"
 
 
 def _accumulated(builder: Builder, vector: Vector, dtype: Dtype, first: str, code: str) -> Scalar:
@@ -43,18 +58,19 @@ def _accumulated(builder: Builder, vector: Vector, dtype: Dtype, first: str, cod
 
 def _sum(builder: Builder, node: Call, given: Sequence[Value]) -> Value:
     vector = one_vector(builder, node, given)
-    dtype = UINT64 if vector.dtype == BOOL and builder.dialect == "c++" else _summed(vector.dtype)
-    return _accumulated(builder, vector, dtype, "0", "{} + {}")
+    return _accumulated(builder, vector, _summed(builder, vector.dtype), "0", "{} + {}")
 
 
 def _product(builder: Builder, node: Call, given: Sequence[Value]) -> Value:
     vector = one_vector(builder, node, given)
-    return _accumulated(builder, vector, _summed(vector.dtype), "1", "{} * {}")
+    dtype = vector.dtype if builder.dialect == "c++" else _wide(vector.dtype)
+    return _accumulated(builder, vector, dtype, "1", "{} * {}")
 
 
 def _mean(builder: Builder, node: Call, given: Sequence[Value]) -> Value:
     vector = _counting(builder, one_vector(builder, node, given))
-    total = _accumulated(builder, vector, _summed(vector.dtype), "0", "{} + {}")
+    dtype = FLOAT64 if _in_doubles(builder, vector) else _summed(builder, vector.dtype)
+    total = _accumulated(builder, vector, dtype, "0", "{} + {}")
     result = builder.new()
     builder.line(f"{result} = 0.0")
     with builder.block(f"if {vector.length} > 0:"):
@@ -80,8 +96,10 @@ def _counting(builder: Builder, vector: Vector) -> Vector:
 
 
 def _variance(builder: Builder, node: Call, given: Sequence[Value]) -> Value:
-    vector = _counting(builder, one_vector(builder, node, given))
-    dtype = _summed(vector.dtype)
+    vector = one_vector(builder, node, given)
+    if _in_doubles(builder, vector):
+        return _variance_in_doubles(builder, vector)
+    vector, dtype = _counting(builder, vector), vector.dtype
     one = type_text(dtype)
     squares, total, result = builder.new(), builder.new(), builder.new()
     builder.line(f"{squares} = {one}(0)")
@@ -98,6 +116,27 @@ def _variance(builder: Builder, node: Call, given: Sequence[Value]) -> Value:
     with builder.block(f"if {vector.length} > 1:"):
         builder.line(f"{total} = {one}({total} * {total})")
         builder.line(f"{result} = 1.0 / ({n} - 1.0) * ({squares} - {total} / {n})")
+    return Scalar(FLOAT64, result)
+
+
+def _variance_in_doubles(builder: Builder, vector: Vector) -> Scalar:
+    """Write the variance in one pass that loses nothing (Welford, Technometrics 4 (1962) 419)."""
+    count, mean, squares, result = builder.new("n"), builder.new(), builder.new(), builder.new()
+    builder.line(f"{count} = 0")
+    builder.line(f"{mean} = 0.0")
+    builder.line(f"{squares} = 0.0")
+
+    def add(element: str) -> None:
+        x = builder.assign(FLOAT64, element).text
+        step = builder.assign(FLOAT64, f"{x} - {mean}").text
+        builder.line(f"{count} += 1")
+        builder.line(f"{mean} += {step} / {count}")
+        builder.line(f"{squares} += {step} * ({x} - {mean})")
+
+    vector.each(add)
+    builder.line(f"{result} = 0.0")
+    with builder.block(f"if {count} > 1:"):
+        builder.line(f"{result} = {squares} / ({count} - 1)")
     return Scalar(FLOAT64, result)
 
 
@@ -158,7 +197,10 @@ def _any_all(first: bool) -> Function:
 def _dot(builder: Builder, node: Call, given: Sequence[Value]) -> Value:
     expect(builder, node, given, 2)
     a, b = (vector_of(builder, node, each) for each in given)
-    product = binary(builder, node, "*", a, b)
+    factors: Sequence[Value] = (a, b)
+    if builder.dialect == "python":
+        factors = [builder.cast(each, _wide(each.dtype)) for each in (a, b)]
+    product = binary(builder, node, "*", *factors)
     assert isinstance(product, Vector)
     return _accumulated(builder, product, product.dtype, "0", "{} + {}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from rootfeed.engine import uninterrupted
 from rootfeed.expression import Cuts, Outputs
 from rootfeed.frame.steps import named
 from rootfeed.schema import ColumnType, FileIndex
@@ -34,8 +33,7 @@ class Compiled(Generic[Program]):
 
     def __init__(self, compile_types: Callable[[Types], Program], types: Types) -> None:
         self._compile = compile_types
-        with uninterrupted():
-            first = compile_types(types)
+        first = compile_types(types)
         self.inputs = first.inputs
         self._known = {self._key(types): first}
 
@@ -44,7 +42,7 @@ class Compiled(Generic[Program]):
         types = {name: index.columns[name].type for name in self.inputs}
         key = self._key(types)
         if key not in self._known:
-            with named(index.where), uninterrupted():
+            with named(index.where):
                 self._known[key] = self._compile(types)
         return self._known[key]
 

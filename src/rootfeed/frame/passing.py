@@ -108,6 +108,8 @@ class CutPass:
         self._compiled = Compiled(partial(compile_cuts, list(steps), dialect=dialect), files.types)
         self.columns = self._compiled.inputs
         self._indexes = files.index(self.columns)
+        for index in self._indexes:
+            self._compiled.of(index)  # before threads need it
         self._firsts = np.cumsum([0, *(index.entries for index in self._indexes)]).tolist()
         self._labels = [step.label for step in steps if isinstance(step, Cut)]
         self._total = np.zeros(len(self._labels), np.int64)

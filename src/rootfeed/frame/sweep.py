@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any, TypeVar
 
 from rootfeed import sources
-from rootfeed.engine import Prefetch, Task, uninterrupted
+from rootfeed.engine import Prefetch, Task
 from rootfeed.plan import boundaries, cut, page_entries
 from rootfeed.progress import progress
 from rootfeed.schema import Array, Block, FileIndex, Jagged
@@ -55,8 +55,7 @@ def sweep(
         for number, index in enumerate(files)
         for block in cut(number, 0, index.entries, bounds[number], entries, False)
     ]
-    with uninterrupted():
-        sources.prepare(files)
+    sources.prepare(files)
     spare: list[Scratch] = []
 
     def group(block: Block) -> tuple[tuple[Block, list[Result]], list[Task]]:

@@ -31,7 +31,7 @@ def below(bits, bound):
     return (high * bound64 + ((low * bound64) >> np.uint64(32))) >> np.uint64(32)
 
 
-@kernel
+@kernel("(uint64, uint32[::1], int64[::1])")
 def scatter(key, out, ends):
     """Deal ``0 .. n - 1`` into buckets at random: the first step of a permutation.
 
@@ -76,7 +76,7 @@ def scatter(key, out, ends):
             bits >>= np.uint64(8)
 
 
-@kernel
+@kernel("(uint64, int64, uint32[::1])")
 def shuffle(key, counter, out):
     """Shuffle in place (Fisher and Yates, Durstenfeld's form).
 
@@ -101,7 +101,7 @@ def shuffle(key, counter, out):
     return counter
 
 
-@kernel
+@kernel("(uint64, uint32[::1])")
 def permute(key, out):
     """Fill with a random permutation of ``0 .. n - 1``: `scatter`, then `shuffle` bucket by bucket.
 
@@ -118,7 +118,7 @@ def permute(key, out):
         start = ends[b]
 
 
-@kernel
+@kernel("(uint64, float64, int64, int64, uint64[::1])")
 def choose(key, fraction, entries, first_group, out):
     """Choose a fraction of a file's entries, exactly, as bits of 64-entry groups.
 
@@ -157,7 +157,7 @@ def choose(key, fraction, entries, first_group, out):
         out[w] = word
 
 
-@kernel
+@kernel("(uint64[::1], int64, int64, int32[::1])")
 def positions(words, start, stop, out):
     """List the set bits in ``[start, stop)``, relative to `start`; return their number.
 

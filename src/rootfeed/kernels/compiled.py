@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from rootfeed.compiling import compiler
 
 __all__ = ["kernel"]
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function on its first call, without the GIL, and keep the result on disk.
+def kernel(*types: str) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function on its first call, without the GIL, and keep the result on disk if possible.
 
-    Where no folder for that can be written (a read-only installation without a home directory), each
-    process compiles anew.
+    Parameters
+    ----------
+    *types : str
+        Those of its arguments, as Numba writes them, where they are always the same.
     """
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # Numba: "cannot cache function: no locator available"
-        return njit(nogil=True)(function)
+    return lambda function: compiler(function, types=types)

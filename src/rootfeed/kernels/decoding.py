@@ -9,7 +9,7 @@ from rootfeed.kernels.compiled import kernel
 __all__ = ["count_inexact", "mantissa", "unpack", "unsplit", "unzigzag"]
 
 
-@kernel
+@kernel()
 def unsplit(raw, elements, start, out):
     """Join byte planes: RNTuple's split encoding, which stores all first bytes, then all second ones.
 
@@ -68,7 +68,7 @@ def unsplit(raw, elements, start, out):
             )
 
 
-@kernel
+@kernel()
 def unzigzag(out):
     """Turn zigzag words (0, -1, 1, -2, ...) into two's complement, in place."""
     for i in range(out.size):
@@ -76,7 +76,7 @@ def unzigzag(out):
         out[i] = (word >> 1) ^ (~(word & 1) + 1)
 
 
-@kernel
+@kernel()
 def unpack(raw, bits, start, out):
     """Unpack elements of 1 to 32 bits, stored back to back from the lowest bit on.
 
@@ -100,7 +100,7 @@ def unpack(raw, bits, start, out):
         out[i] = (word >> np.uint64(first & 7)) & mask
 
 
-@kernel
+@kernel()
 def mantissa(raw, bits, start, out):
     """Decode TTree's truncated reals: one byte of exponent, two big-endian bytes of sign and mantissa.
 
@@ -130,7 +130,7 @@ def mantissa(raw, bits, start, out):
         out[i] = word
 
 
-@kernel
+@kernel()
 def count_inexact(column, limit):
     """Count the integers that a floating type cannot represent.
 

@@ -13,7 +13,7 @@ from rootfeed.kernels.compiled import kernel
 __all__ = ["basket_ends", "page_ends", "strip"]
 
 
-@kernel
+@kernel()
 def basket_ends(raw, key_bytes, data_bytes, last, header_bytes, item_bytes, places, out):
     """Decode the entry offsets of a TTree's basket and count each entry's elements.
 
@@ -64,7 +64,7 @@ def basket_ends(raw, key_bytes, data_bytes, last, header_bytes, item_bytes, plac
     return n
 
 
-@kernel
+@kernel()
 def strip(raw, places, header_bytes, counted, out):
     """Decode the big-endian elements of entries that have headers.
 
@@ -133,7 +133,7 @@ def strip(raw, places, header_bytes, counted, out):
     return places.size - 1
 
 
-@kernel
+@kernel()
 def page_ends(words, skip, delta, previous, limit, base, out):
     """Decode elements of an RNTuple's page of offsets.
 

@@ -12,7 +12,7 @@ __all__ = ["apportion", "compose", "draw", "skip", "stir"]
 _SLICE = 4096  # numbers that stay in the processor's cache
 
 
-@kernel
+@kernel("(float64[::1], int64, int64[:, ::1])")
 def apportion(shares, batch_size, out):
     """Divide batch after batch among classes, each time as close to their shares so far as possible.
 
@@ -50,7 +50,7 @@ def apportion(shares, batch_size, out):
             taken[c] += out[batch, c]
 
 
-@kernel
+@kernel("(uint64, int64, uint32[::1], int64[::1], int64[:, ::1], uint32[::1])")
 def compose(key, first_batch, pools, starts, quotas, out):
     """Make batches of the rows of several classes, each batch in random order.
 
@@ -83,7 +83,7 @@ def compose(key, first_batch, pools, starts, quotas, out):
             out[first + j] = kept
 
 
-@kernel
+@kernel("(uint64, int64[::1], int64, uint32[::1])")
 def draw(key, counters, bound, out):
     """Draw numbers below a bound, independently: one at each counter.
 
@@ -98,7 +98,7 @@ def draw(key, counters, bound, out):
         out[i] = below(random(key, counters[i]), bound)
 
 
-@kernel
+@kernel("(uint32[::1], uint32[::1], uint32[::1])")
 def skip(starts, lengths, out):
     """Turn numbers among the rows outside some ranges into numbers among all rows, in place.
 
@@ -116,7 +116,7 @@ def skip(starts, lengths, out):
                 some[i] += length if some[i] >= start else np.uint32(0)
 
 
-@kernel
+@kernel("(uint64[::1], uint64[::1])")
 def stir(words, states):
     """Mix a word into each of some random states, in place.
 

@@ -9,7 +9,7 @@ from rootfeed.kernels.compiled import kernel
 __all__ = ["first_unequal", "lengths_of", "pad", "sort_descending", "take_elements", "unpad"]
 
 
-@kernel
+@kernel()
 def lengths_of(offsets, take, out):
     """Write the lengths of some vectors: ``out[i] = offsets[take[i] + 1] - offsets[take[i]]``.
 
@@ -25,7 +25,7 @@ def lengths_of(offsets, take, out):
         out[i] = offsets[entry + 1] - offsets[entry]
 
 
-@kernel
+@kernel()
 def first_unequal(offsets, take, lengths):
     """Return the first vector that has another length than `lengths` says, or -1."""
     for i in range(lengths.size):
@@ -35,7 +35,7 @@ def first_unequal(offsets, take, lengths):
     return -1
 
 
-@kernel
+@kernel()
 def take_elements(values, offsets, take, out):
     """Copy the elements of some vectors, one vector after another.
 
@@ -55,7 +55,7 @@ def take_elements(values, offsets, take, out):
             filled += 1
 
 
-@kernel
+@kernel()
 def sort_descending(keys, lengths, out):
     """Sort each vector in descending order, NaN last; equal ones keep their order.
 
@@ -95,7 +95,7 @@ def sort_descending(keys, lengths, out):
         start += count
 
 
-@kernel
+@kernel()
 def pad(matrix, lengths, order, length, fill, position, out):
     """Write vectors into rows, cut or filled up to one length.
 
@@ -133,7 +133,7 @@ def pad(matrix, lengths, order, length, fill, position, out):
     return cut
 
 
-@kernel
+@kernel()
 def unpad(rows, offsets, out):
     """Copy the real elements of padded vectors, one vector after another.
 

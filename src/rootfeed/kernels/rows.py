@@ -70,7 +70,7 @@ def _copy_short(target, source, count):
         done += 1
 
 
-@kernel
+@kernel()
 def gather(rows, order, offsets, outs):
     """Copy the rows that `order` names, each part into its own array.
 
@@ -147,7 +147,7 @@ def _transpose(_context: Any, columns: Any, _source: Any, _step: Any, _target: A
     return types.void(columns, types.uintp, types.uintp, types.uintp, types.uintp), generate
 
 
-@kernel
+@kernel()
 def pack(columns, take, place, out):
     """Transpose columns into rows: ``out[i, place[c]] = columns[c, take[i]]``.
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels, sources
+from rootfeed.compiling import compile_declared
 from rootfeed.engine import Task
 from rootfeed.errors import ArgumentError, EvaluationError, UnequalLengthsError
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, cast
@@ -361,15 +362,11 @@ def prepare(dataset: Dataset) -> None:
         if dtype is not None and dtype.kind in "iu":
             kernels.count_inexact(np.empty(0, dtype), 2)
     _prepare_vectors(dataset)
-    order = np.empty(0, np.uint32)
-    kernels.permute(np.uint64(0), order)
-    kernels.scatter(np.uint64(0), order, np.empty(256, np.int64))
-    kernels.shuffle(np.uint64(0), 0, order)
-    kernels.skip(order, order, order)
+    compile_declared()
     outs = tuple(np.empty((0, size), np.uint8) for size in dataset.layout.sizes)
     kernels.gather(
         np.empty((0, dataset.layout.row_bytes), np.uint8),
-        order,
+        np.empty(0, np.uint32),
         np.array(dataset.layout.offsets, np.int64),
         outs,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
-from rootfeed.engine import ForkLock, Prefetch, Task, uninterrupted
+from rootfeed.engine import ForkLock, Prefetch, Task
 from rootfeed.errors import CutVectorWarning, PrecisionWarning, WeightWarning
 from rootfeed.loader.batches import batches
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
@@ -154,8 +154,7 @@ class Reader:
 
     def _prepare(self) -> None:
         if not self._prepared:
-            with uninterrupted():
-                prepare(self.schedule.dataset)
+            prepare(self.schedule.dataset)
             self._prepared = True
 
     def _fills(
