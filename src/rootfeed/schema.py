@@ -154,6 +154,8 @@ class Pages:
     clusters : ndarray of int64, shape (pages, 2), or None
         For offsets: the elements ``[first, stop)`` of the cluster that the page is part of. An offset
         says where an entry's elements end, counted from `first`.
+    label : bytes
+        How a TTree's pages name their column; empty where pages have no names.
     """
 
     bounds: npt.NDArray[np.int64]
@@ -164,6 +166,7 @@ class Pages:
     encodings: tuple[Encoding, ...]
     embedded: Mapping[int, bytes] = field(default_factory=dict)
     clusters: npt.NDArray[np.int64] | None = None
+    label: bytes = b""
 
     def __len__(self) -> int:
         return len(self.offset)

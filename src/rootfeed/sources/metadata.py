@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +20,12 @@ from rootfeed.errors import (
     nearest,
 )
 from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages
-from rootfeed.sources import branches, fields, tables
+from rootfeed.sources import baskets, branches, fields, tables
+from rootfeed.sources.classes import FileClasses
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.storage import Storage, is_remote, open_storage
 
-__all__ = ["RootObject", "damaged", "open_object"]
+__all__ = ["RootObject", "damaged", "open_object", "reason"]
 
 _TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 _RNTUPLE = "ROOT::RNTuple"
@@ -59,7 +61,11 @@ class RootObject:
 
     def types(self) -> dict[str, ColumnType]:
         """Return every column's type, in the file's order; no data is read."""
-        return {name: type_ for name, type_, _ in self._listing()}
+        return {name: type_ for name, (type_, _) in self._listing[0].items()}
+
+    def duplicates(self) -> dict[str, tuple[ColumnType, ...]]:
+        """Return the types of the columns of one name, where there are several: the first one counts."""
+        return self._listing[1]
 
     def columns(self, names: Iterable[str]) -> dict[str, Column]:
         """Return the page tables of some columns; unknown names are left out."""
@@ -67,7 +73,7 @@ class RootObject:
         shared: dict[Any, Pages] = {}
         return {
             name: self._column(name, type_, origin, shared)
-            for name, type_, origin in self._listing()
+            for name, (type_, origin) in self._listing[0].items()
             if name in wanted
         }
 
@@ -75,15 +81,22 @@ class RootObject:
     def _where(self) -> str:
         return f"{self.path}:{self.object_path}"
 
-    def _listing(self) -> list[tuple[str, ColumnType, Any]]:
-        listing: Any = branches.branches if self.format == "TTree" else fields.fields
+    @cached_property
+    def _listing(self) -> tuple[dict[str, tuple[ColumnType, Any]], dict[str, tuple[ColumnType, ...]]]:
+        list_: Any = branches.branches if self.format == "TTree" else fields.fields
+        listing: dict[str, tuple[ColumnType, Any]] = {}
+        others: dict[str, tuple[ColumnType, ...]] = {}
         with damaged(f"{self._where}: the list of its columns cannot be read"):
-            return list(listing(self.handle))
+            for name, type_, origin in list_(self.handle):
+                first, _ = listing.setdefault(name, (type_, origin))
+                if first is not type_:
+                    others[name] = (*others.get(name, (first,)), type_)
+        return listing, others
 
     def _column(self, name: str, type_: ColumnType, origin: Any, shared: dict[Any, Pages]) -> Column:
         with damaged(f"{self._where}: the page list of column {name!r} cannot be read"):
             if self.format == "TTree":
-                column = branches.branch_column(
+                column = baskets.branch_column(
                     self._where, self.handle, self.entries, name, type_, origin
                 )
             else:
@@ -130,7 +143,8 @@ def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
         options = {} if is_remote(path) else {"handler": uproot.source.file.MemmapSource}
         # A mapping, because uproot splits a name at its colons.
         with damaged(f"{path} cannot be read as a ROOT file"):
-            file = uproot.open({path.removeprefix("file://"): None}, **options)
+            name = path.removeprefix("file://")
+            file = uproot.open({name: None}, custom_classes=FileClasses(), **options)
     except DamagedFileError:
         _explain(path, storage)
         raise
@@ -160,15 +174,20 @@ def damaged(what: str, remedy: str = "Copy or produce the file again.") -> Itera
     except RootfeedError:
         raise
     except Exception as error:
-        # The first line tells what it is about, the others are uproot's advice to its own users.
-        text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
-        reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        if "algorithm: b'CS'" in text:
+        told = reason(error)
+        if "algorithm: b'CS'" in told:
             raise UnsupportedFileError(
                 f'{what}: it uses the compression "CS" of very old ROOT releases, which is not '
                 "supported. Rewrite the file with a current ROOT."
             ) from error
-        raise DamagedFileError(f"{what}: {reason}. {remedy}") from error
+        raise DamagedFileError(f"{what}: {told}. {remedy}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return what an error of uproot's says, in a line without a stop."""
+    # The first line tells what it is about, the others are uproot's advice to its own users.
+    text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> RootObject:
