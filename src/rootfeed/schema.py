@@ -247,6 +247,8 @@ class FileIndex:
         The first bytes of a local file, when it was indexed: they change when it is written again.
     columns : mapping of str to Column
         The columns that were asked for.
+    duplicates : mapping of str to str
+        Those of them whose name others have, too, and what to say of that.
     """
 
     path: str
@@ -257,6 +259,7 @@ class FileIndex:
     identity: bytes
     columns: Mapping[str, Column]
     head: bytes = b""
+    duplicates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def where(self) -> str:

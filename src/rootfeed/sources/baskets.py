@@ -47,8 +47,8 @@ def branch_column(
     branch, encoding = origin.branch, origin.encoding
     if origin.refused:
         raise UnsupportedColumnError(
-            f"{where}: column {name!r} ({type_.text}) cannot be read: {origin.refused}. Leave it out, or "
-            "write it in another type."
+            f"{where}: column {name!r} ({type_.text}) cannot be read: {origin.refused}. Leave it out, "
+            "or write it in another type."
         )
     if elsewhere := _other_file(tree, branch):
         raise UnsupportedColumnError(
@@ -143,7 +143,7 @@ def _other_file(tree: Any, branch: Any) -> str:
         return ""  # a text that is empty is its length, which is zero
     contents = tree.chunk.get(holder.cursor.index, stop, holder.cursor, {}).tobytes()
     places = np.asarray(holder.members["fBasketSeek"]).tobytes()
-    text = contents[contents.rfind(places) + len(places) :]
+    text: bytes = contents[contents.rfind(places) + len(places) :]
     return text[5 if text[0] == _LONG_TEXT else 1 :].decode(errors="replace")
 
 

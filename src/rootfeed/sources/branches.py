@@ -13,11 +13,12 @@ import uproot
 from rootfeed.schema import ColumnType, Encoding
 from rootfeed.sources.reals import real_encoding
 
-__all__ = ["Origin", "branches", "counter", "find", "first_names"]
+__all__ = ["Origin", "branches", "by_key", "counter", "first_names", "is_common"]
 
 _DIMENSION = re.compile(r"\[[^\],]*\]")
 _BITS = 15  # fType of `TObject::fBits`
 _BASE_CLASS = 1  # TBranchElement::fType of a branch that holds a base class
+_IN_COLLECTIONS = (31, 41)  # ... of members of a TClonesArray's or a container's elements
 _STORED_DTYPES = {
     "TLeafO": ("?", "?"),
     "TLeafB": ("i1", "u1"),
@@ -77,10 +78,28 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
             yield from _columns(key, Origin(branch, key))
 
 
-def find(tree: Any, key: str) -> Any:
-    """Return the branch that a column with this key came from: uproot's own look-up can take another."""
-    listing = tree.iteritems(recursive=True, full_paths=True)
-    return next(branch for name, branch in listing if name == key)
+def by_key(tree: Any) -> dict[str, Any]:
+    """Return the branches by their paths in the tree: of several with one path the first."""
+    found: dict[str, Any] = {}
+    for key, branch in tree.iteritems(recursive=True, full_paths=True):
+        found.setdefault(key, branch)
+    return found
+
+
+def is_common(branch: Any) -> bool:
+    """Tell whether uproot reads a type for certain: numbers, texts, and vectors of such."""
+    try:
+        interpretation = branch.interpretation
+    except Exception:  # uproot raises whatever its parsers meet in exotic streamers
+        return False
+    if isinstance(interpretation, uproot.AsJagged):
+        return isinstance(interpretation.content, uproot.AsDtype)
+    if not isinstance(interpretation, uproot.AsObjects):
+        return isinstance(interpretation, uproot.AsDtype | uproot.AsStrings)
+    model = interpretation.model
+    while isinstance(model, uproot.AsVector):
+        model = model.values
+    return isinstance(model, np.dtype | uproot.AsString)
 
 
 def first_names(tree: Any) -> frozenset[str]:
@@ -123,6 +142,10 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
     elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
         yield _jagged_column(name, origin, interpretation)
     else:
+        if branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS and not isinstance(
+            getattr(interpretation, "model", None), uproot.containers.AsArray
+        ):
+            origin = replace(origin, refused="uproot takes it for one in each entry")
         yield name, ColumnType(str(branch.typename), _kind(interpretation)), origin
 
 

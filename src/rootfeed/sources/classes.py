@@ -1,4 +1,4 @@
-"""Which C++ classes does uproot know while it reads one file?
+"""The C++ classes that uproot knows while it reads one file.
 
 uproot makes Python classes from a file's streamers and keeps them in one table for the whole process.
 What it learns from a damaged file, or from one whose class has another layout under the same name and
@@ -21,7 +21,7 @@ _Dispatch: Any = uproot.model.DispatchByVersion
 
 def _own(class_: Any) -> bool:
     """Tell whether a class is uproot's own, and not made from some file's streamers."""
-    return class_.__module__ != "uproot.dynamic"
+    return bool(class_.__module__ != "uproot.dynamic")
 
 
 _BUILT_IN = MappingProxyType({name: class_ for name, class_ in uproot.classes.items() if _own(class_)})

@@ -14,7 +14,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from rootfeed.errors import RootfeedError, UnreachableError, UnsupportedColumnError
+from rootfeed.errors import DamagedFileError, RootfeedError, UnreachableError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged
 from rootfeed.sources import baskets, branches, tables
 from rootfeed.sources.metadata import open_object, reason
@@ -82,56 +82,44 @@ def _reading(
     """Give what uproot reads; whatever goes wrong in that, or in using it, is told as what it is."""
 
     def open_(stack: ExitStack) -> Any:
-        return stack.enter_context(open_object(index.path, index.object_path)).handle
+        handle = stack.enter_context(open_object(index.path, index.object_path)).handle
+        # Of a tree not uproot's own look-up, which can take another branch.
+        return handle, branches.by_key(handle) if index.format == "TTree" else handle
 
-    handle = scratch.keep((index.path, index.object_path), open_)
-    _check_pages(index, column, start, stop, handle, whole=False)
+    handle, columns = scratch.keep((index.path, index.object_path), open_)
+    stored = columns[column.key]
+    what = f"{index.where}: the entries [{start}, {stop}) of column {column.name!r}"
+    with closing(open_storage(index.path)) as storage:
+        reader = PageReader(index, storage, Scratch(), Event())
+        if index.format == "TTree":
+            reader.check_labels(column, baskets.branch_pages(stored), start, stop)
+        else:
+            for pages, first, end in tables.stored_pages(handle, stored, start, stop):
+                reader.check_stored(column, pages, (first, end))
     try:
         if index.format == "TTree":
-            values = branches.find(handle, column.key).array(
-                entry_start=start, entry_stop=stop, array_cache=None
-            )
-        else:
-            values = handle[column.key].array(entry_start=start, entry_stop=stop, array_cache=None)
+            # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
+            stored.interpretation.awkward_form(stored.file)
+        values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
         yield values[column.leaf] if column.leaf else values
     except (RootfeedError, MemoryError):
         raise
     except OSError as error:
         raise UnreachableError(
-            f"{index.where}: the entries [{start}, {stop}) of column {column.name!r} cannot be had: "
-            f"{reason(error)}. Check the disk, the server or the limits of this process, and try again."
+            f"{what} cannot be had: {reason(error)}. Check the disk, the server or the limits of this "
+            "process, and try again."
         ) from error
     except Exception as error:  # uproot raises whatever its parsers meet
-        _check_pages(index, column, start, stop, handle, whole=True)
-        raise UnsupportedColumnError(
-            f"{index.where}: column {column.name!r} ({column.type.text}) cannot be read: its pages with "
-            f"the entries [{start}, {stop}) are whole, but neither rootfeed nor uproot reads this type "
-            f"({reason(error)}). Leave it out, or write it in another type, such as vectors of numbers."
-        ) from error
-
-
-def _check_pages(
-    index: FileIndex, column: Column, start: int, stop: int, handle: Any, *, whole: bool
-) -> None:
-    """Refuse pages that are damaged, or another column's.
-
-    Parameters
-    ----------
-    index : FileIndex
-    column : Column
-    start, stop : int
-        Entries of the file.
-    handle : object
-        uproot's tree or ntuple.
-    whole : bool
-        Look at all of a TTree's pages; else only at what their keys say. An RNTuple's pages are
-        compared with their checksums in any case.
-    """
-    with closing(open_storage(index.path)) as storage:
-        reader = PageReader(index, storage, Scratch(), Event())
         if index.format == "TTree":
-            pages = baskets.branch_pages(branches.find(handle, column.key))
-            reader.check_baskets(column, pages, start, stop, whole=whole)
-        else:
-            for pages, first, end in tables.stored_pages(handle, column.key, start, stop):
-                reader.check_stored(column, pages, (first, end))
+            with closing(open_storage(index.path)) as storage:
+                reader = PageReader(index, storage, Scratch(), Event())
+                reader.check_baskets(column, baskets.branch_pages(stored), start, stop)
+            if branches.is_common(stored):
+                raise DamagedFileError(
+                    f"{what} are damaged: {reason(error)}. Copy or produce the file again."
+                ) from error
+        raise UnsupportedColumnError(
+            f"{what} cannot be read: their pages are whole, but neither rootfeed nor uproot reads the "
+            f"type {column.type.text} ({reason(error)}). Leave the column out, or write it in another "
+            "type, such as vectors of numbers."
+        ) from error

@@ -1,4 +1,4 @@
-"""What does the key before a TTree's basket say of it?
+"""What the key before a TTree's basket says of it.
 
 ``TKey`` and ``TBasket`` write sizes, the class, and the name that the branch had at that time.
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rootfeed.schema import Array
 from rootfeed.sources.compression import DamagedPageError
 
-__all__ = ["Key", "is_labelled", "label", "name_of", "read_key"]
+__all__ = ["Key", "is_labelled", "label", "label_bytes", "name_of", "read_key"]
 
 _HEAD = struct.Struct(">i2xi4xh")  # fNbytes, fObjlen, fKeylen
 _TAIL = struct.Struct(">iix")  # fNevBuf, fLast, a byte of flags
@@ -64,6 +64,11 @@ def read_key(stored: Array, entries: int) -> Key:
 def label(name: str) -> bytes:
     """Return how the class and a branch's name stand in the keys of its baskets."""
     return _text(b"TBasket") + _text(name.encode(errors="surrogateescape"))
+
+
+def label_bytes(expected: bytes) -> int:
+    """Return how many bytes of a key are enough to compare its label."""
+    return _FIXED_BYTES + 16 + len(expected)
 
 
 def is_labelled(stored: Array, expected: bytes) -> bool:

@@ -63,9 +63,22 @@ class RootObject:
         """Return every column's type, in the file's order; no data is read."""
         return {name: type_ for name, (type_, _) in self._listing[0].items()}
 
-    def duplicates(self) -> dict[str, tuple[ColumnType, ...]]:
-        """Return the types of the columns of one name, where there are several: the first one counts."""
-        return self._listing[1]
+    def duplicates(self) -> dict[str, str]:
+        """Return the names that several columns have, and a sentence about each."""
+        return {
+            name: f"{self._where} has {len(types)} columns of the name {name!r} "
+            f"({', then '.join(str(type_) for type_ in types)}): the first one counts, as in ROOT. "
+            "Rename the others to read them."
+            for name, types in self._listing[1].items()
+        }
+
+    def friends(self) -> list[str]:
+        """Return what the tree's friends are called, and where they lie; an open one with `friends`."""
+        listed = self.handle.member("fFriends", none_if_missing=True) if self.format == "TTree" else None
+        return [
+            f"{str(friend.member('fTreeName'))!r} in {str(friend.member('fTitle')) or 'this file'}"
+            for friend in listed or []
+        ]
 
     def columns(self, names: Iterable[str]) -> dict[str, Column]:
         """Return the page tables of some columns; unknown names are left out."""
@@ -119,7 +132,7 @@ class RootObject:
 
 
 @contextmanager
-def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
+def open_object(path: str, object_path: str | None, *, friends: bool = False) -> Iterator[RootObject]:
     """Open a file, find the tree or ntuple in it, and close the file afterwards.
 
     Parameters
@@ -127,6 +140,8 @@ def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
     path : str
     object_path : str or None
         None where the file holds only one.
+    friends : bool
+        Read what the file says of a tree's friends, too, which is slower.
 
     Raises
     ------
@@ -140,7 +155,9 @@ def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
     storage = open_storage(path)
     try:
         # A plain file object instead of uproot's default: no thread pool for each file.
-        options = {} if is_remote(path) else {"handler": uproot.source.file.MemmapSource}
+        options: dict[str, Any] = {"minimal_ttree_metadata": not friends}
+        if not is_remote(path):
+            options["handler"] = uproot.source.file.MemmapSource
         # A mapping, because uproot splits a name at its colons.
         with damaged(f"{path} cannot be read as a ROOT file"):
             name = path.removeprefix("file://")

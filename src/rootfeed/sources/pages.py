@@ -21,7 +21,7 @@ from rootfeed.sources.compression import (
     decompress_into,
 )
 from rootfeed.sources.decoding import decode
-from rootfeed.sources.keys import is_labelled, name_of, read_key
+from rootfeed.sources.keys import is_labelled, label_bytes, name_of, read_key
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
@@ -181,9 +181,7 @@ class PageReader:
             key_bytes, whole, data_bytes = read_key(stored, entries)
             self.check_label(stored, pages)
             stored = stored[key_bytes:]
-        # A few bytes must not claim gigabytes.
-        if whole > MOST_EXPANSION * len(stored):
-            raise DamagedPageError(f"it stores {len(stored)} bytes for {whole} uncompressed ones")
+        _bounded(stored, whole)
         if data_bytes < 0 or whole not in (data_bytes, data_bytes + _INT.size * (entries + 2)):
             raise DamagedPageError(
                 f"it claims {whole} uncompressed bytes for {data_bytes} bytes of data and the positions "
@@ -210,21 +208,20 @@ class PageReader:
             checked_xxh3(stored[:stored_bytes], stored[stored_bytes:].tobytes())
         return stored[:stored_bytes], stored_bytes
 
-    def check_baskets(
-        self, column: Column, pages: Pages, start: int, stop: int, *, whole: bool
-    ) -> None:
-        """Check a TTree's pages, whatever their contents are.
+    def check_labels(self, column: Column, pages: Pages, start: int, stop: int) -> None:
+        """Refuse a TTree's pages that are another column's, before somebody else reads them."""
+        found = [page for page in overlapping(pages, start, stop) if pages.offset[page] >= 0]
+        sizes = np.minimum(pages.stored_bytes[found], label_bytes(pages.label)).tolist()
+        heads = list(zip(pages.offset[found].tolist(), sizes, strict=True))
+        self.storage.prepare(heads)
+        for page, (offset, size) in zip(found, heads, strict=True):
+            with self.naming(column, f"entries [{pages.bounds[page]}, {pages.bounds[page + 1]})"):
+                head = self.scratch.array("head", size, np.uint8)
+                self.storage.read_into(offset, head)
+                self.check_label(head, pages)
 
-        Parameters
-        ----------
-        column : Column
-            For messages.
-        pages : Pages
-        start, stop : int
-            Entries of the file.
-        whole : bool
-            Decompress them; else only look whose they are.
-        """
+    def check_baskets(self, column: Column, pages: Pages, start: int, stop: int) -> None:
+        """Check all that a TTree's pages say of themselves, whatever their contents are."""
         self.storage.prepare(ranges(pages, start, stop))
         for page in overlapping(pages, start, stop):
             first, end = int(pages.bounds[page]), int(pages.bounds[page + 1])
@@ -232,13 +229,8 @@ class PageReader:
                 continue
             with self.naming(column, f"entries [{first}, {end})"):
                 stored, _ = self._stored(pages, page)
-                key_bytes, size, _ = read_key(stored, end - first)
-                self.check_label(stored, pages)
-                stored = stored[key_bytes:]
-                if size > MOST_EXPANSION * len(stored):
-                    raise DamagedPageError(f"it stores {len(stored)} bytes for {size} uncompressed ones")
-                if whole:
-                    self._decompressed(stored, size)
+                key_bytes, whole, _ = read_key(stored, end - first)
+                self._decompressed(_bounded(stored[key_bytes:], whole), whole)
 
     def check_stored(self, column: Column, pages: Pages, entries: tuple[int, int]) -> None:
         """Compare all of an RNTuple's pages with their checksums."""
@@ -281,8 +273,15 @@ def _what(column: Column, first: int, end: int) -> str:
     return f"entries [{first // length}, {-(-end // length)})"
 
 
+def _bounded(stored: Array, whole: int) -> Array:
+    """Return a page's bytes, of which a few must not claim gigabytes."""
+    if whole > MOST_EXPANSION * len(stored):
+        raise DamagedPageError(f"it stores {len(stored)} bytes for {whole} uncompressed ones")
+    return stored
+
+
 def _plain_basket(stored: Array, entries: int, expected: int) -> tuple[int, int]:
-    """Check the key of a basket of fixed-width entries; return its size, and the payload's in the end."""
+    """Check the key of a basket of fixed-width entries; return its size and the payload's."""
     key_bytes, whole, data_bytes = read_key(stored, entries)
     if data_bytes != expected:
         raise DamagedPageError(f"it holds {data_bytes} bytes instead of {expected}")

@@ -126,21 +126,19 @@ def field_column(
     )
 
 
-def stored_pages(
-    ntuple: Any, key: str, start: int, stop: int
-) -> Iterator[tuple[Pages, int, int]]:
+def stored_pages(ntuple: Any, field: Any, start: int, stop: int) -> Iterator[tuple[Pages, int, int]]:
     """Yield all pages of a field and of those below it, and the entries of their cluster.
 
     Parameters
     ----------
     ntuple : object
         uproot's.
-    key : str
-        A column's.
+    field : object
+        uproot's.
     start, stop : int
         Clusters with some of these entries.
     """
-    records = columns_below(ntuple, int(ntuple[key].field_id))
+    records = columns_below(ntuple, int(field.field_id))
     for summary, columns in zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True):
         first = int(summary.num_first_entry)
         end = first + int(summary.num_entries)
