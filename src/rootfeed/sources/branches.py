@@ -127,7 +127,11 @@ def counter(branch: Any) -> tuple[str, ColumnType, Origin] | None:
 def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
     """Yield what a branch holds."""
     branch = origin.branch
-    if any(_packed(branch, leaf) is not None for leaf in branch.member("fLeaves")):
+    leaves = branch.member("fLeaves")
+    # uproot misses dimensions in lists of leaves.
+    if any(_packed(branch, leaf) is not None for leaf in leaves) or (
+        len(leaves) > 1 and not all(map(_is_flat, leaves))
+    ):
         yield from _packed_columns(name, origin)
         return
     try:
@@ -192,9 +196,9 @@ def _packed(branch: Any, leaf: Any) -> bool | None:
 
 
 def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
-    """Yield the leaves of a branch of which at least one is a packed real."""
+    """Yield the leaves of a branch of which at least one is a packed real, or not flat."""
     leaves = origin.branch.member("fLeaves")
-    laid_out: list[tuple[str, ColumnType, Encoding, int]] = []
+    laid_out: list[tuple[str, ColumnType, Encoding, int, str]] = []
     place = 0
     for leaf in leaves:
         type_, encoding = _leaf_layout(origin.branch, leaf)
@@ -212,24 +216,30 @@ def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType
             type_ = ColumnType("packed reals of undefined layout", "other")
             yield name, type_, replace(origin, refused=refused)
             return
-        elements, length = int(leaf.member("fLen")), 0
+        elements, length, refused = int(leaf.member("fLen")), 0, ""
         if elements != 1:
-            # Brackets with a comma are a range, the others are dimensions.
-            flat = len(_DIMENSION.findall(leaf.member("fTitle"))) < 2
+            flat = _is_flat(leaf)
+            if not flat and (len(leaves) > 1 or encoding.name != "swapped"):
+                refused = "neither rootfeed nor uproot reads its several dimensions"
             type_ = ColumnType(f"{type_}[{elements}]", "vector", type_.dtype if flat else None)
             length = elements
         encoding = replace(encoding, place=place, length=max(1, length))
-        laid_out.append((leaf.member("fName"), type_, encoding, length))
+        laid_out.append((leaf.member("fName"), type_, encoding, length, refused))
         place += elements * encoding.page_bytes(1)
     if len(laid_out) == 1:
-        _, type_, encoding, length = laid_out[0]
-        yield name, type_, replace(origin, encoding=encoding, length=length)
+        _, type_, encoding, length, refused = laid_out[0]
+        yield name, type_, replace(origin, encoding=encoding, length=length, refused=refused)
         return
-    for leaf_name, type_, encoding, length in laid_out:
-        leaf_origin = replace(
-            origin, leaf=leaf_name, encoding=replace(encoding, stride=place), length=length
-        )
+    for leaf_name, type_, encoding, length, refused in laid_out:
+        encoding = replace(encoding, stride=place)
+        leaf_origin = replace(origin, leaf=leaf_name, encoding=encoding, length=length, refused=refused)
         yield f"{name}.{leaf_name}", type_, leaf_origin
+
+
+def _is_flat(leaf: Any) -> bool:
+    """Tell whether a leaf has one dimension at most."""
+    # Brackets with a comma are a range, the others are dimensions.
+    return len(_DIMENSION.findall(leaf.member("fTitle"))) < 2
 
 
 def _leaf_layout(branch: Any, leaf: Any) -> tuple[ColumnType, Encoding | None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import uproot
 
 from rootfeed.errors import DamagedFileError, RootfeedError, UnreachableError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged
@@ -21,6 +22,7 @@ from rootfeed.sources.metadata import open_object, reason
 from rootfeed.sources.pages import PageReader
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import open_storage
+from rootfeed.sources.texts import read_texts
 
 __all__ = ["fill_scalar", "read_array", "read_jagged"]
 
@@ -97,10 +99,9 @@ def _reading(
             for pages, first, end in tables.stored_pages(handle, stored, start, stop):
                 reader.check_stored(column, pages, (first, end))
     try:
-        if index.format == "TTree":
-            # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
-            stored.interpretation.awkward_form(stored.file)
-        values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
+        values = _texts(index, column, start, stop, stored) if index.format == "TTree" else None
+        if values is None:
+            values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
         yield values[column.leaf] if column.leaf else values
     except (RootfeedError, MemoryError):
         raise
@@ -123,3 +124,22 @@ def _reading(
             f"type {column.type.text} ({reason(error)}). Leave the column out, or write it in another "
             "type, such as vectors of numbers."
         ) from error
+
+
+def _texts(index: FileIndex, column: Column, start: int, stop: int, branch: Any) -> ak.Array | None:
+    """Return texts that uproot can miscount; None where the branch holds something else."""
+    interpretation = branch.interpretation
+    # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
+    interpretation.awkward_form(branch.file)
+    if not isinstance(interpretation, uproot.AsStrings):
+        return None
+    with closing(open_storage(index.path)) as storage:
+        return read_texts(
+            PageReader(index, storage, Scratch(), Event()),
+            column,
+            baskets.branch_pages(branch, with_sizes=True),
+            start,
+            stop,
+            header_bytes=int(interpretation.header_bytes),
+            short=interpretation.length_bytes == "1-5",
+        )
