@@ -86,7 +86,11 @@ def test_arrays_are_read_in_their_shape(texts: Path, name: str, shape: tuple[int
     ("name", "what", "reason"),
     [
         *(
-            (name, "packed reals of undefined layout", "rootfeed does not know how its packed reals are laid out")
+            (
+                name,
+                "packed reals of undefined layout",
+                "rootfeed does not know how its packed reals are laid out",
+            )
             for name in ("packed_counted", "packed_counted_range")
         ),
         *(
@@ -103,8 +107,8 @@ def test_what_uproot_reads_wrongly_is_refused(texts: Path, name: str, what: str,
     with pytest.raises(UnsupportedColumnError) as raised:
         rf.open(texts).arrays([name])
     assert str(raised.value) == (
-        f"{texts}:events: column {name!r} ({what}) cannot be read: {reason}. Leave it out, or write it in "
-        "another type."
+        f"{texts}:events: column {name!r} ({what}) cannot be read: {reason}. Leave it out, or write it "
+        "in another type."
     )
 
 
@@ -122,8 +126,8 @@ def test_a_type_that_is_not_read_is_no_damage(exotic: Path) -> None:
         read(exotic, "map", 10, 20)
     message = str(raised.value)
     assert message.startswith(
-        f"{exotic}:events: the entries [10, 20) of column 'map' cannot be read: their pages are whole, but "
-        "neither rootfeed nor uproot reads the type std::map<std::string, int32_t> ("
+        f"{exotic}:events: the entries [10, 20) of column 'map' cannot be read: their pages are whole, "
+        "but neither rootfeed nor uproot reads the type std::map<std::string, int32_t> ("
     )
     assert message.endswith(
         "). Leave the column out, or write it in another type, such as vectors of numbers."
@@ -132,7 +136,7 @@ def test_a_type_that_is_not_read_is_no_damage(exotic: Path) -> None:
 
 
 def overwritten(path: Path, folder: Path, name: str, at: Callable[[int, int], int], to: bytes) -> Path:
-    """Overwrite bytes of the second basket of a branch, at a place that `at` tells of position and size."""
+    """Overwrite bytes of a branch's second basket, where `at` says from its position and size."""
     with uproot.open(path) as file:
         branch = file["events"][name]
         seek, size = (int(branch.member(f"fBasket{what}")[1]) for what in ("Seek", "Bytes"))
@@ -181,7 +185,7 @@ def test_common_types_that_fail_are_damaged(tmp_path: Path) -> None:
 def test_damaged_texts_name_the_entry(tmp_path: Path) -> None:
     whole = tmp_path / "whole.root"
     load_odd().write_texts_and_arrays(str(whole), 0)
-    path = overwritten(whole, tmp_path, "text", lambda seek, size: seek + size // 3, b"\x09" * 9)
+    path = overwritten(whole, tmp_path, "text", lambda seek, size: seek + 90, b"\x09" * 9)
     with pytest.raises(DamagedFileError, match=r"'text' .* entry \d+ lies at the bytes .* is no text"):
         read(path, "text")
 
@@ -240,7 +244,9 @@ def test_an_ntuples_checksums_count_for_what_uproot_reads(tmp_path: Path) -> Non
     with uproot.open(path) as file:
         ntuple = file["events"]
         field = ntuple["nested"].field_id
-        numbers = [record.idx for record in ntuple.column_records if record.field_id in (field, field + 2)]
+        numbers = [
+            record.idx for record in ntuple.column_records if record.field_id in (field, field + 2)
+        ]
         places = [ntuple.page_link_list[1][number].pages[0].locator.offset for number in numbers]
     assert len(places) == 2
     for place in places:

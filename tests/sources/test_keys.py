@@ -77,7 +77,9 @@ def test_data_in_another_file_is_refused_by_its_name(
 
 def baskets(path: Path, *names: str) -> list[list[int]]:
     with uproot.open(path) as file:
-        return [[int(seek) for seek in file["events"][name].member("fBasketSeek") if seek] for name in names]
+        return [
+            [int(seek) for seek in file["events"][name].member("fBasketSeek") if seek] for name in names
+        ]
 
 
 def with_places(path: Path, changes: dict[int, int]) -> None:
@@ -102,8 +104,8 @@ def test_another_columns_page_is_no_page(pair: Pair, basket: int) -> None:
     with pytest.raises(DamagedFileError) as raised:
         read(path, "a")
     assert str(raised.value) == (
-        f"{path}:events: the page of column 'a' with the entries [{bounds[page]}, {bounds[page + 1]}) is "
-        f"damaged: it lies where a page of the column 'b' is. {AGAIN}"
+        f"{path}:events: the page of column 'a' with the entries [{bounds[page]}, {bounds[page + 1]}) "
+        f"is damaged: it lies where a page of the column 'b' is. {AGAIN}"
     )
     assert np.array_equal(ak.to_numpy(read(path, "b")), 1000 + NUMBERS)
 
@@ -113,7 +115,7 @@ def test_exchanged_pages_are_no_renamed_branches(pair: Pair) -> None:
     a, b = baskets(path, "a", "b")
     with_places(path, dict(zip(a + b, b + a, strict=True)))
     for column in "ab":
-        with pytest.raises(DamagedFileError, match="it lies where a page of the column '[ab]' is"):
+        with pytest.raises(DamagedFileError, match=r"it lies where a page of the column '[ab]' is"):
             read(path, column)
 
 
@@ -121,7 +123,7 @@ def test_pages_that_uproot_reads_are_looked_at_too(pair: Pair) -> None:
     path = pair(compression=0)
     nested, a = baskets(path, "nested", "a")
     with_places(path, {nested[0]: a[0]})
-    with pytest.raises(DamagedFileError, match="'nested' .* it lies where a page of the column 'a' is"):
+    with pytest.raises(DamagedFileError, match=r"'nested' .* it lies where a page of the column 'a' is"):
         read(path, "nested")
 
 
@@ -142,7 +144,13 @@ def test_what_is_no_basket_is_no_page(pair: Pair, column: str) -> None:
 
 def assert_healthy(path: Path, a: str, b: str, tree: str = "events", times: int = 1) -> None:
     numbers = np.tile(NUMBERS, times)
-    want = {a: numbers, b: 1000 + numbers, "dotted.n": numbers, "plain.n": numbers, "plain.v": numbers / 2}
+    want = {
+        a: numbers,
+        b: 1000 + numbers,
+        "dotted.n": numbers,
+        "plain.n": numbers,
+        "plain.v": numbers / 2,
+    }
     for name, values in want.items():
         assert np.array_equal(ak.to_numpy(read(path, name, tree)), values), name
     assert len(read(path, "nested", tree)) == len(numbers)

@@ -93,9 +93,9 @@ def is_common(branch: Any) -> bool:
     except Exception:  # uproot raises whatever its parsers meet in exotic streamers
         return False
     if isinstance(interpretation, uproot.AsJagged):
-        return isinstance(interpretation.content, uproot.AsDtype)
+        interpretation = interpretation.content
     if not isinstance(interpretation, uproot.AsObjects):
-        return isinstance(interpretation, uproot.AsDtype | uproot.AsStrings)
+        return type(interpretation) in (uproot.AsDtype, uproot.AsStrings)
     model = interpretation.model
     while isinstance(model, uproot.AsVector):
         model = model.values
@@ -146,8 +146,9 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
     elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
         yield _jagged_column(name, origin, interpretation)
     else:
-        if branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS and not isinstance(
-            getattr(interpretation, "model", None), uproot.containers.AsArray
+        if branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS and (
+            isinstance(interpretation, uproot.AsStrings)
+            or not isinstance(getattr(interpretation, "model", None), uproot.containers.AsArray | None)
         ):
             origin = replace(origin, refused="uproot takes it for one in each entry")
         yield name, ColumnType(str(branch.typename), _kind(interpretation)), origin
