@@ -154,6 +154,8 @@ class Pages:
     clusters : ndarray of int64, shape (pages, 2), or None
         For offsets: the elements ``[first, stop)`` of the cluster that the page is part of. An offset
         says where an entry's elements end, counted from `first`.
+    label : bytes
+        How a TTree's pages name their column; empty where pages have no names.
     """
 
     bounds: npt.NDArray[np.int64]
@@ -164,6 +166,7 @@ class Pages:
     encodings: tuple[Encoding, ...]
     embedded: Mapping[int, bytes] = field(default_factory=dict)
     clusters: npt.NDArray[np.int64] | None = None
+    label: bytes = b""
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -244,6 +247,8 @@ class FileIndex:
         The first bytes of a local file, when it was indexed: they change when it is written again.
     columns : mapping of str to Column
         The columns that were asked for.
+    duplicates : mapping of str to str
+        Those of them whose name others have, too, and what to say of that.
     """
 
     path: str
@@ -254,6 +259,7 @@ class FileIndex:
     identity: bytes
     columns: Mapping[str, Column]
     head: bytes = b""
+    duplicates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def where(self) -> str:

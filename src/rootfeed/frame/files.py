@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 from rootfeed import sources
 from rootfeed.engine import ForkLock
-from rootfeed.errors import MissingColumnError, nearest
+from rootfeed.errors import DuplicateNameWarning, MissingColumnError, nearest
 from rootfeed.progress import progress
 from rootfeed.schema import ColumnType, FileIndex
 from rootfeed.sources import Location
@@ -17,6 +19,7 @@ from rootfeed.sources import Location
 __all__ = ["Files"]
 
 _INDEX_THREADS = 8
+_FRIENDS = "The tree has friends, whose columns rootfeed does not join"
 
 
 class Files:
@@ -35,6 +38,7 @@ class Files:
         self.locations = tuple(locations)
         self.types = MappingProxyType(dict(types))
         self._indexes: dict[int, FileIndex] = {}
+        self._told: set[str] = set()
         self._lock = ForkLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,6 +57,20 @@ class Files:
         """The files' paths, in order."""
         return tuple(location.path for location in self.locations)
 
+    @contextmanager
+    def naming_friends(self) -> Iterator[None]:
+        """Add the friends of the first file's tree to what is said of a column that is missing."""
+        try:
+            yield
+        except MissingColumnError as error:
+            friends = [] if _FRIENDS in str(error) else sources.friends(self.locations[0])
+            if not friends:
+                raise
+            raise MissingColumnError(
+                f"{error} {_FRIENDS}: {', '.join(friends)}. If it is one of theirs, write it into this "
+                "tree (Snapshot of ROOT's RDataFrame does that), or open the friend on its own."
+            ) from error
+
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
         """Return the storage metadata of some stored columns, for each file.
 
@@ -65,10 +83,13 @@ class Files:
             Names the file that lacks a column.
         """
         wanted = tuple(dict.fromkeys(names))
-        for name in wanted:
-            if name not in self.types:
-                where = self.locations[0].path
-                raise MissingColumnError(f"{where} has no column {name!r}. {nearest(name, self.types)}")
+        with self.naming_friends():
+            for name in wanted:
+                if name not in self.types:
+                    where = self.locations[0].path
+                    raise MissingColumnError(
+                        f"{where} has no column {name!r}. {nearest(name, self.types)}"
+                    )
         with self._lock:
             missing = [
                 number
@@ -76,7 +97,16 @@ class Files:
                 if number not in self._indexes or not set(wanted) <= set(self._indexes[number].columns)
             ]
             self._read_indexes(missing, wanted)
+            self._warn_of_duplicates(missing)
             return tuple(self._indexes[number] for number in range(len(self.locations)))
+
+    def _warn_of_duplicates(self, numbers: Sequence[int]) -> None:
+        """Tell of each name that several columns of a file have once: of the first file's at `open`."""
+        for number in numbers:
+            for name, text in self._indexes[number].duplicates.items():
+                if name not in self._told and number:
+                    warnings.warn(text, DuplicateNameWarning, stacklevel=2)
+                self._told.add(name)
 
     def _read_indexes(self, numbers: Sequence[int], wanted: Sequence[str]) -> None:
         def read(number: int) -> FileIndex:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import awkward as ak
 
@@ -32,6 +34,19 @@ __all__ = ["Frame", "open"]
 
 Expression = str | Callable[..., Any]
 Result = TypeVar("Result")
+Of = ParamSpec("Of")
+
+
+def _naming_friends(method: Callable[Of, Result]) -> Callable[Of, Result]:
+    """Let a method of a frame say which friends a tree has, where it says that a column is missing."""
+
+    @functools.wraps(method)
+    def named(*args: Of.args, **options: Of.kwargs) -> Result:
+        frame: Any = args[0]
+        with frame.naming_friends():
+            return method(*args, **options)
+
+    return named
 
 
 class Frame:
@@ -55,7 +70,8 @@ class Frame:
         self._passing: Passing | None = None
         self._longest: dict[str, int] = {}
         self._lock = ForkLock()
-        types = infer(self._expressions, files.types, dialect)
+        with files.naming_friends():
+            types = infer(self._expressions, files.types, dialect)
         chosen = types if selected is None else {name: types[name] for name in selected}
         self._columns = MappingProxyType(dict(chosen))
 
@@ -130,6 +146,7 @@ class Frame:
             raise ArgumentError(f"there is a column {name!r} already. Use redefine to replace it.")
         return self._defined(name, expression, columns, vectorized)
 
+    @_naming_friends
     def redefine(
         self,
         name: str,
@@ -147,6 +164,7 @@ class Frame:
             )
         return self._defined(name, expression, columns, vectorized)
 
+    @_naming_friends
     def alias(self, name: str, column: str) -> Frame:
         """Return a frame in which a column has a second name."""
         known = self._all_types()
@@ -174,6 +192,7 @@ class Frame:
         defined = self._defined(hidden, expression, None, False).select(shown)
         return defined._with(Cut(parse(hidden), label))
 
+    @_naming_friends
     def select(self, columns: Iterable[str]) -> Frame:
         """Return a frame that shows only some columns: those that a loader takes when none are named."""
         names = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
@@ -221,6 +240,7 @@ class Frame:
         """
         return Report(self.passing().flow, self.entries)
 
+    @_naming_friends
     def describe(self, columns: str | Iterable[str] | None = None) -> Summary:
         """Return count, mean, spread, limits and quantiles of columns, in one pass.
 
@@ -245,6 +265,7 @@ class Frame:
                 )
         return self._scanned(describe, names)
 
+    @_naming_friends
     def arrays(self, columns: str | Iterable[str] | None = None) -> dict[str, Array | ak.Array]:
         """Return columns as arrays of the entries that pass: NumPy for numbers, awkward for the rest.
 
@@ -282,6 +303,10 @@ class Frame:
             Names the file that lacks a column.
         """
         return self._files.index(names)
+
+    def naming_friends(self) -> AbstractContextManager[None]:
+        """Add the friends of the first file's tree to what is said of a column that is missing."""
+        return self._files.naming_friends()
 
     def passing(self) -> Passing:
         """Return which entries pass all cuts. The first time, this reads what the cuts need."""

@@ -131,10 +131,11 @@ def values_of(
     first = 0
     for frame in frames:
         for name in names:
-            if name not in frame.columns and name not in frame.stored:
-                raise MissingColumnError(
-                    f"{frame.files[0]} has no column {name!r}. {nearest(name, frame.columns)}"
-                )
+            with frame.naming_friends():
+                if name not in frame.columns and name not in frame.stored:
+                    raise MissingColumnError(
+                        f"{frame.files[0]} has no column {name!r}. {nearest(name, frame.columns)}"
+                    )
             type_ = (frame.columns if name in frame.columns else frame.stored)[name]
             if type_.kind != "scalar":
                 raise UnsupportedColumnError(

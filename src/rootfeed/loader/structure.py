@@ -84,7 +84,8 @@ def layout(
                 "its name, too. Choose other names."
             )
     for frame in frames:
-        check_layout(frame.files[0], made, frame.columns)
+        with frame.naming_friends():
+            check_layout(frame.files[0], made, frame.columns)
     return made
 
 
@@ -164,7 +165,9 @@ def _check_value(value: float, dtype: np.dtype[Any]) -> None:
 def _check_vectors(frames: Sequence[Frame], column: str) -> None:
     for frame in frames:
         where = frame.files[0]
-        check_vector(where, column, _found(where, column, frame.columns, "feature"))
+        with frame.naming_friends():
+            type_ = _found(where, column, frame.columns, "feature")
+        check_vector(where, column, type_)
 
 
 def _names(argument: str, names: Any) -> tuple[str, ...]:

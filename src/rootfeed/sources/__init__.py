@@ -23,6 +23,7 @@ __all__ = [
     "Scratch",
     "Source",
     "expand",
+    "friends",
     "index",
     "is_remote",
     "prepare",
@@ -38,6 +39,9 @@ class Source(Protocol):
 
     def types(self, location: Location) -> tuple[str, Mapping[str, ColumnType]]:
         """Return the object's name and each column's type."""
+
+    def friends(self, location: Location) -> list[str]:
+        """Return what else the object is joined with, in words: for messages."""
 
     def index(self, location: Location, names: Sequence[str]) -> FileIndex:
         """Return the page tables of the named columns."""
@@ -67,6 +71,7 @@ class Source(Protocol):
 
 
 types = root.types
+friends = root.friends
 index = root.index
 prepare = root.prepare
 read = root.read

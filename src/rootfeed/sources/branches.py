@@ -1,10 +1,8 @@
-"""TTree: from uproot's branches to columns and tables of pages."""
+"""TTree: from uproot's branches to names and types of columns."""
 
 from __future__ import annotations
 
 import re
-import struct
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,20 +10,15 @@ from typing import Any
 import numpy as np
 import uproot
 
-from rootfeed.errors import DamagedFileError
-from rootfeed.schema import EMBEDDED, Column, ColumnType, Encoding, Pages
-from rootfeed.sources.compression import MOST_EXPANSION
+from rootfeed.schema import ColumnType, Encoding
 from rootfeed.sources.reals import real_encoding
 
-__all__ = ["Origin", "branch_column", "branches"]
+__all__ = ["Origin", "branches", "by_key", "counter", "first_names", "is_common"]
 
-_TYPICAL_EXPANSION = 4
-_POSITION_BYTES = 4
-_SHORTEST_KEY_BYTES = 60
 _DIMENSION = re.compile(r"\[[^\],]*\]")
-_GENERATE_OFFSET_MAP = 1  # a bit of ROOT::TIOFeatures
 _BITS = 15  # fType of `TObject::fBits`
 _BASE_CLASS = 1  # TBranchElement::fType of a branch that holds a base class
+_IN_COLLECTIONS = (31, 41)  # ... of members of a TClonesArray's or a container's elements
 _STORED_DTYPES = {
     "TLeafO": ("?", "?"),
     "TLeafB": ("i1", "u1"),
@@ -59,6 +52,8 @@ class Origin:
         None where only uproot reads it.
     length : int
         Elements in each entry of an array; 0 where this is none.
+    refused : str
+        Why not even uproot reads it, or not rightly; else empty.
     """
 
     branch: Any
@@ -66,34 +61,97 @@ class Origin:
     leaf: str | None = None
     encoding: Encoding | None = None
     length: int = 0
+    refused: str = ""
 
 
 def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
-    """Yield each branch, or each leaf of a leaf list, with its name and type."""
-    listing = [
-        (key, branch, _branch_name(branch))
-        for key, branch in tree.iteritems(recursive=True, full_paths=True)
-    ]
-    uses = Counter(name for _, _, name in listing)
-    for key, branch, column in listing:
-        name = column if uses[column] == 1 else key
-        origin = Origin(branch, key)
-        if any(_packed(branch, leaf) is not None for leaf in branch.member("fLeaves")):
-            yield from _packed_columns(name, origin)
-            continue
-        try:
-            interpretation = branch.interpretation
-        except Exception:  # uproot raises whatever its parsers meet in exotic streamers
-            yield name, ColumnType("unknown to uproot", "other"), origin
-            continue
-        if type(interpretation) is uproot.interpretation.numerical.AsDtype:
-            yield from _plain_columns(name, origin, interpretation)
-        elif isinstance(interpretation, uproot.interpretation.grouped.AsGrouped):
-            continue  # a split object: its members are columns of their own
-        elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
-            yield _jagged_column(name, origin, interpretation)
-        else:
-            yield name, ColumnType(str(branch.typename), _kind(interpretation)), origin
+    """Yield each branch, or each leaf of a leaf list, with its name and type.
+
+    A name can come more than once: the first one counts. Where another branch has it already, a branch
+    comes under its path in the tree, too.
+    """
+    paths: dict[str, str] = {}
+    for key, branch in tree.iteritems(recursive=True, full_paths=True):
+        name = _branch_name(branch)
+        yield from _columns(name, Origin(branch, key))
+        if paths.setdefault(name, key) != key:
+            yield from _columns(key, Origin(branch, key))
+
+
+def by_key(tree: Any) -> dict[str, Any]:
+    """Return the branches by their paths in the tree: of several with one path the first."""
+    found: dict[str, Any] = {}
+    for key, branch in tree.iteritems(recursive=True, full_paths=True):
+        found.setdefault(key, branch)
+    return found
+
+
+def is_common(branch: Any) -> bool:
+    """Tell whether uproot reads a type for certain: numbers, texts, and vectors of such."""
+    try:
+        interpretation = branch.interpretation
+    except Exception:  # uproot raises whatever its parsers meet in exotic streamers
+        return False
+    if isinstance(interpretation, uproot.AsJagged):
+        interpretation = interpretation.content
+    if not isinstance(interpretation, uproot.AsObjects):
+        return type(interpretation) in (uproot.AsDtype, uproot.AsStrings)
+    model = interpretation.model
+    while isinstance(model, uproot.AsVector):
+        model = model.values
+    return isinstance(model, np.dtype | uproot.AsString)
+
+
+def first_names(tree: Any) -> frozenset[str]:
+    """Return the names of branches, but of those that seem to have been renamed.
+
+    A leaf that is alone in its branch has its name, and keeps it when the branch is renamed.
+    """
+    names = set()
+    for branch in tree.itervalues(recursive=True):
+        leaves = branch.member("fLeaves")
+        name = str(branch.name)
+        alone = len(leaves) == 1 and leaves[0].classname != "TLeafElement"
+        if not alone or leaves[0].member("fName") == name:
+            names.add(name)
+    return frozenset(names)
+
+
+def counter(branch: Any) -> tuple[str, ColumnType, Origin] | None:
+    """Return name, type and origin of a branch with one number in each entry; None where it is none."""
+    name = str(branch.name)
+    found = next(_columns(name, Origin(branch, name)), None)
+    return found if found is not None and found[1].kind == "scalar" else None
+
+
+def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
+    """Yield what a branch holds."""
+    branch = origin.branch
+    leaves = branch.member("fLeaves")
+    # uproot misses dimensions in lists of leaves.
+    if any(_packed(branch, leaf) is not None for leaf in leaves) or (
+        len(leaves) > 1 and not all(map(_is_flat, leaves))
+    ):
+        yield from _packed_columns(name, origin)
+        return
+    try:
+        interpretation = branch.interpretation
+    except Exception:  # uproot raises whatever its parsers meet in exotic streamers
+        yield name, ColumnType("unknown to uproot", "other"), origin
+        return
+    if type(interpretation) is uproot.interpretation.numerical.AsDtype:
+        yield from _plain_columns(name, origin, interpretation)
+    elif isinstance(interpretation, uproot.interpretation.grouped.AsGrouped):
+        return  # a split object: its members are columns of their own
+    elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
+        yield _jagged_column(name, origin, interpretation)
+    else:
+        if branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS and (
+            isinstance(interpretation, uproot.AsStrings)
+            or not isinstance(getattr(interpretation, "model", None), uproot.containers.AsArray | None)
+        ):
+            origin = replace(origin, refused="uproot takes it for one in each entry")
+        yield name, ColumnType(str(branch.typename), _kind(interpretation)), origin
 
 
 def _plain_columns(
@@ -139,9 +197,9 @@ def _packed(branch: Any, leaf: Any) -> bool | None:
 
 
 def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
-    """Yield the leaves of a branch of which at least one is a packed real."""
+    """Yield the leaves of a branch of which at least one is a packed real, or not flat."""
     leaves = origin.branch.member("fLeaves")
-    laid_out: list[tuple[str, ColumnType, Encoding, int]] = []
+    laid_out: list[tuple[str, ColumnType, Encoding, int, str]] = []
     place = 0
     for leaf in leaves:
         type_, encoding = _leaf_layout(origin.branch, leaf)
@@ -155,26 +213,34 @@ def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType
             )
             return
         if encoding is None or counted:
-            yield name, ColumnType("packed reals of undefined layout", "other"), origin
+            refused = "rootfeed does not know how its packed reals are laid out"
+            type_ = ColumnType("packed reals of undefined layout", "other")
+            yield name, type_, replace(origin, refused=refused)
             return
-        elements, length = int(leaf.member("fLen")), 0
+        elements, length, refused = int(leaf.member("fLen")), 0, ""
         if elements != 1:
-            # Brackets with a comma are a range, the others are dimensions.
-            flat = len(_DIMENSION.findall(leaf.member("fTitle"))) < 2
+            flat = _is_flat(leaf)
+            if not flat and (len(leaves) > 1 or encoding.name != "swapped"):
+                refused = "neither rootfeed nor uproot reads its several dimensions"
             type_ = ColumnType(f"{type_}[{elements}]", "vector", type_.dtype if flat else None)
             length = elements
         encoding = replace(encoding, place=place, length=max(1, length))
-        laid_out.append((leaf.member("fName"), type_, encoding, length))
+        laid_out.append((leaf.member("fName"), type_, encoding, length, refused))
         place += elements * encoding.page_bytes(1)
     if len(laid_out) == 1:
-        _, type_, encoding, length = laid_out[0]
-        yield name, type_, replace(origin, encoding=encoding, length=length)
+        _, type_, encoding, length, refused = laid_out[0]
+        yield name, type_, replace(origin, encoding=encoding, length=length, refused=refused)
         return
-    for leaf_name, type_, encoding, length in laid_out:
-        leaf_origin = replace(
-            origin, leaf=leaf_name, encoding=replace(encoding, stride=place), length=length
-        )
+    for leaf_name, type_, encoding, length, refused in laid_out:
+        encoding = replace(encoding, stride=place)
+        leaf_origin = replace(origin, leaf=leaf_name, encoding=encoding, length=length, refused=refused)
         yield f"{name}.{leaf_name}", type_, leaf_origin
+
+
+def _is_flat(leaf: Any) -> bool:
+    """Tell whether a leaf has one dimension at most."""
+    # Brackets with a comma are a range, the others are dimensions.
+    return len(_DIMENSION.findall(leaf.member("fTitle"))) < 2
 
 
 def _leaf_layout(branch: Any, leaf: Any) -> tuple[ColumnType, Encoding | None]:
@@ -226,119 +292,3 @@ def _numpy_type(dtype: np.dtype[Any]) -> tuple[ColumnType, int]:
     if not is_number:
         return ColumnType(str(dtype), "other"), 0
     return ColumnType(str(native), "scalar", native), 0
-
-
-def branch_column(
-    where: str, tree: Any, entries: int, name: str, type_: ColumnType, origin: Origin
-) -> Column:
-    """Return a branch's table of baskets.
-
-    Parameters
-    ----------
-    where : str
-        File and tree, for messages.
-    tree : object
-        uproot's.
-    entries : int
-        Of the tree.
-    name : str
-    type_ : ColumnType
-    origin : Origin
-
-    Raises
-    ------
-    DamagedFileError
-        Where the branch does not cover all entries.
-    """
-    branch, encoding = origin.branch, origin.encoding
-    if type_.dtype is None or encoding is None:
-        return Column(name, type_, None, origin.key, origin.leaf)
-    if branch.num_entries != entries:
-        raise DamagedFileError(
-            f"{where}: column {name!r} has {branch.num_entries} entries, the tree has {entries}: it "
-            "was not filled at every entry. Leave it out."
-        )
-    embedded = list(branch.embedded_baskets)
-    normal = int(branch.num_baskets) - len(embedded)
-    bounds = np.asarray(branch.entry_offsets, np.int64)
-    offset = np.full(len(bounds) - 1, EMBEDDED, np.int64)
-    stored = np.zeros(len(bounds) - 1, np.int64)
-    offset[:normal] = np.asarray(branch.member("fBasketSeek")[:normal], np.int64)
-    stored[:normal] = np.asarray(branch.member("fBasketBytes")[:normal], np.int64)
-    if np.any(offset[:normal] <= 0):
-        raise DamagedFileError(
-            f"{where}: column {name!r} has baskets without a position. Copy or produce the file again."
-        )
-    keep = np.flatnonzero(np.diff(bounds) != 0)
-    position = {int(page): place for place, page in enumerate(keep)}
-    is_jagged = type_.kind == "vector" and not origin.length
-    pages = Pages(
-        bounds=np.append(bounds[keep], bounds[-1]) * max(1, origin.length),
-        offset=offset[keep],
-        stored_bytes=stored[keep],
-        encoding=np.zeros(len(keep), np.uint8),
-        checksum=np.zeros(len(keep), np.bool_),
-        encodings=(encoding,),
-        embedded={
-            position[normal + i]: _embedded_bytes(basket, is_jagged)
-            for i, basket in enumerate(embedded)
-            if normal + i in position
-        },
-    )
-    if is_jagged:
-        value_bytes = _value_bytes(branch, pages, type_.dtype.itemsize)
-    else:
-        value_bytes = float(origin.length * type_.dtype.itemsize)
-    return Column(
-        name,
-        type_,
-        pages,
-        origin.key,
-        origin.leaf,
-        length=origin.length,
-        counts=_counts(where, tree, entries, branch) if is_jagged else None,
-        value_bytes=value_bytes,
-    )
-
-
-def _leaves_positions_out(branch: Any) -> bool:
-    """Tell whether a branch was written with ROOT's feature ``kGenerateOffsetMap``."""
-    features = branch.member("fIOFeatures", none_if_missing=True)
-    bits = features.member("fIOBits", none_if_missing=True) if features is not None else None
-    return bool(int(bits or 0) & _GENERATE_OFFSET_MAP)
-
-
-def _embedded_bytes(basket: Any, is_jagged: bool) -> bytes:
-    """Return a basket's contents; of vectors first the size of their data, at last the positions."""
-    data = bytes(basket.data)
-    if not is_jagged:
-        return data
-    data = struct.pack(">i", len(data)) + data
-    if basket.byte_offsets is None:
-        return data
-    places = np.asarray(basket.byte_offsets)
-    return data + struct.pack(">i", len(places)) + places.astype(">i4").tobytes()
-
-
-def _counts(where: str, tree: Any, entries: int, branch: Any) -> Column | None:
-    """Return the column with the numbers of elements, where baskets leave positions out."""
-    if not _leaves_positions_out(branch) or (counting := branch.count_branch) is None:
-        return None
-    interpretation = counting.interpretation
-    if type(interpretation) is not uproot.interpretation.numerical.AsDtype:
-        return None
-    listed = _plain_columns(str(counting.name), Origin(counting, str(counting.name)), interpretation)
-    name, type_, origin = next(listed)
-    return branch_column(where, tree, entries, name, type_, origin) if type_.kind == "scalar" else None
-
-
-def _value_bytes(branch: Any, pages: Pages, item_bytes: int) -> float:
-    """Estimate the decoded bytes of an entry of vectors."""
-    encoding, entries = pages.encodings[0], int(pages.bounds[-1])
-    stored = int(pages.stored_bytes.sum()) + sum(len(data) for data in pages.embedded.values())
-    whole = int(branch.member("fTotBytes", none_if_missing=True) or 0)
-    if not stored <= whole <= MOST_EXPANSION * stored:
-        whole = _TYPICAL_EXPANSION * stored
-    apart = encoding.header_bytes + (0 if _leaves_positions_out(branch) else _POSITION_BYTES)
-    payload = whole - _SHORTEST_KEY_BYTES * len(pages) - apart * entries
-    return max(0, payload) / max(1, entries) * item_bytes / encoding.page_bytes(1)

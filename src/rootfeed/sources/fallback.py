@@ -1,17 +1,28 @@
-"""What our kernels do not decode is read by uproot: slower, and exact."""
+"""What our kernels do not decode is read by uproot: slower.
+
+uproot compares no names and, of an RNTuple, no checksums of pages: that is done here, before it reads.
+Where it fails, the pages tell whether they are damaged or hold a type that it cannot read.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from threading import Event
 from typing import Any
 
 import awkward as ak
 import numpy as np
+import uproot
 
-from rootfeed.errors import DamagedFileError, UnsupportedColumnError
+from rootfeed.errors import DamagedFileError, RootfeedError, UnreachableError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged
-from rootfeed.sources.metadata import damaged, open_object
+from rootfeed.sources import baskets, branches, tables
+from rootfeed.sources.metadata import open_object, reason
+from rootfeed.sources.pages import PageReader
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.storage import open_storage
+from rootfeed.sources.texts import read_texts
 
 __all__ = ["fill_scalar", "read_array", "read_jagged"]
 
@@ -21,29 +32,23 @@ def read_array(index: FileIndex, column: Column, start: int, stop: int, scratch:
 
     Raises
     ------
+    UnsupportedColumnError
+        Where uproot cannot read its type.
     DamagedFileError
-        Names the file, the column and the entries.
+        Where its pages are damaged, or another column's. Both name the file, the column and the entries.
     """
-
-    def open_(stack: ExitStack) -> Any:
-        found = stack.enter_context(open_object(index.path, index.object_path))
-        return found.handle
-
-    with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
-        handle = scratch.keep((index.path, index.object_path), open_)
-        values = handle[column.key].array(entry_start=start, entry_stop=stop, array_cache=None)
-        return values[column.leaf] if column.leaf else values
+    with _reading(index, column, start, stop, scratch) as values:
+        return values
 
 
 def fill_scalar(
     index: FileIndex, column: Column, start: int, stop: int, out: Array, scratch: Scratch
 ) -> None:
     """Read the entries ``[start, stop)`` of a scalar column into an array."""
-    values = read_array(index, column, start, stop, scratch)
-    with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
+    with _reading(index, column, start, stop, scratch) as values:
         numbers = ak.to_numpy(values, allow_missing=False)
-    if numbers.shape != out.shape:
-        raise _unexpected(index, column, start, stop, f"an array of shape {numbers.shape}")
+        if numbers.shape != out.shape:
+            raise TypeError(f"it gave an array of shape {numbers.shape}")
     out[:] = numbers
 
 
@@ -62,23 +67,79 @@ def read_jagged(index: FileIndex, column: Column, start: int, stop: int, scratch
             f"{index.where}: column {column.name!r} ({column.type.text}) is no vector of numbers: "
             "read it with read_awkward."
         )
-    values = read_array(index, column, start, stop, scratch)
-    with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
+    offsets = np.zeros(stop - start + 1, np.int64)
+    with _reading(index, column, start, stop, scratch) as values:
         counts = ak.to_numpy(ak.num(values, axis=1), allow_missing=False)
         numbers = ak.to_numpy(ak.flatten(values, axis=1), allow_missing=False)
-    offsets = np.zeros(stop - start + 1, np.int64)
-    if len(counts) != stop - start or numbers.ndim != 1 or numbers.dtype.names:
-        found = f"{len(counts)} entries of elements of shape {numbers.shape[1:]}"
-        raise _unexpected(index, column, start, stop, found)
+        if len(counts) != stop - start or numbers.ndim != 1 or numbers.dtype.names:
+            raise TypeError(f"it gave {len(counts)} entries of elements of shape {numbers.shape[1:]}")
     np.cumsum(counts, out=offsets[1:])
     return Jagged(numbers.astype(dtype, copy=False), offsets)
 
 
-def _entries(column: Column, start: int, stop: int) -> str:
-    return f"the entries [{start}, {stop}) of column {column.name!r}"
+@contextmanager
+def _reading(
+    index: FileIndex, column: Column, start: int, stop: int, scratch: Scratch
+) -> Iterator[ak.Array]:
+    """Give what uproot reads; whatever goes wrong in that, or in using it, is told as what it is."""
+
+    def open_(stack: ExitStack) -> Any:
+        handle = stack.enter_context(open_object(index.path, index.object_path)).handle
+        # Of a tree not uproot's own look-up, which can take another branch.
+        return handle, branches.by_key(handle) if index.format == "TTree" else handle
+
+    handle, columns = scratch.keep((index.path, index.object_path), open_)
+    stored = columns[column.key]
+    what = f"{index.where}: the entries [{start}, {stop}) of column {column.name!r}"
+    with closing(open_storage(index.path)) as storage:
+        reader = PageReader(index, storage, Scratch(), Event())
+        if index.format == "TTree":
+            reader.check_labels(column, baskets.branch_pages(stored), start, stop)
+        else:
+            for pages, first, end in tables.stored_pages(handle, stored, start, stop):
+                reader.check_stored(column, pages, (first, end))
+    try:
+        values = _texts(index, column, start, stop, stored) if index.format == "TTree" else None
+        if values is None:
+            values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
+        yield values[column.leaf] if column.leaf else values
+    except (RootfeedError, MemoryError):
+        raise
+    except OSError as error:
+        raise UnreachableError(
+            f"{what} cannot be had: {reason(error)}. Check the disk, the server or the limits of this "
+            "process, and try again."
+        ) from error
+    except Exception as error:  # uproot raises whatever its parsers meet
+        if index.format == "TTree":
+            with closing(open_storage(index.path)) as storage:
+                reader = PageReader(index, storage, Scratch(), Event())
+                reader.check_baskets(column, baskets.branch_pages(stored), start, stop)
+            if branches.is_common(stored):
+                raise DamagedFileError(
+                    f"{what} are damaged: {reason(error)}. Copy or produce the file again."
+                ) from error
+        raise UnsupportedColumnError(
+            f"{what} cannot be read: their pages are whole, but neither rootfeed nor uproot reads the "
+            f"type {column.type.text} ({reason(error)}). Leave the column out, or write it in another "
+            "type, such as vectors of numbers."
+        ) from error
 
 
-def _unexpected(index: FileIndex, column: Column, start: int, stop: int, found: str) -> DamagedFileError:
-    return DamagedFileError(
-        f"{index.where}: {_entries(column, start, stop)} gave {found}. Copy or produce the file again."
-    )
+def _texts(index: FileIndex, column: Column, start: int, stop: int, branch: Any) -> ak.Array | None:
+    """Return texts that uproot can miscount; None where the branch holds something else."""
+    interpretation = branch.interpretation
+    # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
+    interpretation.awkward_form(branch.file)
+    if not isinstance(interpretation, uproot.AsStrings):
+        return None
+    with closing(open_storage(index.path)) as storage:
+        return read_texts(
+            PageReader(index, storage, Scratch(), Event()),
+            column,
+            baskets.branch_pages(branch, with_sizes=True),
+            start,
+            stop,
+            header_bytes=int(interpretation.header_bytes),
+            short=interpretation.length_bytes == "1-5",
+        )

@@ -15,7 +15,7 @@ from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ColumnType
 from rootfeed.sources.compression import MOST_EXPANSION, DamagedPageError, checked_xxh3
 
-__all__ = ["Origin", "check_envelopes", "fields"]
+__all__ = ["Origin", "check_envelopes", "columns_below", "fields"]
 
 _FIELD_DTYPES: dict[str, Any] = {
     "bool": np.bool_,
@@ -53,6 +53,8 @@ class Origin:
 _OPTIONALS = ("std::optional", "std::unique_ptr")
 """Stored as collections of one element at most, and no vectors all the same."""
 
+_BASE_CLASS = re.compile(r"\.?:_\d+")
+
 _CARDINALITY = re.compile(r"ROOT::RNTupleCardinality<(.*)>")
 
 _CHECKSUM_BYTES = 8
@@ -65,9 +67,31 @@ def fields(ntuple: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
     Names are those of ROOT's RDataFrame: ``Jet.pt``.
     """
     listing = _Listing(ntuple)
-    for number, record in enumerate(listing.records):
-        if record.parent_field_id == number:
-            yield from listing.walk(number, "", None)
+    found = [
+        each
+        for number, record in enumerate(listing.records)
+        if record.parent_field_id == number
+        for each in listing.walk(number, "", None)
+    ]
+    paths = {path for path, _, _ in found}
+    for path, type_, origin in found:
+        # A base class's members are the class's own in ROOT, unless it has another one of that name.
+        name = _BASE_CLASS.sub("", path)
+        yield path if name in paths else name, type_, origin
+
+
+def columns_below(ntuple: Any, number: int) -> list[Any]:
+    """Return the column records of a field and of all fields below it."""
+    listing = _Listing(ntuple)
+    todo, seen, records = [number], set[int](), []
+    while todo:
+        field = listing.physical(todo.pop())
+        if field in seen:  # a damaged file can make a field its own descendant
+            continue
+        seen.add(field)
+        records += listing.columns.get(field, [])
+        todo += listing.children.get(field, [])
+    return records
 
 
 class _Listing:
@@ -88,9 +112,7 @@ class _Listing:
     ) -> Iterator[tuple[str, ColumnType, Origin]]:
         """Yield a field and what is below it; `offsets` are those of the collection around it."""
         record = self.records[number]
-        # ":_0" is a base class, whose members ROOT addresses as the class's own.
-        base_class = record.field_name.startswith(":_")
-        name = prefix.rstrip(".") if base_class else prefix + record.field_name
+        name = prefix + record.field_name
         roles = uproot.const.RNTupleFieldRole
         if record.repetition or record.struct_role == roles.COLLECTION:
             yield from self._repeated(number, name, offsets)
@@ -113,7 +135,7 @@ class _Listing:
             kind: Any = "text" if inner.startswith("std::string") else "other"
             return name, _type(type_name, kind, offsets), Origin(number)
         if cardinality:
-            offsets_of, columns = columns, self._elements(self._physical(number))
+            offsets_of, columns = columns, self._elements(self.physical(number))
             type_ = ColumnType(type_name, "scalar", np.dtype(dtype))
             return name, type_, Origin(number, columns, offsets_of)
         type_ = _type(type_name, "scalar", offsets, np.dtype(dtype))
@@ -132,7 +154,7 @@ class _Listing:
         # A std::bitset has its column itself.
         inner = below[0] if below else number
         role, roles = self.records[inner].struct_role, uproot.const.RNTupleFieldRole
-        offsets = self.columns.get(self._physical(number), ())
+        offsets = self.columns.get(self.physical(number), ())
         if role == roles.LEAF and not (below and self.records[inner].repetition):
             element, columns = self._number(inner)
             bits = record.type_name.startswith("std::bitset")
@@ -151,7 +173,7 @@ class _Listing:
 
     def _number(self, number: int) -> tuple[str, Sequence[Any]]:
         """Return type and column records of the number in a field."""
-        number, type_name = self._physical(number), self.records[number].type_name
+        number, type_name = self.physical(number), self.records[number].type_name
         # An enumeration or std::atomic keeps its number in a subfield "_0".
         while number not in self.columns:
             below = self.children.get(number, [])
@@ -167,13 +189,13 @@ class _Listing:
         for _ in self.records:  # a damaged file can make a field its own descendant
             if not below or self.records[below[0]].repetition:
                 break
-            number = self._physical(below[0])
+            number = self.physical(below[0])
             if number in self.columns:
                 return self.columns[number]
             below = self.children.get(number, [])
         return ()
 
-    def _physical(self, number: int) -> int:
+    def physical(self, number: int) -> int:
         """Return the field whose columns a field has: a projected one has another's."""
         source = self.records[number].source_field_id
         return number if source is None else int(source)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +20,12 @@ from rootfeed.errors import (
     nearest,
 )
 from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages
-from rootfeed.sources import branches, fields, tables
+from rootfeed.sources import baskets, branches, fields, tables
+from rootfeed.sources.classes import FileClasses
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.storage import Storage, is_remote, open_storage
 
-__all__ = ["RootObject", "damaged", "open_object"]
+__all__ = ["RootObject", "damaged", "open_object", "reason"]
 
 _TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 _RNTUPLE = "ROOT::RNTuple"
@@ -59,7 +61,24 @@ class RootObject:
 
     def types(self) -> dict[str, ColumnType]:
         """Return every column's type, in the file's order; no data is read."""
-        return {name: type_ for name, type_, _ in self._listing()}
+        return {name: type_ for name, (type_, _) in self._listing[0].items()}
+
+    def duplicates(self) -> dict[str, str]:
+        """Return the names that several columns have, and a sentence about each."""
+        return {
+            name: f"{self._where} has {len(types)} columns of the name {name!r} "
+            f"({', then '.join(str(type_) for type_ in types)}): the first one counts, as in ROOT. "
+            "Rename the others to read them."
+            for name, types in self._listing[1].items()
+        }
+
+    def friends(self) -> list[str]:
+        """Return what the tree's friends are called, and where they lie; an open one with `friends`."""
+        listed = self.handle.member("fFriends", none_if_missing=True) if self.format == "TTree" else None
+        return [
+            f"{str(friend.member('fTreeName'))!r} in {str(friend.member('fTitle')) or 'this file'}"
+            for friend in listed or []
+        ]
 
     def columns(self, names: Iterable[str]) -> dict[str, Column]:
         """Return the page tables of some columns; unknown names are left out."""
@@ -67,7 +86,7 @@ class RootObject:
         shared: dict[Any, Pages] = {}
         return {
             name: self._column(name, type_, origin, shared)
-            for name, type_, origin in self._listing()
+            for name, (type_, origin) in self._listing[0].items()
             if name in wanted
         }
 
@@ -75,15 +94,22 @@ class RootObject:
     def _where(self) -> str:
         return f"{self.path}:{self.object_path}"
 
-    def _listing(self) -> list[tuple[str, ColumnType, Any]]:
-        listing: Any = branches.branches if self.format == "TTree" else fields.fields
+    @cached_property
+    def _listing(self) -> tuple[dict[str, tuple[ColumnType, Any]], dict[str, tuple[ColumnType, ...]]]:
+        list_: Any = branches.branches if self.format == "TTree" else fields.fields
+        listing: dict[str, tuple[ColumnType, Any]] = {}
+        others: dict[str, tuple[ColumnType, ...]] = {}
         with damaged(f"{self._where}: the list of its columns cannot be read"):
-            return list(listing(self.handle))
+            for name, type_, origin in list_(self.handle):
+                first, _ = listing.setdefault(name, (type_, origin))
+                if first is not type_:
+                    others[name] = (*others.get(name, (first,)), type_)
+        return listing, others
 
     def _column(self, name: str, type_: ColumnType, origin: Any, shared: dict[Any, Pages]) -> Column:
         with damaged(f"{self._where}: the page list of column {name!r} cannot be read"):
             if self.format == "TTree":
-                column = branches.branch_column(
+                column = baskets.branch_column(
                     self._where, self.handle, self.entries, name, type_, origin
                 )
             else:
@@ -106,7 +132,7 @@ class RootObject:
 
 
 @contextmanager
-def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
+def open_object(path: str, object_path: str | None, *, friends: bool = False) -> Iterator[RootObject]:
     """Open a file, find the tree or ntuple in it, and close the file afterwards.
 
     Parameters
@@ -114,6 +140,8 @@ def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
     path : str
     object_path : str or None
         None where the file holds only one.
+    friends : bool
+        Read what the file says of a tree's friends, too, which is slower.
 
     Raises
     ------
@@ -127,10 +155,13 @@ def open_object(path: str, object_path: str | None) -> Iterator[RootObject]:
     storage = open_storage(path)
     try:
         # A plain file object instead of uproot's default: no thread pool for each file.
-        options = {} if is_remote(path) else {"handler": uproot.source.file.MemmapSource}
+        options: dict[str, Any] = {"minimal_ttree_metadata": not friends}
+        if not is_remote(path):
+            options["handler"] = uproot.source.file.MemmapSource
         # A mapping, because uproot splits a name at its colons.
         with damaged(f"{path} cannot be read as a ROOT file"):
-            file = uproot.open({path.removeprefix("file://"): None}, **options)
+            name = path.removeprefix("file://")
+            file = uproot.open({name: None}, custom_classes=FileClasses(), **options)
     except DamagedFileError:
         _explain(path, storage)
         raise
@@ -160,15 +191,20 @@ def damaged(what: str, remedy: str = "Copy or produce the file again.") -> Itera
     except RootfeedError:
         raise
     except Exception as error:
-        # The first line tells what it is about, the others are uproot's advice to its own users.
-        text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
-        reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        if "algorithm: b'CS'" in text:
+        told = reason(error)
+        if "algorithm: b'CS'" in told:
             raise UnsupportedFileError(
                 f'{what}: it uses the compression "CS" of very old ROOT releases, which is not '
                 "supported. Rewrite the file with a current ROOT."
             ) from error
-        raise DamagedFileError(f"{what}: {reason}. {remedy}") from error
+        raise DamagedFileError(f"{what}: {told}. {remedy}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return what an error of uproot's says, in a line without a stop."""
+    # The first line tells what it is about, the others are uproot's advice to its own users.
+    text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> RootObject:

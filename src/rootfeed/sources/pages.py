@@ -6,12 +6,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Event
 
 import numpy as np
 
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ABSENT, EMBEDDED, Array, Column, FileIndex, Pages
+from rootfeed.sources.branches import first_names
 from rootfeed.sources.compression import (
     MOST_EXPANSION,
     DamagedPageError,
@@ -19,6 +21,8 @@ from rootfeed.sources.compression import (
     decompress_into,
 )
 from rootfeed.sources.decoding import decode
+from rootfeed.sources.keys import is_labelled, label_bytes, name_of, read_key
+from rootfeed.sources.metadata import open_object
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
 
@@ -26,10 +30,6 @@ __all__ = ["Basket", "PageReader", "overlapping", "ranges"]
 
 _CHECKSUM_BYTES = 8
 
-# Of a basket's key: fNbytes, fObjlen, fKeylen; at its end fNevBuf and fLast, and a byte of flags.
-_KEY_HEAD = struct.Struct(">i2xi4xh")
-_KEY_TAIL = struct.Struct(">iix")
-_SHORTEST_KEY_BYTES = 37
 _INT = struct.Struct(">i")
 
 
@@ -157,7 +157,9 @@ class PageReader:
             return data
         stored, stored_bytes = self._stored(pages, page)
         if self.index.format == "TTree":
-            stored, whole = _plain_basket(stored, elements // per_entry, expected)
+            key_bytes, whole = _plain_basket(stored, elements // per_entry, expected)
+            self.check_label(stored, pages)
+            stored = stored[key_bytes:]
         else:
             whole = expected
             if stored_bytes > expected:
@@ -176,11 +178,10 @@ class PageReader:
             data_bytes = int(_INT.unpack_from(pages.embedded[page])[0])
         else:
             stored, _ = self._stored(pages, page)
-            key_bytes, whole, data_bytes = _key(stored, entries)
+            key_bytes, whole, data_bytes = read_key(stored, entries)
+            self.check_label(stored, pages)
             stored = stored[key_bytes:]
-        # A few bytes must not claim gigabytes.
-        if whole > MOST_EXPANSION * len(stored):
-            raise DamagedPageError(f"it stores {len(stored)} bytes for {whole} uncompressed ones")
+        _bounded(stored, whole)
         if data_bytes < 0 or whole not in (data_bytes, data_bytes + _INT.size * (entries + 2)):
             raise DamagedPageError(
                 f"it claims {whole} uncompressed bytes for {data_bytes} bytes of data and the positions "
@@ -207,12 +208,61 @@ class PageReader:
             checked_xxh3(stored[:stored_bytes], stored[stored_bytes:].tobytes())
         return stored[:stored_bytes], stored_bytes
 
+    def check_labels(self, column: Column, pages: Pages, start: int, stop: int) -> None:
+        """Refuse a TTree's pages that are another column's, before somebody else reads them."""
+        found = [page for page in overlapping(pages, start, stop) if pages.offset[page] >= 0]
+        sizes = np.minimum(pages.stored_bytes[found], label_bytes(pages.label)).tolist()
+        heads = list(zip(pages.offset[found].tolist(), sizes, strict=True))
+        self.storage.prepare(heads)
+        for page, (offset, size) in zip(found, heads, strict=True):
+            with self.naming(column, f"entries [{pages.bounds[page]}, {pages.bounds[page + 1]})"):
+                head = self.scratch.array("head", size, np.uint8)
+                self.storage.read_into(offset, head)
+                self.check_label(head, pages)
+
+    def check_baskets(self, column: Column, pages: Pages, start: int, stop: int) -> None:
+        """Check all that a TTree's pages say of themselves, whatever their contents are."""
+        self.storage.prepare(ranges(pages, start, stop))
+        for page in overlapping(pages, start, stop):
+            first, end = int(pages.bounds[page]), int(pages.bounds[page + 1])
+            if pages.offset[page] == EMBEDDED:
+                continue
+            with self.naming(column, f"entries [{first}, {end})"):
+                stored, _ = self._stored(pages, page)
+                key_bytes, whole, _ = read_key(stored, end - first)
+                self._decompressed(_bounded(stored[key_bytes:], whole), whole)
+
+    def check_stored(self, column: Column, pages: Pages, entries: tuple[int, int]) -> None:
+        """Compare all of an RNTuple's pages with their checksums."""
+        self.storage.prepare(ranges(pages, 0, int(pages.bounds[-1])))
+        with self.naming(column, f"entries [{entries[0]}, {entries[1]})"):
+            for page in range(len(pages)):
+                self._stored(pages, page)
+
+    def check_label(self, stored: Array, pages: Pages) -> None:
+        """Refuse a TTree's page that is another column's, by the name in its key.
+
+        A branch that was renamed keeps its pages, so a name that no branch has is no fault.
+        """
+        if is_labelled(stored, pages.label):
+            return
+        name = name_of(stored)
+        if name in _branches(self.index.path, self.index.object_path, self.index.identity):
+            raise DamagedPageError(f"it lies where a page of the column {name!r} is")
+
     def _decompressed(self, stored: Array, whole: int) -> Array:
         if len(stored) == whole:
             return stored
         raw = self.scratch.array("page", whole, np.uint8)
         decompress_into(stored, raw)
         return raw
+
+
+@lru_cache(maxsize=1000)
+def _branches(path: str, object_path: str, identity: bytes) -> frozenset[str]:
+    """Return the names of a tree's branches that were not renamed, as far as the file tells."""
+    with open_object(path, object_path) as found:
+        return first_names(found.handle)
 
 
 def _what(column: Column, first: int, end: int) -> str:
@@ -223,30 +273,18 @@ def _what(column: Column, first: int, end: int) -> str:
     return f"entries [{first // length}, {-(-end // length)})"
 
 
-def _key(stored: Array, entries: int) -> tuple[int, int, int]:
-    """Check a basket's key (ROOT's ``TKey`` and ``TBasket`` streamers).
-
-    Returns its size, the payload's uncompressed size, and that of the data in it. Entry offsets may
-    follow the data.
-    """
-    if len(stored) < _SHORTEST_KEY_BYTES:
-        raise DamagedPageError(f"its key has {len(stored)} bytes")
-    total, whole, key_bytes = _KEY_HEAD.unpack_from(stored)
-    if total != len(stored) or not _SHORTEST_KEY_BYTES <= key_bytes <= len(stored):
-        raise DamagedPageError(f"its key claims {total} bytes, {key_bytes} of them for itself")
-    found, last = _KEY_TAIL.unpack_from(stored, key_bytes - _KEY_TAIL.size)
-    if found != entries:
-        raise DamagedPageError(f"it holds {found} entries instead of {entries}")
-    if len(stored) - key_bytes > whole:
-        raise DamagedPageError(f"it stores {len(stored) - key_bytes} bytes for {whole}")
-    return key_bytes, whole, last - key_bytes
+def _bounded(stored: Array, whole: int) -> Array:
+    """Return a page's bytes, of which a few must not claim gigabytes."""
+    if whole > MOST_EXPANSION * len(stored):
+        raise DamagedPageError(f"it stores {len(stored)} bytes for {whole} uncompressed ones")
+    return stored
 
 
-def _plain_basket(stored: Array, entries: int, expected: int) -> tuple[Array, int]:
-    """Check the key of a basket of fixed-width entries; return payload and its uncompressed size."""
-    key_bytes, whole, data_bytes = _key(stored, entries)
+def _plain_basket(stored: Array, entries: int, expected: int) -> tuple[int, int]:
+    """Check the key of a basket of fixed-width entries; return its size and the payload's."""
+    key_bytes, whole, data_bytes = read_key(stored, entries)
     if data_bytes != expected:
         raise DamagedPageError(f"it holds {data_bytes} bytes instead of {expected}")
     if not expected <= whole <= expected + 4 * (entries + 4):
         raise DamagedPageError(f"it claims {whole} uncompressed bytes for {expected} bytes of data")
-    return stored[key_bytes:], whole
+    return key_bytes, whole

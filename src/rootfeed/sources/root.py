@@ -6,6 +6,7 @@ slower, and exact.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from threading import Event
@@ -13,7 +14,7 @@ from threading import Event
 import awkward as ak
 import numpy as np
 
-from rootfeed.errors import DamagedFileError, MissingColumnError, nearest
+from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import fallback, vectors
 from rootfeed.sources.decoding import decode
@@ -23,7 +24,7 @@ from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import open_storage
 
-__all__ = ["index", "prepare", "read", "read_awkward", "types", "vector_bytes"]
+__all__ = ["friends", "index", "prepare", "read", "read_awkward", "types", "vector_bytes"]
 
 _OFFSET_BYTES = 8
 
@@ -31,10 +32,22 @@ _OFFSET_BYTES = 8
 def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the name of a file's tree or ntuple and the type of each of its columns.
 
-    Costs one parse of the file's metadata; no page is read.
+    Costs one parse of the file's metadata; no page is read. Where several columns have one name there is
+    a `DuplicateNameWarning`.
     """
     with open_object(location.path, location.object_path) as found:
+        for text in found.duplicates().values():
+            warnings.warn(text, DuplicateNameWarning, stacklevel=3)
         return found.object_path, found.types()
+
+
+def friends(location: Location) -> list[str]:
+    """Return which friends a tree has, and in which files; none where that cannot be read."""
+    try:
+        with open_object(location.path, location.object_path, friends=True) as found:
+            return found.friends()
+    except Exception:  # it is only asked for to help with another error
+        return []
 
 
 def index(location: Location, names: Sequence[str]) -> FileIndex:
@@ -64,6 +77,7 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
             identity=found.identity,
             head=found.head,
             columns=columns,
+            duplicates={name: text for name, text in found.duplicates().items() if name in columns},
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ABSENT, Column, ColumnType, Encoding, Pages
-from rootfeed.sources.fields import Origin
+from rootfeed.sources.fields import Origin, columns_below
 
-__all__ = ["field_column"]
+__all__ = ["field_column", "stored_pages"]
 
 Entries = npt.NDArray[np.int64]
 
@@ -124,6 +124,45 @@ def field_column(
         length=origin.length,
         value_bytes=elements * type_.dtype.itemsize / max(1, entries),
     )
+
+
+def stored_pages(ntuple: Any, field: Any, start: int, stop: int) -> Iterator[tuple[Pages, int, int]]:
+    """Yield all pages of a field and of those below it, and the entries of their cluster.
+
+    Parameters
+    ----------
+    ntuple : object
+        uproot's.
+    field : object
+        uproot's.
+    start, stop : int
+        Clusters with some of these entries.
+    """
+    records = columns_below(ntuple, int(field.field_id))
+    for summary, columns in zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True):
+        first = int(summary.num_first_entry)
+        end = first + int(summary.num_entries)
+        if first >= stop or end <= start:
+            continue
+        pages = [
+            page
+            for record in records
+            if record.idx < len(columns) and not columns[record.idx].suppressed
+            for page in columns[record.idx].pages
+            if page.num_elements
+        ]
+        yield (
+            Pages(
+                bounds=np.arange(len(pages) + 1, dtype=np.int64),
+                offset=np.array([page.locator.offset for page in pages], np.int64),
+                stored_bytes=np.array([page.locator.num_bytes for page in pages], np.int64),
+                encoding=np.zeros(len(pages), np.uint8),
+                checksum=np.array([page.has_checksum for page in pages], np.bool_),
+                encodings=(),
+            ),
+            first,
+            end,
+        )
 
 
 def _table(
