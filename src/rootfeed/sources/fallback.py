@@ -10,6 +10,7 @@ import numpy as np
 
 from rootfeed.errors import DamagedFileError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged
+from rootfeed.sources.failures import located
 from rootfeed.sources.metadata import damaged, open_object
 from rootfeed.sources.scratch import Scratch
 
@@ -26,12 +27,13 @@ def read_array(index: FileIndex, column: Column, start: int, stop: int, scratch:
     """
 
     def open_(stack: ExitStack) -> Any:
-        found = stack.enter_context(open_object(index.path, index.object_path))
-        return found.handle
+        return stack.enter_context(open_object(index.path, index.object_path, index.version))
 
-    with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
-        handle = scratch.keep((index.path, index.object_path), open_)
-        values = handle[column.key].array(entry_start=start, entry_stop=stop, array_cache=None)
+    what = _entries(column, start, stop)
+    with located(f"Reading {what}."), damaged(f"{index.where}: {what} cannot be read"):
+        found = scratch.keep((index.path, index.object_path), open_)
+        values = found.handle[column.key].array(entry_start=start, entry_stop=stop, array_cache=None)
+        found.storage.verify()
         return values[column.leaf] if column.leaf else values
 
 

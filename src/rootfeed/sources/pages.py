@@ -10,7 +10,7 @@ from threading import Event
 
 import numpy as np
 
-from rootfeed.errors import DamagedFileError
+from rootfeed.errors import DamagedFileError, RootfeedError
 from rootfeed.schema import ABSENT, EMBEDDED, Array, Column, FileIndex, Pages
 from rootfeed.sources.compression import (
     MOST_EXPANSION,
@@ -19,6 +19,7 @@ from rootfeed.sources.compression import (
     decompress_into,
 )
 from rootfeed.sources.decoding import decode
+from rootfeed.sources.failures import located, unavailable
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
 
@@ -137,6 +138,12 @@ class PageReader:
             ) from error
         except DamagedFileError as error:
             raise DamagedFileError(f"{error} (Column {column.name!r}, {what}.)") from error
+        except (OSError, MemoryError) as error:
+            with located(f"Column {column.name!r}, {what}."):
+                found = unavailable(self.index.where, "cannot be read", error)
+                if found is None or isinstance(error, RootfeedError):
+                    raise
+                raise found from error
 
     def contents(self, pages: Pages, page: int, elements: int, per_entry: int = 1) -> Array:
         """Return the uncompressed bytes of a page that holds nothing but elements.

@@ -17,6 +17,7 @@ from rootfeed.errors import DamagedFileError, MissingColumnError, nearest
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import fallback, vectors
 from rootfeed.sources.decoding import decode
+from rootfeed.sources.failures import located
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
@@ -55,15 +56,17 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
                     f"{found.path}:{found.object_path} has no column {name!r}. "
                     f"{nearest(name, found.types())}"
                 )
+        version = found.storage.version
         return FileIndex(
             path=location.path,
             object_path=found.object_path,
             format=found.format,
             entries=found.entries,
-            file_bytes=found.file_bytes,
+            file_bytes=version.file_bytes,
             identity=found.identity,
-            head=found.head,
             columns=columns,
+            head=version.head,
+            tag=version.tag,
         )
 
 
@@ -103,40 +106,62 @@ def read(
     ------
     DamagedFileError
         Names the file, the column and the entries.
+    MissingFileError, AccessError, UnreachableError, ChangedFileError
+        Where bytes cannot be had.
     """
-    with closing(open_storage(index.path)) as storage:
-        if (storage.file_bytes, storage.head) != (index.file_bytes, index.head):
-            raise DamagedFileError(
-                f"{index.path} was changed while it was being read: it had {index.file_bytes} bytes "
-                f"when it was indexed and has {storage.file_bytes} now"
-                + (", and another header" if storage.file_bytes == index.file_bytes else "")
-                + ". Open it again."
-            )
-        columns = [index.columns[name] for name in names]
-        reader = PageReader(index, storage, scratch, stopped)
-        if any(column.offsets is not None for column in columns):
+    columns = [index.columns[name] for name in names]
+    with located(_reading(names, start, stop)):
+        storage = open_storage(index.path, index.version)
+    with closing(storage):
+        try:
+            yield from _read(PageReader(index, storage, scratch, stopped), columns, start, stop, out_for)
+        except DamagedFileError:
+            storage.verify()  # what looks like damage may be another file
+            raise
+        with located(_reading(names, start, stop)):
+            storage.verify()
+
+
+def _read(
+    reader: PageReader,
+    columns: Sequence[Column],
+    start: int,
+    stop: int,
+    out_for: Callable[[str], Array],
+) -> Iterator[tuple[str, Array | Jagged]]:
+    index, storage, scratch, stopped = reader.index, reader.storage, reader.scratch, reader.stopped
+    if any(column.offsets is not None for column in columns):
+        with located(_reading([column.name for column in columns], start, stop)):
             storage.prepare(_offset_ranges(columns, start, stop))
-        spans = vectors.read_spans(reader, columns, start, stop)
+    spans = vectors.read_spans(reader, columns, start, stop)
+    if stopped.is_set():
+        return
+    with located(_reading([column.name for column in columns], start, stop)):
+        storage.prepare(_ranges(columns, start, stop, spans))
+    for column in columns:
+        out: Array | Jagged
+        if column.type.kind == "scalar":
+            out = out_for(column.name)
+            if (span := spans.get(column.name)) is not None:
+                np.subtract(span.offsets[1:], span.offsets[:-1], out=out, casting="unsafe")
+            elif column.pages is None:
+                fallback.fill_scalar(index, column, start, stop, out, scratch)
+            else:
+                reader.fill(column, start, stop, out)
+        elif column.pages is None:
+            out = fallback.read_jagged(index, column, start, stop, scratch)
+        else:
+            out = vectors.read_vector(reader, column, start, stop, spans.get(column.name))
         if stopped.is_set():
             return
-        storage.prepare(_ranges(columns, start, stop, spans))
-        for column in columns:
-            out: Array | Jagged
-            if column.type.kind == "scalar":
-                out = out_for(column.name)
-                if (span := spans.get(column.name)) is not None:
-                    np.subtract(span.offsets[1:], span.offsets[:-1], out=out, casting="unsafe")
-                elif column.pages is None:
-                    fallback.fill_scalar(index, column, start, stop, out, scratch)
-                else:
-                    reader.fill(column, start, stop, out)
-            elif column.pages is None:
-                out = fallback.read_jagged(index, column, start, stop, scratch)
-            else:
-                out = vectors.read_vector(reader, column, start, stop, spans.get(column.name))
-            if stopped.is_set():
-                return
-            yield column.name, out
+        yield column.name, out
+
+
+def _reading(names: Sequence[str], start: int, stop: int) -> str:
+    """Say what was being read, as an error's last words."""
+    shown = ", ".join(repr(name) for name in names[:4])
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"Reading the entries [{start}, {stop}) of {shown}{rest}."
 
 
 def read_awkward(
