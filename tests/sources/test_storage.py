@@ -320,7 +320,8 @@ def test_a_server_that_fails_while_it_is_read(make_recorder: MakeRecorder) -> No
     with pytest.raises(UnreachableError) as raised:
         storage.read_into(20 << 20, np.empty(5, np.uint8))
     assert str(raised.value) == (
-        "https://host/f.root cannot be read: OSError: connection reset. Check the network, and try again."
+        "https://host/f.root cannot be read: OSError: connection reset. "
+        "Check the network, and try again."
     )
 
 

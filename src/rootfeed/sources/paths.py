@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,15 @@ def _exists(path: str) -> bool:
 def _matches(pattern: str) -> list[str]:
     if is_remote(pattern):
         filesystem, name = persist(pattern, lambda: fsspec.core.url_to_fs(pattern))
-        found = persist(pattern, lambda: sorted(filesystem.glob(name)))
-        matches = [filesystem.unstrip_protocol(match) for match in found]
+
+        def find() -> list[str]:
+            if found := filesystem.glob(name):
+                return sorted(found)
+            with suppress(FileNotFoundError):
+                filesystem.ls(_folder(name))  # which raises what `glob` passes over
+            return sorted(filesystem.glob(name))
+
+        matches = [filesystem.unstrip_protocol(match) for match in persist(pattern, find)]
     else:
         matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
         for path in matches:
@@ -223,9 +231,14 @@ def _fault(path: str) -> RootfeedError | None:
         return _missing(path) if isinstance(found, MissingFileError) else found
 
 
+def _folder(pattern: str) -> str:
+    """Return the part of a pattern that is no pattern."""
+    return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
+
+
 def _unreadable_folder(pattern: str) -> RootfeedError | None:
     """Return why a pattern's folder cannot be listed, about which `glob` says nothing."""
-    folder = os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0])
+    folder = _folder(pattern)
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
