@@ -94,6 +94,8 @@ class Files:
                 for number, index in zip(numbers, pool.map(read, numbers), strict=True):
                     self._indexes[number] = index
                     advance(1)
-        finally:
-            # After an error or an interrupt, nobody waits for what a slow server has not sent yet.
+        except BaseException:
+            # Nobody waits for what a slow server has not sent yet.
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()

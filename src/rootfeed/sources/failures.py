@@ -9,8 +9,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 
 from rootfeed.errors import (
@@ -22,7 +21,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
 )
 
-__all__ = ["irregular", "is_transient", "located", "unavailable"]
+__all__ = ["Located", "irregular", "is_transient", "unavailable"]
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DENIED = frozenset(
@@ -131,13 +130,24 @@ def is_transient(error: BaseException) -> bool:
     return not isinstance(error, _LASTING) and not re.search(_XROOTD, str(error))
 
 
-@contextmanager
-def located(what: str) -> Iterator[None]:
-    """Add to an error about bytes that cannot be had which of them were being read."""
-    try:
-        yield
-    except (AccessError, ChangedFileError, MissingFileError, UnreachableError) as error:
-        raise type(error)(f"{error} ({what})") from error
+class Located:
+    """A context that adds to an error about bytes that cannot be had which of them were being read.
+
+    Parameters
+    ----------
+    what : function
+        Returns a sentence; asked where there is an error only. May be entered several times.
+    """
+
+    def __init__(self, what: Callable[[], str]) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AccessError | ChangedFileError | MissingFileError | UnreachableError):
+            raise type(error)(f"{error} ({self._what()})") from error
 
 
 def irregular(path: str, mode: int) -> RootfeedError | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rootfeed.errors import DamagedFileError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged
-from rootfeed.sources.failures import located
+from rootfeed.sources.failures import Located
 from rootfeed.sources.metadata import damaged, open_object
 from rootfeed.sources.scratch import Scratch
 
@@ -30,7 +30,7 @@ def read_array(index: FileIndex, column: Column, start: int, stop: int, scratch:
         return stack.enter_context(open_object(index.path, index.object_path, index.version))
 
     what = _entries(column, start, stop)
-    with located(f"Reading {what}."), damaged(f"{index.where}: {what} cannot be read"):
+    with Located(lambda: f"Reading {what}."), damaged(f"{index.where}: {what} cannot be read"):
         found = scratch.keep((index.path, index.object_path), open_)
         values = found.handle[column.key].array(entry_start=start, entry_stop=stop, array_cache=None)
         found.storage.verify()

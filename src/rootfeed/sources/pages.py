@@ -19,7 +19,7 @@ from rootfeed.sources.compression import (
     decompress_into,
 )
 from rootfeed.sources.decoding import decode
-from rootfeed.sources.failures import located, unavailable
+from rootfeed.sources.failures import Located, unavailable
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
 
@@ -139,7 +139,7 @@ class PageReader:
         except DamagedFileError as error:
             raise DamagedFileError(f"{error} (Column {column.name!r}, {what}.)") from error
         except (OSError, MemoryError) as error:
-            with located(f"Column {column.name!r}, {what}."):
+            with Located(lambda: f"Column {column.name!r}, {what}."):
                 found = unavailable(self.index.where, "cannot be read", error)
                 if found is None or isinstance(error, RootfeedError):
                     raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from threading import Event
 
 import awkward as ak
@@ -17,7 +18,7 @@ from rootfeed.errors import DamagedFileError, MissingColumnError, nearest
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import fallback, vectors
 from rootfeed.sources.decoding import decode
-from rootfeed.sources.failures import located
+from rootfeed.sources.failures import Located
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
@@ -110,15 +111,17 @@ def read(
         Where bytes cannot be had.
     """
     columns = [index.columns[name] for name in names]
-    with located(_reading(names, start, stop)):
+    naming = Located(partial(_reading, names, start, stop))
+    with naming:
         storage = open_storage(index.path, index.version)
     with closing(storage):
+        reader = PageReader(index, storage, scratch, stopped)
         try:
-            yield from _read(PageReader(index, storage, scratch, stopped), columns, start, stop, out_for)
+            yield from _read(reader, columns, start, stop, out_for, naming)
         except DamagedFileError:
             storage.verify()  # what looks like damage may be another file
             raise
-        with located(_reading(names, start, stop)):
+        with naming:
             storage.verify()
 
 
@@ -128,15 +131,16 @@ def _read(
     start: int,
     stop: int,
     out_for: Callable[[str], Array],
+    naming: Located,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     index, storage, scratch, stopped = reader.index, reader.storage, reader.scratch, reader.stopped
     if any(column.offsets is not None for column in columns):
-        with located(_reading([column.name for column in columns], start, stop)):
+        with naming:
             storage.prepare(_offset_ranges(columns, start, stop))
     spans = vectors.read_spans(reader, columns, start, stop)
     if stopped.is_set():
         return
-    with located(_reading([column.name for column in columns], start, stop)):
+    with naming:
         storage.prepare(_ranges(columns, start, stop, spans))
     for column in columns:
         out: Array | Jagged
