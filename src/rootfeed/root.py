@@ -20,7 +20,6 @@ float32 cannot represent are reported.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,12 +27,12 @@ import numpy as np
 
 from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
-from rootfeed.frame import Frame
-from rootfeed.frame import open as open_frame
+from rootfeed.frame import Frame, over
 from rootfeed.loader import Loader, flat, mixed
 from rootfeed.loader.inputs import Flat
 from rootfeed.loader.options import as_tuple
 from rootfeed.loader.sampling import Mixed
+from rootfeed.sources import PathLike, expand
 
 __all__ = [
     "TMVA",
@@ -44,7 +43,6 @@ __all__ = [
     "Result",
 ]
 
-PathLike = str | os.PathLike[str]
 Expression = str | Callable[..., Any]
 
 _EVERYTHING = 1 << 50
@@ -62,9 +60,8 @@ class RDataFrame:
     """
 
     def __init__(self, tree: str, files: PathLike | Iterable[PathLike]) -> None:
-        names = [files] if isinstance(files, str | os.PathLike) else list(files)
-        opened = open_frame([f"{os.fspath(name)}:{tree}" for name in names])
-        self.frame: Frame = opened.in_dialect("c++")
+        # Both are names, never parts of one text: a tree may have a colon, an address a query.
+        self.frame: Frame = over(expand(files, tree)).in_dialect("c++")
 
     def Define(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
         """Return a data frame with one more column.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -228,6 +228,24 @@ class Column:
         return whole
 
 
+class Version(NamedTuple):
+    """What tells a file from another one that takes its place.
+
+    Attributes
+    ----------
+    file_bytes : int
+    head : bytes
+        The first bytes: a ROOT file's own size, places and UUID.
+    tag : str
+        What a server says of its version (an ETag, or the time of its last change); empty where it says
+        nothing, and for local files.
+    """
+
+    file_bytes: int
+    head: bytes
+    tag: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class FileIndex:
     """One file's storage metadata: a frame's index holds one of these for each file.
@@ -243,8 +261,8 @@ class FileIndex:
         Size of the file, in bytes, when it was indexed.
     identity : bytes
         16 bytes that stay the same when the file is moved or renamed.
-    head : bytes
-        The first bytes of a local file, when it was indexed: they change when it is written again.
+    head, tag : bytes, str
+        The rest of the `version` that was indexed.
     columns : mapping of str to Column
         The columns that were asked for.
     duplicates : mapping of str to str
@@ -260,6 +278,12 @@ class FileIndex:
     columns: Mapping[str, Column]
     head: bytes = b""
     duplicates: Mapping[str, str] = field(default_factory=dict)
+    tag: str = ""
+
+    @property
+    def version(self) -> Version:
+        """What the file was when it was indexed."""
+        return Version(self.file_bytes, self.head, self.tag)
 
     @property
     def where(self) -> str:

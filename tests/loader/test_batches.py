@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import rootfeed as rf
 from rootfeed.errors import (
     ArgumentError,
-    DamagedFileError,
+    ChangedFileError,
     EmptyDatasetError,
     PrecisionWarning,
     UnsupportedColumnError,
@@ -791,7 +791,7 @@ def test_a_file_that_vanishes_or_changes(folder: Path) -> None:
     path = write_columns(folder / "vanishes.root", {"id": np.arange(1000)})
     loader = rf.Loader(rf.open(path), 10, chunk_entries=100)
     write_columns(path, {"id": np.arange(5000)})
-    with pytest.raises(DamagedFileError, match=r"vanishes\.root was changed"):
+    with pytest.raises(ChangedFileError, match=r"vanishes\.root was changed"):
         list(loader)
     Path(path).unlink()
     with pytest.raises(FileNotFoundError, match=r"vanishes\.root does not exist"):

@@ -23,7 +23,12 @@ from numpy.typing import NDArray
 
 import rootfeed as rf
 from processes import interrupt, run
-from rootfeed.errors import DamagedFileError, ForkedIteratorError, MissingFileError
+from rootfeed.errors import (
+    ChangedFileError,
+    DamagedFileError,
+    ForkedIteratorError,
+    MissingFileError,
+)
 
 ENTRIES = 8000
 PAGE = 500  # entries
@@ -405,7 +410,7 @@ def test_a_file_that_changed_is_named(copy: Path, mode: dict[str, int], change: 
             file.write(b"more")
     else:
         os.truncate(copy, copy.stat().st_size // 2 if change == "truncated" else 0)
-    with pytest.raises(DamagedFileError, match=r"copy\.root was changed") as caught:
+    with pytest.raises(ChangedFileError, match=r"copy\.root was changed") as caught:
         next(iter(loader))
     assert isinstance(caught.value, OSError)
 
@@ -420,7 +425,7 @@ def test_a_file_replaced_by_one_of_the_same_size_is_noticed(tmp_path: Path) -> N
     write(other, "TTree", contents(seed=5), compression=uproot.ZLIB(0))
     assert other.stat().st_size == size
     other.replace(file)
-    with pytest.raises(DamagedFileError, match="was changed"):
+    with pytest.raises(ChangedFileError, match="was changed"):
         next(iter(loader))
 
 

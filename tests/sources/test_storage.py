@@ -18,7 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootfeed import sources
-from rootfeed.errors import DamagedFileError, MissingFileError
+from rootfeed.errors import (
+    AccessError,
+    ChangedFileError,
+    DamagedFileError,
+    MissingFileError,
+    UnreachableError,
+)
 from rootfeed.sources import Location, Scratch
 from rootfeed.sources.storage import LocalStorage, RemoteStorage, is_remote, open_storage
 from samples import File, write
@@ -185,8 +191,8 @@ def test_missing_files(origin: str) -> None:
         with pytest.raises(MissingFileError) as raised:
             attempt(path)
         assert str(raised.value) == (
-            f"{path} does not exist, or its server cannot be reached. Check the address and the network."
-            if is_remote(path)
+            f"{path} does not exist (its server answered 404 Not Found). Check the address."
+            if path.startswith("http")
             else f"{path.removeprefix('file://')} does not exist."
         )
 
@@ -194,20 +200,21 @@ def test_missing_files(origin: str) -> None:
 def test_files_that_may_not_be_read(folder: Path) -> None:
     with pytest.raises(MissingFileError) as raised:
         open_storage(str(folder))
-    assert str(raised.value) == f"{folder} cannot be opened: Is a directory."
+    assert str(raised.value) == (
+        f"{folder} is a directory. To take the files in it, say '{folder}/*.root'."
+    )
     if os.getuid() != 0:
         secret = folder / "secret.root"
         secret.touch(mode=0)
-        with pytest.raises(MissingFileError, match=r"cannot be opened: Permission denied\.$"):
+        with pytest.raises(AccessError, match=r"cannot be opened: Permission denied \(EACCES\)\."):
             open_storage(str(secret))
 
 
 def test_protocols_that_nobody_knows() -> None:
-    with pytest.raises(MissingFileError) as raised:
+    with pytest.raises(UnreachableError) as raised:
         open_storage("gopher://host/f.root")
     assert str(raised.value) == (
-        "gopher://host/f.root cannot be reached: ValueError: Protocol not known: gopher. "
-        "Check the address, the network and the access rights."
+        "gopher://host/f.root cannot be read: ValueError: Protocol not known: gopher. Check the address."
     )
 
 
@@ -216,18 +223,9 @@ def test_protocols_without_their_package(monkeypatch: pytest.MonkeyPatch) -> Non
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", without)
-    with pytest.raises(MissingFileError) as raised:
+    with pytest.raises(UnreachableError) as raised:
         open_storage("s3://bucket/f.root")
     assert str(raised.value) == "s3://bucket/f.root cannot be reached: Install s3fs to access S3."
-
-
-@needs_aiohttp
-def test_servers_that_are_not_there() -> None:
-    with pytest.raises(MissingFileError) as raised:
-        open_storage("http://127.0.0.1:9/f.root")
-    assert str(raised.value).startswith(
-        "http://127.0.0.1:9/f.root does not exist, or its server cannot be reached."
-    )
 
 
 class Recorder:
@@ -238,8 +236,8 @@ class Recorder:
         self.failing = failing
         self.requests: list[tuple[int, int]] = []
 
-    def size(self, _: str) -> int:
-        return len(self.content)
+    def info(self, _: str) -> dict[str, Any]:
+        return {"size": len(self.content)}
 
     def cat_file(self, _: str, start: int, end: int) -> bytes:
         self.requests.append((start, end))
@@ -257,6 +255,8 @@ class Recorder:
 
 @pytest.fixture
 def make_recorder(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Recorder, RemoteStorage]]:
+    monkeypatch.setattr("rootfeed.sources.storage._WAITS_SECONDS", (0, 0))
+
     def make(size: int, failing: int = -1) -> tuple[Recorder, RemoteStorage]:
         recorder = Recorder(size, failing)
         monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (recorder, "f.root"))
@@ -276,7 +276,7 @@ def test_near_ranges_are_one_request(make_recorder: MakeRecorder) -> None:
     ranges = near + far + large
     storage.prepare(reversed(ranges))
     prepared = list(recorder.requests)
-    assert prepared[0] == (1000, 1000 + 300 * 49 + 280)
+    assert prepared[0] == (0, 1000 + 300 * 49 + 280)  # and the head with them
     assert prepared[1] == (1 << 20, (1 << 20) + 100)
     assert (30 << 20, 39 << 20) in prepared
     assert len(prepared) == 6  # and 20 MiB in three requests
@@ -313,14 +313,15 @@ def test_prepared_ranges_may_overlap(ranges: list[tuple[int, int]]) -> None:
 
 
 def test_a_server_that_fails_while_it_is_read(make_recorder: MakeRecorder) -> None:
-    _, storage = make_recorder(40 << 20, failing=20 << 20)
+    recorder, storage = make_recorder(40 << 20, failing=20 << 20)
     storage.prepare([(0, 5), (20 << 20, 5)])
+    assert recorder.requests == [(0, 75), *[(20 << 20, (20 << 20) + 5)] * 3]  # only what failed, again
     storage.read_into(0, np.empty(5, np.uint8))
-    with pytest.raises(MissingFileError) as raised:
+    with pytest.raises(UnreachableError) as raised:
         storage.read_into(20 << 20, np.empty(5, np.uint8))
     assert str(raised.value) == (
-        "https://host/f.root cannot be reached: OSError: connection reset. "
-        "Check the address, the network and the access rights."
+        "https://host/f.root cannot be read: OSError: connection reset. "
+        "Check the network, and try again."
     )
 
 
@@ -352,17 +353,17 @@ def test_a_file_that_changed_since_it_was_indexed(format: str, folder: Path, tmp
 
     def attempt() -> str:
         out = np.empty(10, np.int64)
-        with pytest.raises((DamagedFileError, MissingFileError)) as raised:
+        with pytest.raises((ChangedFileError, MissingFileError)) as raised:
             list(sources.read(index, ["id"], 0, 10, lambda _: out, Scratch(), threading.Event()))
         return str(raised.value)
 
     path.write_bytes(data[:-10])
     assert attempt() == (
-        f"{path} was changed while it was being read: it had {len(data)} bytes when it was indexed "
-        f"and has {len(data) - 10} now. Open it again."
+        f"{path} was changed while it was being read: it had {len(data)} bytes when it was opened "
+        f"and has {len(data) - 10} now. Open it again. (Reading the entries [0, 10) of 'id'.)"
     )
     path.unlink()
-    assert attempt() == f"{path} does not exist."
+    assert attempt() == f"{path} does not exist. (Reading the entries [0, 10) of 'id'.)"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc lists")

@@ -1,7 +1,7 @@
 """The lazy frame: which files, which columns, definitions and cuts, and answers about all of it."""
 
 from rootfeed.frame.answers import Report, Statistics, Summary
-from rootfeed.frame.frame import Frame, open
+from rootfeed.frame.frame import Frame, open, over
 from rootfeed.frame.passing import CutCount, Passing
 from rootfeed.frame.wanted import Wanted
 
@@ -14,4 +14,5 @@ __all__ = [
     "Summary",
     "Wanted",
     "open",
+    "over",
 ]

@@ -118,15 +118,14 @@ class Files:
             for number in numbers:
                 self._indexes[number] = read(number)
             return
-        threads = min(_INDEX_THREADS, len(numbers))
-        with (
-            ThreadPoolExecutor(threads, thread_name_prefix="rootfeed-index") as pool,
-            progress("Indexing files", len(numbers)) as advance,
-        ):
-            try:
+        pool = ThreadPoolExecutor(min(_INDEX_THREADS, len(numbers)), thread_name_prefix="rootfeed-index")
+        try:
+            with progress("Indexing files", len(numbers)) as advance:
                 for number, index in zip(numbers, pool.map(read, numbers), strict=True):
                     self._indexes[number] = index
                     advance(1)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        except BaseException:
+            # Nobody waits for what a slow server has not sent yet.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()

@@ -28,9 +28,9 @@ from rootfeed.frame.scan import Index, Known, Selection, Take, collect, describe
 from rootfeed.frame.steps import Range, Step
 from rootfeed.frame.wanted import Wanted
 from rootfeed.schema import Array, Block, ColumnType, FileIndex
-from rootfeed.sources import PathLike
+from rootfeed.sources import Location, Named
 
-__all__ = ["Frame", "open"]
+__all__ = ["Frame", "open", "over"]
 
 Expression = str | Callable[..., Any]
 Result = TypeVar("Result")
@@ -425,7 +425,7 @@ class Frame:
         return names
 
 
-def open(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> Frame:
+def open(files: Named) -> Frame:
     """Describe a dataset in ROOT files.
 
     Parameters
@@ -433,7 +433,9 @@ def open(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> Fra
     files : str, Path, iterable of these, or mapping
         ``"file.root"``, ``"file.root:tree"``, a pattern such as ``"data/*.root:tree"``, a list of
         these, or ``{path: tree}``. The tree's name may be left out where a file holds only one tree
-        or ntuple. Paths may be URLs of any protocol that fsspec knows.
+        or ntuple. Paths may be URLs of any protocol that fsspec knows; a tree behind a URL with a query
+        is named as ``"https://host/file.root?token=abc#tree"``. In a mapping, names are taken as they
+        are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
 
     Returns
     -------
@@ -443,6 +445,9 @@ def open(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> Fra
     ------
     MissingFileError
         Where a file does not exist, or a pattern matches none.
+    AccessError, UnreachableError
+        Where a file may not be read, or its server, its disk or a limit of the system keeps it back. A
+        server's passing failures are waited out for some seconds.
     MissingObjectError
         Where the first file holds no such tree or ntuple, or several and none was named.
     DamagedFileError
@@ -461,6 +466,10 @@ def open(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> Fra
     ...     "pt > 20 && abs(eta) < 2.5"
     ... )  # doctest: +SKIP
     """
-    locations = sources.expand(files)
+    return over(sources.expand(files))
+
+
+def over(locations: Sequence[Location]) -> Frame:
+    """Describe a dataset in files that are known: see `open`."""
     _, types = sources.types(locations[0])
     return Frame(Files(locations, types))

@@ -13,12 +13,13 @@ import awkward as ak
 
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources import root
-from rootfeed.sources.paths import Location, PathLike, expand
+from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import is_remote
 
 __all__ = [
     "Location",
+    "Named",
     "PathLike",
     "Scratch",
     "Source",

@@ -7,22 +7,20 @@ Where it fails, the pages tell whether they are damaged or hold a type that it c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Event
 from typing import Any
 
 import awkward as ak
 import numpy as np
-import uproot
 
-from rootfeed.errors import DamagedFileError, RootfeedError, UnreachableError, UnsupportedColumnError
+from rootfeed.errors import DamagedFileError, RootfeedError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged
 from rootfeed.sources import baskets, branches, tables
+from rootfeed.sources.failures import Located, unavailable
 from rootfeed.sources.metadata import open_object, reason
 from rootfeed.sources.pages import PageReader
 from rootfeed.sources.scratch import Scratch
-from rootfeed.sources.storage import open_storage
-from rootfeed.sources.texts import read_texts
 
 __all__ = ["fill_scalar", "read_array", "read_jagged"]
 
@@ -84,62 +82,40 @@ def _reading(
     """Give what uproot reads; whatever goes wrong in that, or in using it, is told as what it is."""
 
     def open_(stack: ExitStack) -> Any:
-        handle = stack.enter_context(open_object(index.path, index.object_path)).handle
+        found = stack.enter_context(open_object(index.path, index.object_path, index.version))
         # Of a tree not uproot's own look-up, which can take another branch.
-        return handle, branches.by_key(handle) if index.format == "TTree" else handle
+        return found, branches.by_key(found.handle) if index.format == "TTree" else found.handle
 
-    handle, columns = scratch.keep((index.path, index.object_path), open_)
+    found, columns = scratch.keep((index.path, index.object_path), open_)
     stored = columns[column.key]
     what = f"{index.where}: the entries [{start}, {stop}) of column {column.name!r}"
-    with closing(open_storage(index.path)) as storage:
-        reader = PageReader(index, storage, Scratch(), Event())
+    reader = PageReader(index, found.storage, Scratch(), Event())
+    with Located(lambda: f"Column {column.name!r}, entries [{start}, {stop})."):
         if index.format == "TTree":
             reader.check_labels(column, baskets.branch_pages(stored), start, stop)
         else:
-            for pages, first, end in tables.stored_pages(handle, stored, start, stop):
+            for pages, first, end in tables.stored_pages(found.handle, stored, start, stop):
                 reader.check_stored(column, pages, (first, end))
-    try:
-        values = _texts(index, column, start, stop, stored) if index.format == "TTree" else None
-        if values is None:
+        try:
+            if index.format == "TTree":
+                # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
+                stored.interpretation.awkward_form(stored.file)
             values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
-        yield values[column.leaf] if column.leaf else values
-    except (RootfeedError, MemoryError):
-        raise
-    except OSError as error:
-        raise UnreachableError(
-            f"{what} cannot be had: {reason(error)}. Check the disk, the server or the limits of this "
-            "process, and try again."
-        ) from error
-    except Exception as error:  # uproot raises whatever its parsers meet
-        if index.format == "TTree":
-            with closing(open_storage(index.path)) as storage:
-                reader = PageReader(index, storage, Scratch(), Event())
+            found.storage.verify()
+            yield values[column.leaf] if column.leaf else values
+        except RootfeedError:
+            raise
+        except Exception as error:  # uproot raises whatever its parsers meet
+            if (kept_back := unavailable(what, "cannot be read", error)) is not None:
+                raise kept_back from error
+            if index.format == "TTree":
                 reader.check_baskets(column, baskets.branch_pages(stored), start, stop)
-            if branches.is_common(stored):
-                raise DamagedFileError(
-                    f"{what} are damaged: {reason(error)}. Copy or produce the file again."
-                ) from error
-        raise UnsupportedColumnError(
-            f"{what} cannot be read: their pages are whole, but neither rootfeed nor uproot reads the "
-            f"type {column.type.text} ({reason(error)}). Leave the column out, or write it in another "
-            "type, such as vectors of numbers."
-        ) from error
-
-
-def _texts(index: FileIndex, column: Column, start: int, stop: int, branch: Any) -> ak.Array | None:
-    """Return texts that uproot can miscount; None where the branch holds something else."""
-    interpretation = branch.interpretation
-    # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
-    interpretation.awkward_form(branch.file)
-    if not isinstance(interpretation, uproot.AsStrings):
-        return None
-    with closing(open_storage(index.path)) as storage:
-        return read_texts(
-            PageReader(index, storage, Scratch(), Event()),
-            column,
-            baskets.branch_pages(branch, with_sizes=True),
-            start,
-            stop,
-            header_bytes=int(interpretation.header_bytes),
-            short=interpretation.length_bytes == "1-5",
-        )
+                if branches.is_common(stored):
+                    raise DamagedFileError(
+                        f"{what} are damaged: {reason(error)}. Copy or produce the file again."
+                    ) from error
+            raise UnsupportedColumnError(
+                f"{what} cannot be read: their pages are whole, but neither rootfeed nor uproot reads "
+                f"the type {column.type.text} ({reason(error)}). Leave the column out, or write it in "
+                "another type, such as vectors of numbers."
+            ) from error

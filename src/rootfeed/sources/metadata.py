@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -19,11 +19,15 @@ from rootfeed.errors import (
     UnsupportedFileError,
     nearest,
 )
-from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages
+from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages, Version
 from rootfeed.sources import baskets, branches, fields, tables
 from rootfeed.sources.classes import FileClasses
 from rootfeed.sources.compression import MOST_EXPANSION
+from rootfeed.sources.failures import unavailable
+from rootfeed.sources.paths import spelled
 from rootfeed.sources.storage import Storage, is_remote, open_storage
+from rootfeed.sources.supply import StorageSource
+from rootfeed.sources.web import web_page
 
 __all__ = ["RootObject", "damaged", "open_object", "reason"]
 
@@ -31,6 +35,7 @@ _TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 _RNTUPLE = "ROOT::RNTuple"
 _RNTUPLE_PREVIEW = "ROOT::Experimental::RNTuple"
 _POSITION_BYTES = 4
+_ENDS_BYTES = 64 << 10  # at each end of a file, fetched before they are asked for
 _LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
 
 
@@ -43,21 +48,20 @@ class RootObject:
     path, object_path : str
     format : {"TTree", "RNTuple"}
     entries : int
-    file_bytes : int
-    head : bytes
     identity : bytes
     handle : object
         uproot's own object, for columns that only uproot reads.
+    storage : Storage
+        From which uproot reads.
     """
 
     path: str
     object_path: str
     format: Literal["TTree", "RNTuple"]
     entries: int
-    file_bytes: int
-    head: bytes
     identity: bytes
     handle: Any
+    storage: Storage
 
     def types(self) -> dict[str, ColumnType]:
         """Return every column's type, in the file's order; no data is read."""
@@ -132,7 +136,9 @@ class RootObject:
 
 
 @contextmanager
-def open_object(path: str, object_path: str | None, *, friends: bool = False) -> Iterator[RootObject]:
+def open_object(
+    path: str, object_path: str | None, version: Version | None = None, *, friends: bool = False
+) -> Iterator[RootObject]:
     """Open a file, find the tree or ntuple in it, and close the file afterwards.
 
     Parameters
@@ -140,40 +146,44 @@ def open_object(path: str, object_path: str | None, *, friends: bool = False) ->
     path : str
     object_path : str or None
         None where the file holds only one.
+    version : Version, optional
+        What was indexed: anything else is refused.
     friends : bool
         Read what the file says of a tree's friends, too, which is slower.
 
     Raises
     ------
-    MissingFileError
-        Where the file does not exist or cannot be reached.
+    MissingFileError, AccessError, UnreachableError, ChangedFileError
+        Where the file's bytes cannot be had.
     MissingObjectError
         Where there is none of that name, or several and none was named.
     DamagedFileError
         Where the file cannot be parsed, or lacks its end.
     """
-    storage = open_storage(path)
-    try:
-        # A plain file object instead of uproot's default: no thread pool for each file.
-        options: dict[str, Any] = {"minimal_ttree_metadata": not friends}
-        if not is_remote(path):
-            options["handler"] = uproot.source.file.MemmapSource
-        # A mapping, because uproot splits a name at its colons.
-        with damaged(f"{path} cannot be read as a ROOT file"):
-            name = path.removeprefix("file://")
-            file = uproot.open({name: None}, custom_classes=FileClasses(), **options)
-    except DamagedFileError:
-        _explain(path, storage)
-        raise
-    finally:
-        storage.close()
-    with file:
-        what = object_path or "its tree or ntuple"
-        with damaged(f"{path}: the metadata of {what!r} cannot be read"):
-            _check_end(path, storage.file_bytes, file.file.fEND)
-            _check_closed(path, file.file)
-            found = _find(path, storage, file, object_path)
-        yield found
+    with closing(open_storage(path, version)) as storage:
+        # Metadata lies at both ends of a file.
+        size = storage.file_bytes
+        storage.prepare([(0, _ENDS_BYTES), (max(0, size - _ENDS_BYTES), _ENDS_BYTES)])
+        try:
+            # A mapping, because uproot splits a name at its colons.
+            with damaged(f"{path} cannot be read as a ROOT file"):
+                file = uproot.open(
+                    {path: None},
+                    handler=StorageSource,
+                    storage=storage,
+                    custom_classes=FileClasses(),
+                    minimal_ttree_metadata=not friends,
+                )
+        except DamagedFileError:
+            _explain(path, storage)
+            raise
+        with file:
+            what = object_path or "its tree or ntuple"
+            with damaged(f"{path}: the metadata of {what!r} cannot be read"):
+                _check_end(path, storage.file_bytes, file.file.fEND)
+                _check_closed(path, file.file)
+                found = _find(path, storage, file, object_path)
+            yield found
 
 
 @contextmanager
@@ -191,6 +201,8 @@ def damaged(what: str, remedy: str = "Copy or produce the file again.") -> Itera
     except RootfeedError:
         raise
     except Exception as error:
+        if (kept_back := unavailable(what, "now", error)) is not None:
+            raise kept_back from error
         told = reason(error)
         if "algorithm: b'CS'" in told:
             raise UnsupportedFileError(
@@ -223,7 +235,8 @@ def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> Ro
         if len(plain) > 1:
             shown = ", ".join(repr(key) for key in plain[:8])
             raise MissingObjectError(
-                f"{path} holds {len(plain)} trees and ntuples: {shown}. Name one: '{path}:{plain[0]}'."
+                f"{path} holds {len(plain)} trees and ntuples: {shown}. "
+                f"Name one: {spelled(path, plain[0])}."
             )
         object_path = plain[0]
     elif object_path.strip("/") in classes:
@@ -260,10 +273,9 @@ def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> Ro
         object_path=object_path,
         format="RNTuple" if class_name == _RNTUPLE else "TTree",
         entries=entries,
-        file_bytes=storage.file_bytes,
-        head=storage.head,
         identity=identity.digest(),
         handle=handle,
+        storage=storage,
     )
 
 
@@ -273,6 +285,8 @@ def _explain(path: str, storage: Storage) -> None:
     if storage.file_bytes >= len(header):
         storage.read_into(0, header)
     if header[:4].tobytes() != b"root":
+        if is_remote(path) and header.tobytes().lstrip()[:1] == b"<":
+            raise web_page(path) from None
         raise DamagedFileError(
             f"{path} is not a ROOT file: it has {storage.file_bytes} bytes and does not start with "
             "'root'. Name a ROOT file, or copy or produce it again."

@@ -11,7 +11,7 @@ from threading import Event
 
 import numpy as np
 
-from rootfeed.errors import DamagedFileError
+from rootfeed.errors import DamagedFileError, RootfeedError
 from rootfeed.schema import ABSENT, EMBEDDED, Array, Column, FileIndex, Pages
 from rootfeed.sources.branches import first_names
 from rootfeed.sources.compression import (
@@ -21,6 +21,7 @@ from rootfeed.sources.compression import (
     decompress_into,
 )
 from rootfeed.sources.decoding import decode
+from rootfeed.sources.failures import Located, unavailable
 from rootfeed.sources.keys import is_labelled, label_bytes, name_of, read_key
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.scratch import Scratch
@@ -137,6 +138,12 @@ class PageReader:
             ) from error
         except DamagedFileError as error:
             raise DamagedFileError(f"{error} (Column {column.name!r}, {what}.)") from error
+        except (OSError, MemoryError) as error:
+            with Located(lambda: f"Column {column.name!r}, {what}."):
+                found = unavailable(self.index.where, "cannot be read", error)
+                if found is None or isinstance(error, RootfeedError):
+                    raise
+                raise found from error
 
     def contents(self, pages: Pages, page: int, elements: int, per_entry: int = 1) -> Array:
         """Return the uncompressed bytes of a page that holds nothing but elements.

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from rootfeed.errors import ArgumentError, MissingFileError, nearest
-from rootfeed.sources.storage import is_remote, reached
+from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest
+from rootfeed.sources.failures import irregular, unavailable
+from rootfeed.sources.storage import is_remote, local_path, persist
 
-__all__ = ["Location", "PathLike", "expand"]
+__all__ = ["Location", "Named", "PathLike", "expand", "spelled"]
 
 PathLike = str | os.PathLike[str]
+Named = PathLike | Iterable[PathLike] | Mapping[Any, str | Sequence[str] | None]
 
-_WILDCARDS = frozenset("*?[")
+_WILDCARDS = "*?["
 _WEB_PROTOCOLS = ("http://", "https://")
+_QUERY = re.compile(r"\?[\w.-]+=")
+_CHAIN = re.compile(r"::(?![\da-f:.]*\])", re.IGNORECASE)  # not those of IPv6: http://[::1]/f.root
+_ROOT_FORM = re.compile(r"(?P<path>.+)\?(?P<query>[^#]*)#(?P<name>.+)")
+"""What TChain takes: ``file.root?#tree``, ``https://host/file.root?query#tree``."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """A file and the tree or ntuple in it; None where the file holds only one."""
+    """A file and the tree or ntuple in it; None where the file holds only one.
+
+    A local path is absolute: what the working directory is later does not matter.
+    """
 
     path: str
     object_path: str | None
 
 
-def expand(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> tuple[Location, ...]:
+def expand(files: Named, tree: str | None = None) -> tuple[Location, ...]:
     """List the files that an argument of ``rootfeed.open`` names, in its order.
 
     Parameters
@@ -39,7 +50,11 @@ def expand(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> t
         ``"file.root"``, ``"file.root:tree"``, ``"https://host/file.root:dir/tree"``, or a pattern with
         ``*``, ``?``, ``[]`` or ``**``, whose matches are sorted; ``~`` is the home directory. A file
         that exists under the whole text, colon or brackets included, is taken as that file. In a web
-        address only ``*`` is a wildcard, since ``?`` begins its query.
+        address only ``*`` is a wildcard, since ``?`` begins its query; there the name of a tree follows
+        a ``#``, as in ``"https://host/file.root?token=abc#tree"``. In a mapping a path is nothing but a
+        path, unless it maps to None; it may map to a list of names.
+    tree : str, optional
+        The object's name in all of these files, whose paths are then nothing but paths.
 
     Returns
     -------
@@ -49,30 +64,22 @@ def expand(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> t
     ------
     MissingFileError
         Where a file does not exist or a pattern matches none.
+    AccessError, UnreachableError
+        Where that cannot be known.
+    UnsupportedFileError
+        Where a path is a pipe or a device.
     ArgumentError
         Where the argument is empty, or names a file twice.
     """
-    if isinstance(files, str | os.PathLike):
-        items: list[tuple[PathLike, str | None]] = [(files, None)]
-    elif isinstance(files, Mapping):
-        items = list(files.items())
-    elif isinstance(files, Iterable):
-        items = [(item, None) for item in files]
-    else:
-        raise ArgumentError(
-            f"files must be a path, a list of paths or a mapping of path to tree, got {files!r}."
-        )
     locations: list[Location] = []
-    for item, name in items:
-        if not isinstance(item, str | os.PathLike):
-            raise ArgumentError(f"a file must be named by a str or a Path, got {item!r}.")
+    for item, name in _items(files, tree):
         locations.extend(_expand_one(item, name))
     if not locations:
         raise ArgumentError("files must name at least one file, got none.")
     seen: set[tuple[str, str | None]] = set()
     for location in locations:
         path = location.path
-        key = (path if is_remote(path) else os.path.realpath(_local(path)), location.object_path)
+        key = (path if is_remote(path) else os.path.realpath(path), location.object_path)
         if key in seen:
             raise ArgumentError(
                 f"{location.path} is named twice, so its entries would be repeated. "
@@ -80,6 +87,46 @@ def expand(files: PathLike | Iterable[PathLike] | Mapping[Any, str | None]) -> t
             )
         seen.add(key)
     return tuple(locations)
+
+
+def spelled(path: str, object_path: str) -> str:
+    """Return an argument of ``rootfeed.open``, as it is written in Python, that means just this."""
+    for text in (f"{path}:{object_path}", f"{path}#{object_path}"):
+        is_taken = _exists(text) or (_is_pattern(path) and not _exists(path))
+        if not is_taken and _split_object(text) == (path, object_path):
+            return repr(text)
+    return repr({path: object_path})
+
+
+def _items(files: Named, tree: str | None) -> Iterator[tuple[PathLike, str | None]]:
+    """Yield what names files, each with the name of an object or None."""
+    if isinstance(files, str | bytes | os.PathLike):
+        files = [files]
+    elif not isinstance(files, Iterable):
+        raise ArgumentError(
+            f"files must be a path, a list of paths or a mapping of path to tree, got {files!r}."
+        )
+    if isinstance(files, Mapping) and tree is not None:
+        raise ArgumentError(
+            f"files must be a path or a list of paths where a tree is named, got {files!r}."
+        )
+    for item in files:
+        path = os.fspath(item) if isinstance(item, os.PathLike) else item
+        if not isinstance(path, str):
+            remedy = f" Write {os.fsdecode(path)!r}." if isinstance(path, bytes) else ""
+            raise ArgumentError(f"a file must be named by a str or a Path, got {item!r}.{remedy}")
+        names = files[item] if isinstance(files, Mapping) else tree
+        if names is None:
+            yield item, None
+            continue
+        listed: list[Any] = list(names) if isinstance(names, list | tuple) else [names]
+        if not listed or not all(isinstance(name, str) and name.strip("/") for name in listed):
+            raise ArgumentError(
+                f"the tree or ntuple in {path!r} must be given by its name, got {names!r}. Write "
+                f"{{{path!r}: 'name'}}, a list of names for several of them, or None for the only one."
+            )
+        for name in listed:
+            yield item, name
 
 
 def _expand_one(item: PathLike, name: str | None) -> list[Location]:
@@ -90,15 +137,19 @@ def _expand_one(item: PathLike, name: str | None) -> list[Location]:
         path = text
     else:
         path, name = _split_object(text)
+    path = _absolute(path)
     if _is_pattern(path) and not _exists(path):
         return [Location(match, name) for match in _matches(path)]
-    if not is_remote(path) and not _exists(path):
-        raise MissingFileError(_missing(path))
+    if not is_remote(path) and (error := _fault(path)) is not None:
+        raise error
     return [Location(path, name)]
 
 
 def _split_object(text: str) -> tuple[str, str | None]:
     """Split ``file.root:tree`` at its last colon, unless that belongs to a URL or a drive."""
+    form = _ROOT_FORM.fullmatch(text)
+    if form and (is_remote(text) or not form["query"]):
+        return form["path"] + (f"?{form['query']}" if form["query"] else ""), form["name"]
     scheme, found, rest = text.partition("://")
     prefix = scheme + found if found else ""
     body = rest if found else text
@@ -106,46 +157,123 @@ def _split_object(text: str) -> tuple[str, str | None]:
     looks_like_port = found and "/" not in path and name.split("/")[0].isdigit()
     looks_like_drive = len(path) == 1 and name.startswith(("\\", "/"))
     looks_like_chain = path.endswith(":")  # fsspec's "zip://file.root::archive.zip"
-    looks_like_query = "?" in path and text.startswith(_WEB_PROTOCOLS)
+    looks_like_query = len(_without_query(text)) < len(prefix + path)
     if not path or looks_like_port or looks_like_drive or looks_like_chain or looks_like_query:
         return text, None
     return prefix + path, name or None
 
 
+def _absolute(path: str) -> str:
+    """Return a local path from the root on; of a chained address its last part, where that is local."""
+    before, last = "", path
+    if is_remote(path):
+        last = _CHAIN.split(path)[-1]
+        before = path.removesuffix(last)
+        if not before or is_remote(last):
+            return path
+        before += "file://" if "://" in last else ""
+    last = local_path(last)
+    try:
+        # Not normalized: where "a" is a link, "a/.." is not the folder that it lies in.
+        return before + os.fspath(Path(last).absolute())
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"{last!r} is relative to the working directory, which does not exist any more."
+        ) from error
+
+
+def _without_query(text: str) -> str:
+    """Return a remote address up to its query, such as ``?token=abc``: elsewhere ? is a wildcard."""
+    if text.startswith(_WEB_PROTOCOLS):
+        return text.partition("?")[0]
+    return _QUERY.split(text, maxsplit=1)[0] if is_remote(text) else text
+
+
 def _is_pattern(path: str) -> bool:
-    if path.startswith(_WEB_PROTOCOLS):
-        return "*" in path.partition("?")[0]
-    return any(character in _WILDCARDS for character in path)
-
-
-def _local(path: str) -> str:
-    return path.removeprefix("file://")
+    wildcards = "*" if path.startswith(_WEB_PROTOCOLS) else _WILDCARDS
+    return any(character in wildcards for character in _without_query(path))
 
 
 def _exists(path: str) -> bool:
-    return not is_remote(path) and os.path.isfile(_local(path))
+    return not is_remote(path) and os.path.isfile(local_path(path))
 
 
 def _matches(pattern: str) -> list[str]:
     if is_remote(pattern):
-        with reached(pattern):
-            filesystem, name = fsspec.core.url_to_fs(pattern)
-            matches = [filesystem.unstrip_protocol(match) for match in sorted(filesystem.glob(name))]
+        filesystem, name = persist(pattern, lambda: fsspec.core.url_to_fs(pattern))
+
+        def find() -> list[str]:
+            if found := filesystem.glob(name):
+                return sorted(found)
+            with suppress(FileNotFoundError):
+                filesystem.ls(_folder(name))  # which raises what `glob` passes over
+            return sorted(filesystem.glob(name))
+
+        matches = [filesystem.unstrip_protocol(match) for match in persist(pattern, find)]
     else:
-        found = glob.glob(_local(pattern), recursive=True)
-        matches = sorted(path for path in found if os.path.isfile(path))
+        matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
+        for path in matches:
+            if (error := _fault(path)) is not None:
+                raise error
     if not matches:
-        raise MissingFileError(f"no file matches {pattern!r}.")
+        raise _unreadable_folder(pattern) or MissingFileError(f"no file matches {pattern!r}.")
     return matches
 
 
-def _missing(path: str) -> str:
-    path = _local(path)
-    if os.path.isdir(path):
-        return f"{path} is a directory. To take the files in it, say {os.path.join(path, '*.root')!r}."
-    folder = os.path.dirname(path) or "."
+def _fault(path: str) -> RootfeedError | None:
+    """Return why a local path cannot be read as a file, as far as that can be told from outside."""
+    try:
+        return irregular(path, os.stat(path).st_mode)
+    except ValueError as error:
+        raise ArgumentError(f"{path!r} cannot be a file's name: {error}.") from error
+    except OSError as error:
+        found = unavailable(path, "cannot be looked at", error)
+        return _missing(path) if isinstance(found, MissingFileError) else found
+
+
+def _folder(pattern: str) -> str:
+    """Return the part of a pattern that is no pattern."""
+    return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
+
+
+def _unreadable_folder(pattern: str) -> RootfeedError | None:
+    """Return why a pattern's folder cannot be listed, about which `glob` says nothing."""
+    folder = _folder(pattern)
+    try:
+        os.scandir(folder).close()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return unavailable(folder, "cannot be listed", error)
+    return None
+
+
+def _missing(path: str) -> RootfeedError:
+    # The path itself, or the first folder that is a link to nowhere.
+    for part in (*reversed(Path(path).parents), Path(path)):
+        if part.is_symlink() and not part.exists():
+            return MissingFileError(f"{_through(path, part)} is a link to {_target(part)}.")
+    folder = os.path.dirname(path)
     if not os.path.isdir(folder):
-        return f"{path} does not exist: there is no directory {folder!r}."
-    siblings = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".root")]
+        return MissingFileError(f"{path} does not exist: there is no directory {folder!r}.")
+    try:
+        siblings = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".root")]
+    except OSError:
+        return MissingFileError(f"{path} does not exist.")
     hint = nearest(os.path.basename(path), siblings) if siblings else "It holds no ROOT files."
-    return f"{path} does not exist. In {folder!r}: {hint}"
+    return MissingFileError(f"{path} does not exist. In {folder!r}: {hint}")
+
+
+def _through(path: str, part: Path) -> str:
+    return path if os.fspath(part) == path else f"{path} does not exist: {part}"
+
+
+def _target(link: Path) -> str:
+    """Say where a link leads that leads nowhere."""
+    target = os.readlink(link)
+    try:
+        os.stat(link)
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            return f"{target!r}, and that leads back to it: links lead to each other"
+    return f"{target!r}, which does not exist"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from threading import Event
 
 import awkward as ak
@@ -18,6 +19,7 @@ from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColum
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import fallback, vectors
 from rootfeed.sources.decoding import decode
+from rootfeed.sources.failures import Located
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
@@ -68,15 +70,17 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
                     f"{found.path}:{found.object_path} has no column {name!r}. "
                     f"{nearest(name, found.types())}"
                 )
+        version = found.storage.version
         return FileIndex(
             path=location.path,
             object_path=found.object_path,
             format=found.format,
             entries=found.entries,
-            file_bytes=found.file_bytes,
+            file_bytes=version.file_bytes,
             identity=found.identity,
-            head=found.head,
             columns=columns,
+            head=version.head,
+            tag=version.tag,
             duplicates={name: text for name, text in found.duplicates().items() if name in columns},
         )
 
@@ -117,40 +121,65 @@ def read(
     ------
     DamagedFileError
         Names the file, the column and the entries.
+    MissingFileError, AccessError, UnreachableError, ChangedFileError
+        Where bytes cannot be had.
     """
-    with closing(open_storage(index.path)) as storage:
-        if (storage.file_bytes, storage.head) != (index.file_bytes, index.head):
-            raise DamagedFileError(
-                f"{index.path} was changed while it was being read: it had {index.file_bytes} bytes "
-                f"when it was indexed and has {storage.file_bytes} now"
-                + (", and another header" if storage.file_bytes == index.file_bytes else "")
-                + ". Open it again."
-            )
-        columns = [index.columns[name] for name in names]
+    columns = [index.columns[name] for name in names]
+    naming = Located(partial(_reading, names, start, stop))
+    with naming:
+        storage = open_storage(index.path, index.version)
+    with closing(storage):
         reader = PageReader(index, storage, scratch, stopped)
-        if any(column.offsets is not None for column in columns):
+        try:
+            yield from _read(reader, columns, start, stop, out_for, naming)
+        except DamagedFileError:
+            storage.verify()  # what looks like damage may be another file
+            raise
+        with naming:
+            storage.verify()
+
+
+def _read(
+    reader: PageReader,
+    columns: Sequence[Column],
+    start: int,
+    stop: int,
+    out_for: Callable[[str], Array],
+    naming: Located,
+) -> Iterator[tuple[str, Array | Jagged]]:
+    index, storage, scratch, stopped = reader.index, reader.storage, reader.scratch, reader.stopped
+    if any(column.offsets is not None for column in columns):
+        with naming:
             storage.prepare(_offset_ranges(columns, start, stop))
-        spans = vectors.read_spans(reader, columns, start, stop)
+    spans = vectors.read_spans(reader, columns, start, stop)
+    if stopped.is_set():
+        return
+    with naming:
+        storage.prepare(_ranges(columns, start, stop, spans))
+    for column in columns:
+        out: Array | Jagged
+        if column.type.kind == "scalar":
+            out = out_for(column.name)
+            if (span := spans.get(column.name)) is not None:
+                np.subtract(span.offsets[1:], span.offsets[:-1], out=out, casting="unsafe")
+            elif column.pages is None:
+                fallback.fill_scalar(index, column, start, stop, out, scratch)
+            else:
+                reader.fill(column, start, stop, out)
+        elif column.pages is None:
+            out = fallback.read_jagged(index, column, start, stop, scratch)
+        else:
+            out = vectors.read_vector(reader, column, start, stop, spans.get(column.name))
         if stopped.is_set():
             return
-        storage.prepare(_ranges(columns, start, stop, spans))
-        for column in columns:
-            out: Array | Jagged
-            if column.type.kind == "scalar":
-                out = out_for(column.name)
-                if (span := spans.get(column.name)) is not None:
-                    np.subtract(span.offsets[1:], span.offsets[:-1], out=out, casting="unsafe")
-                elif column.pages is None:
-                    fallback.fill_scalar(index, column, start, stop, out, scratch)
-                else:
-                    reader.fill(column, start, stop, out)
-            elif column.pages is None:
-                out = fallback.read_jagged(index, column, start, stop, scratch)
-            else:
-                out = vectors.read_vector(reader, column, start, stop, spans.get(column.name))
-            if stopped.is_set():
-                return
-            yield column.name, out
+        yield column.name, out
+
+
+def _reading(names: Sequence[str], start: int, stop: int) -> str:
+    """Say what was being read, as an error's last words."""
+    shown = ", ".join(repr(name) for name in names[:4])
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"Reading the entries [{start}, {stop}) of {shown}{rest}."
 
 
 def read_awkward(
