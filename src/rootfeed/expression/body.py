@@ -9,7 +9,8 @@ from rootfeed.errors import ExpressionTypeError, MissingColumnError, nearest
 from rootfeed.expression import functions
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.grammar import MOST_DEPTH, mark, shortened
-from rootfeed.expression.nodes import Expression
+from rootfeed.expression.names import advised, hidden, in_text, visible
+from rootfeed.expression.nodes import Expression, Name, Quoted
 from rootfeed.expression.python import compiled_function, result_type, vectorized_type
 from rootfeed.expression.steps import Cut, Definition, Step
 from rootfeed.expression.values import (
@@ -27,11 +28,12 @@ from rootfeed.expression.values import (
 from rootfeed.expression.writer import Writer
 from rootfeed.schema import ColumnType
 
-__all__ = ["Body", "Types", "infer"]
+__all__ = ["NUMBERS", "Body", "Types", "infer"]
 
 Types = Mapping[str, ColumnType]
 
-_NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
+NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
+"""Names of an entry's number in the whole dataset, where no column is called like that."""
 
 
 def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, ColumnType]:
@@ -45,7 +47,9 @@ def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, 
     types = dict(columns)
     for number_, step in enumerate(steps):
         writer = Body(steps[: number_ + 1], columns, dialect, types)
-        value = writer.written(step)
+        text = step.how.text if isinstance(step.how, Expression) else ""
+        with advised(text, types):
+            value = writer.written(step)
         if isinstance(step, Definition):
             types[step.name] = _type(value)
     return types
@@ -78,24 +82,23 @@ class Body:
 
     # --- names --------------------------------------------------------------------------------
 
-    def _resolve(self, name: str) -> Value | None:
+    def _resolve(self, node: Name, told: Callable[[str], str] = in_text) -> Value | None:
+        name = node.name
         if name in self.values:
             return self.values[name]
         types = self._columns if self._types is None else self._types
         if name in types:
             return self._column(name, types[name])
-        if name in _NUMBERS:
-            dtype = _NUMBERS[name]
-            return Scalar(dtype, f"{type_text(dtype)}(first_number + i)")
-        bare = functions.bare(name)
-        if bare in functions.CONSTANTS and (bare != name or name.startswith("M_")):
-            return number(FLOAT64, float(functions.CONSTANTS[bare]))
-        text = self.writer.text
-        first = max(text.find(name), 0)
-        start, stop = self.writer.near or (first, first + len(name))
-        self.writer.near = None
-        message = mark(text, start, f"there is no column {shortened(name)!r}", stop)
-        raise MissingColumnError(f"{message}\n{nearest(shortened(name), types)}")
+        if not isinstance(node, Quoted):
+            if name in NUMBERS:
+                dtype = NUMBERS[name]
+                return Scalar(dtype, f"{type_text(dtype)}(first_number + i)")
+            bare = functions.bare(name)
+            if bare in functions.CONSTANTS and (bare != name or name.startswith("M_")):
+                return number(FLOAT64, float(functions.CONSTANTS[bare]))
+        name = shortened(name)
+        message = mark(self.writer.text, node.start, f"there is no column {name!r}", node.stop)
+        raise MissingColumnError(f"{message}\n{nearest(name, visible(types), told)}")
 
     def _column(self, name: str, type_: ColumnType) -> Value | None:
         if type_.dtype is None:
@@ -120,14 +123,19 @@ class Body:
             return value
         assert isinstance(step, Definition)
         arguments = []
+        text = f"{step.label} = {_name_of(step.how)}("
+        start = len(text)
+        self.writer.text = f"{text}{', '.join(step.needs)})"
         for name in step.needs:
-            self.writer.text = f"{step.name} = {_name_of(step.how)}({', '.join(step.needs)})"
-            value_ = self._resolve(name)
+            # Entries have numbers, which functions may ask for; other constants have no columns.
+            kind = Name if name in NUMBERS else Quoted
+            value_ = self._resolve(kind(start, start + len(name), 1, name), repr)
             if value_ is None:
                 raise ExpressionTypeError(
-                    f"the function for {step.name!r} takes column {name!r}, which holds no plain "
+                    f"the function for {step.label!r} takes column {name!r}, which holds no plain "
                     "numbers."
                 )
+            start += len(name) + 2
             arguments.append(value_)
         if step.vectorized:
             return self._vectorized(step, arguments)
@@ -146,8 +154,8 @@ class Body:
         """Write a call of a compiled function."""
         assert callable(step.how)
         types = [(isinstance(each, Vector), each.dtype) for each in arguments]
-        function = compiled_function(step.name, step.how, types)
-        is_vector, dtype = result_type(step.name, function, types)
+        function = compiled_function(step.label, step.how, types)
+        is_vector, dtype = result_type(step.label, function, types)
         name = f"f{len(self.functions)}"
         self.functions[name] = function
         texts = [
@@ -164,7 +172,7 @@ class Body:
     def _vectorized(self, step: Definition, arguments: Sequence[Value]) -> Value:
         """Return a column that a function makes beside the kernel."""
         type_ = vectorized_type(step, [_type(each) for each in arguments])
-        key = f"{step.name}#"  # no column's name: a stored one may be called the same
+        key = hidden(step.name, 0)  # a stored column may be called the same
         self.made[key] = type_
         value = self._column(key, type_)
         assert value is not None

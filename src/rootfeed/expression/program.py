@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import EvaluationError, RootfeedError
-from rootfeed.expression.body import Body, Types, infer
+from rootfeed.expression.body import NUMBERS, Body, Types, infer
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.kernels import compiled
+from rootfeed.expression.names import hidden
 from rootfeed.expression.python import vectorized_result
 from rootfeed.expression.steps import Cut, Definition, Step, names_in
 from rootfeed.expression.values import Scalar, Vector, type_text
@@ -72,7 +73,7 @@ class Program:
                 outputs = Outputs(
                     earlier, [n for n in step.needs if n in made], columns, dialect, stored=step.needs
                 )
-                key = kernel.keys[id(step)] = f"{step.name}#{number_}"
+                key = kernel.keys[id(step)] = hidden(step.name, number_)
                 kernel.made[key] = infer(self._steps[: number_ + 1], columns, dialect)[step.name]
                 self._before.append((step, key, outputs))
         self._kernel, self._uses, self._types = kernel, uses, types
@@ -121,7 +122,7 @@ class Program:
             try:
                 known[key] = vectorized_result(step, given, len(take), self._kernel.made[key])
             except Exception as error:
-                raise _failed(error, f"the function for {step.name!r}", where, first_entry) from error
+                raise _failed(error, f"the function for {step.label!r}", where, first_entry) from error
         return known
 
     def _call(self, where: str, first_entry: int, *arguments: Any) -> Any:
@@ -288,6 +289,9 @@ class Outputs(Program):
         outs = {name: np.empty(len(take), self.types[name].dtype) for name in self._scalars}
         made: dict[str, Array | Jagged] = dict(outs)
         made |= self.run(inputs, first_entry, first_number, take, where, outs)
+        for name in names:
+            if name not in made and name not in self.inputs:
+                made[name] = (first_number + take).astype(NUMBERS[name])
         return [made[name] if name in made else _taken(inputs[name], take) for name in names]
 
 

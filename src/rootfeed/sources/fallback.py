@@ -27,11 +27,12 @@ def read_array(index: FileIndex, column: Column, start: int, stop: int, scratch:
 
     def open_(stack: ExitStack) -> Any:
         found = stack.enter_context(open_object(index.path, index.object_path))
-        return found.handle
+        # Not uproot's own look-up, which takes slashes and dots in a name for a path.
+        return dict(found.handle.iteritems(recursive=True, full_paths=True))
 
     with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
-        handle = scratch.keep((index.path, index.object_path), open_)
-        values = handle[column.key].array(entry_start=start, entry_stop=stop, array_cache=None)
+        columns = scratch.keep((index.path, index.object_path), open_)
+        values = columns[column.key].array(entry_start=start, entry_stop=stop, array_cache=None)
         return values[column.leaf] if column.leaf else values
 
 
