@@ -14,6 +14,7 @@ from rootfeed.expression.nodes import Expression, Name, Quoted
 __all__ = ["advised", "hidden", "in_text", "label", "name_in", "quoted", "reference", "visible"]
 
 _HIDDEN = "\0"  # which no column's name holds
+_QUOTES = re.compile("`[^`]*`|\"[^\"\n]*\"|'[^'\n]*'")
 _MOST_SHOWN = 3
 _MOST_COMPARED = 200
 
@@ -75,7 +76,8 @@ def advised(text: str, names: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except RootfeedError as error:
-        if not (advice := _advice(text, visible(names))):
+        advice = _advice(text, visible(names))
+        if not advice or advice in str(error):
             raise
         raise type(error)(f"{error}\n{advice}") from None
 
@@ -99,5 +101,6 @@ def _stands_in(name: str, text: str) -> bool:
         return False
     before = r"(?<!\w)" if re.match(r"\w", name) else ""
     after = r"(?!\w)" if re.match(r"\w", name[-1]) else ""
-    bare = text.replace(quoted(name), " ").replace(f'"{name}"', " ").replace(f"'{name}'", " ")
+    # A name with a quote in it may itself look like the end of one.
+    bare = text.replace(quoted(name), " ") if re.search("[`\"']", name) else _QUOTES.sub(" ", text)
     return re.search(before + re.escape(name) + after, bare) is not None

@@ -115,7 +115,7 @@ class Frame:
         name: str,
         expression: Expression,
         *,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         vectorized: bool = False,
     ) -> Frame:
         """Return a frame with one more column.
@@ -128,7 +128,7 @@ class Frame:
             Text such as ``"sqrt(px*px + py*py)"``, or a function whose arguments are columns. It is
             compiled and called once per entry; vector columns arrive as 1-D arrays. A text names a
             column that is no plain word in backticks: ``"`jet pt` / 1000"``.
-        columns : sequence of str, optional
+        columns : str or sequence of str, optional
             The columns that the function takes, if they are not named like its arguments.
         vectorized : bool
             The function takes arrays of many entries and is not compiled.
@@ -147,7 +147,7 @@ class Frame:
         name: str,
         expression: Expression,
         *,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         vectorized: bool = False,
     ) -> Frame:
         """Return a frame in which a column has other contents, from here on: see `define`."""
