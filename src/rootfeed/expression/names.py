@@ -13,7 +13,7 @@ from rootfeed.expression.nodes import Expression, Name, Quoted
 
 __all__ = ["advised", "hidden", "in_text", "label", "name_in", "quoted", "reference", "visible"]
 
-_HIDDEN = "\0"  # which no column's name holds
+_HIDDEN = "\ud800"  # half a character, which no file's bytes are decoded to
 _QUOTES = re.compile("`[^`]*`|\"[^\"\n]*\"|'[^'\n]*'")
 _MOST_SHOWN = 3
 _MOST_COMPARED = 200

@@ -392,7 +392,7 @@ class Frame:
 
     def _new(self, name: str) -> str:
         """Return a name that a new column may have."""
-        if not isinstance(name, str) or not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]+", name):
+        if not isinstance(name, str) or not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+", name):
             raise ArgumentError(
                 f"a column's name must be a text without line breaks or control characters, got "
                 f"{name!r}."
