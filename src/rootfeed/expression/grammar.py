@@ -1,7 +1,7 @@
 """From text to nodes. One grammar takes the spellings of C++ and of Python.
 
 A type's name stands for a column where no cast can: ``short > 3``, but ``(short) x`` and ``short(x)``.
-Any name can be quoted, as in pandas: ```jet pt```, or ``col("jet pt")``.
+Any name can be quoted, as in pandas: `` `jet pt` ``, or ``col("jet pt")``.
 
 Precedence is that of C++, also for ``&``, ``|`` and ``^``, which bind less than comparisons there:
 ``a > 1 & b < 2`` means ``(a > 1) & (b < 2)``. Words (``not``) bind as in Python.
