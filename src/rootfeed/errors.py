@@ -42,7 +42,7 @@ Every message says what was expected, what was found, where (file, column, entri
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 __all__ = [
     "AccessError",
@@ -193,7 +193,7 @@ class CutVectorWarning(RootfeedWarning):
     """Vectors in the files are longer than an input has room for, and were cut."""
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
+def nearest(name: str, candidates: Iterable[str], shown: Callable[[str], str] = repr) -> str:
     """Return a sentence that offers the candidates nearest to a misspelt name.
 
     Parameters
@@ -202,6 +202,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
         The name that was not found.
     candidates : iterable of str
         The names that exist.
+    shown : function of str
+        How messages show a name.
 
     Returns
     -------
@@ -215,9 +217,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
     if near:
         found = [candidate for match in near for candidate in lowered[match]]
-        return f"Did you mean {' or '.join(repr(candidate) for candidate in found)}?"
+        return f"Did you mean {' or '.join(shown(candidate) for candidate in found)}?"
     if not names:
         return "There are none."
-    shown = ", ".join(repr(candidate) for candidate in names[:8])
+    listed = ", ".join(shown(candidate) for candidate in names[:8])
     rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"There are: {shown}{rest}."
+    return f"There are: {listed}{rest}."

@@ -74,26 +74,37 @@ class RDataFrame:
         columns : sequence of str
             What a function takes, if it is not told by its arguments' names.
         """
-        return _over(self.frame.define(name, expression, columns=list(columns) or None))
+        return _over(self.frame.define(name, expression, columns=_names(columns) or None))
 
     def Redefine(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
         """Return a data frame in which a column has other contents: see `Define`."""
-        return _over(self.frame.redefine(name, expression, columns=list(columns) or None))
+        return _over(self.frame.redefine(name, expression, columns=_names(columns) or None))
 
     def Alias(self, alias: str, column: str) -> RDataFrame:
         """Return a data frame in which a column has a second name."""
         return _over(self.frame.alias(alias, column))
 
-    def Filter(self, expression: Expression, name: str = "") -> RDataFrame:
+    def Filter(
+        self, expression: Expression, columns: str | Sequence[str] = (), name: str = ""
+    ) -> RDataFrame:
         """Return a data frame with the entries for which an expression holds.
+
+        As in ROOT, ``Filter(expression, name)``, ``Filter(function, columns)``,
+        ``Filter(function, columns, name)`` and ``Filter(function, name)``.
 
         Parameters
         ----------
         expression : str or function
+        columns : sequence of str
+            What a function takes, if it is not told by its arguments' names. A text is the cut's name.
         name : str
             In `Report`.
         """
-        return _over(self.frame.filter(expression, name or None))
+        if isinstance(columns, str) and columns and name:
+            raise ArgumentError(f"Filter takes a list of columns before the name, got {columns!r}.")
+        if isinstance(columns, str):
+            return _over(self.frame.filter(expression, columns or name or None))
+        return _over(self.frame.filter(expression, name or None, columns=_names(columns) or None))
 
     def Range(self, begin: int, end: int | None = None, stride: int = 1) -> RDataFrame:
         """Return a data frame with some of the entries, by number; an end of 0 means the last one."""
@@ -113,8 +124,8 @@ class RDataFrame:
         self, columns: Sequence[str] | None = None, exclude: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """Return columns as NumPy arrays; vectors as arrays of objects, which are arrays."""
-        left_out = set(exclude or ())
-        names = [name for name in columns or self.GetColumnNames() if name not in left_out]
+        left_out = set(_names(exclude))
+        names = [name for name in _names(columns) or self.GetColumnNames() if name not in left_out]
         arrays = self.frame.arrays(names)
         return {name: _as_objects(array) for name, array in arrays.items()}
 
@@ -153,6 +164,11 @@ def _over(frame: Frame) -> RDataFrame:
     made = object.__new__(RDataFrame)
     made.frame = frame
     return made
+
+
+def _names(columns: str | Iterable[str] | None) -> list[str]:
+    """Return the names of some columns; a text is one name, and an empty one none."""
+    return [name for name in as_tuple(() if columns is None else columns) if name]
 
 
 def _as_objects(array: Any) -> Any:
@@ -363,8 +379,7 @@ def _generators(
             raise ArgumentError(
                 f"rdataframes must be RDataFrame objects of rootfeed.root, got {frame!r}."
             )
-    targets = [target] if isinstance(target, str) else list(target)
-    targets = [name for name in targets if name]
+    targets = _names(target)
     if weights and not targets:
         raise ArgumentError("weights need a target: give target=...")
     if not 0.0 <= validation_split < 1.0:
@@ -374,7 +389,7 @@ def _generators(
             f"chunk_size must not be smaller than batch_size, got {chunk_size} and {batch_size}."
         )
     sizes = dict(max_vec_sizes or {})
-    given = list(columns) or [*_numeric(frames[0]), *sizes]
+    given = _names(columns) or [*_numeric(frames[0]), *sizes]
     features: list[str | Flat] = [
         flat(name, sizes[name], vec_padding) if name in sizes else name
         for name in given

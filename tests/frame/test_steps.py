@@ -304,8 +304,8 @@ def test_mistakes(frame: rf.Frame) -> None:
         frame.redefine("other", "1")
     with pytest.raises(MissingColumnError):
         frame.alias("other", "halb")
-    with pytest.raises(ArgumentError, match="letters, digits and underscores"):
-        frame.define("a b", "1")
+    with pytest.raises(ArgumentError, match="without line breaks or control characters"):
+        frame.define("a\nb", "1")
     with pytest.raises(ArgumentError, match="by an expression or a function, got 3"):
         frame.define("a", 3)
     with pytest.raises(ExpressionError):

@@ -4,6 +4,7 @@ from rootfeed.expression.body import infer
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.cuts import Cuts, compile_cuts
 from rootfeed.expression.grammar import parse
+from rootfeed.expression.names import advised, hidden, label, name_in, quoted, reference, visible
 from rootfeed.expression.nodes import Expression
 from rootfeed.expression.program import Outputs, compile_outputs
 from rootfeed.expression.steps import Cut, Definition
@@ -15,8 +16,15 @@ __all__ = [
     "Dialect",
     "Expression",
     "Outputs",
+    "advised",
     "compile_cuts",
     "compile_outputs",
+    "hidden",
     "infer",
+    "label",
+    "name_in",
     "parse",
+    "quoted",
+    "reference",
+    "visible",
 ]

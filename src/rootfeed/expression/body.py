@@ -10,7 +10,8 @@ from rootfeed.errors import ExpressionError, ExpressionTypeError, MissingColumnE
 from rootfeed.expression import functions
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.grammar import MOST_DEPTH, mark, shortened
-from rootfeed.expression.nodes import Expression
+from rootfeed.expression.names import advised, hidden, in_text, visible
+from rootfeed.expression.nodes import Expression, Name, Quoted
 from rootfeed.expression.python import compiled_function, result_type, vectorized_type
 from rootfeed.expression.steps import Cut, Definition, Step
 from rootfeed.expression.values import (
@@ -28,7 +29,7 @@ from rootfeed.expression.values import (
 from rootfeed.expression.writer import Writer
 from rootfeed.schema import ColumnType
 
-__all__ = ["MOST_WORDS", "Body", "Measured", "Types", "infer", "key_of", "measured"]
+__all__ = ["MOST_WORDS", "NUMBERS", "Body", "Measured", "Types", "infer", "key_of", "measured"]
 
 Types = Mapping[str, ColumnType]
 
@@ -39,7 +40,8 @@ They tell how long it takes to compile, whatever they are: 1 to 4 ms each, and l
 are many, so that no kernel takes longer than some seconds.
 """
 
-_NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
+NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
+"""Names of an entry's number in the whole dataset, where no column is called like that."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def measured(steps: Sequence[Step], columns: Types, dialect: Dialect) -> list[Me
     found: list[Measured] = []
     for step in steps:
         body = Body(columns, dialect, types)
-        value = body.written(step)
+        text = step.how.text if isinstance(step.how, Expression) else ""
+        with advised(text, types):
+            value = body.written(step)
         if isinstance(value, Vector):
             body.writer.stored(value)  # its elements are written where they are used
         words = body.writer.words
@@ -82,7 +86,7 @@ def measured(steps: Sequence[Step], columns: Types, dialect: Dialect) -> list[Me
 
 
 def _too_large(step: Step, words: int) -> str:
-    what = "a cut" if isinstance(step, Cut) else f"the definition {shortened(step.name)!r}"
+    what = "a cut" if isinstance(step, Cut) else f"the definition {shortened(step.label)!r}"
     message = (
         f"{what} is too large to be compiled in seconds: its kernel would have {words} words, and "
         f"{MOST_WORDS} are possible"
@@ -144,7 +148,8 @@ class Body:
 
     # --- names --------------------------------------------------------------------------------
 
-    def _resolve(self, name: str) -> Value | None:
+    def _resolve(self, node: Name, told: Callable[[str], str] = in_text) -> Value | None:
+        name = node.name
         if name in self.values:
             return self.values[name]
         if name in self.before:
@@ -152,18 +157,16 @@ class Body:
         types = self._columns if self._types is None else self._types
         if name in types:
             return self._column(name, types[name])
-        if name in _NUMBERS:
-            dtype = _NUMBERS[name]
-            return Scalar(dtype, f"{type_text(dtype)}(first_number + i)")
-        bare = functions.bare(name)
-        if bare in functions.CONSTANTS and (bare != name or name.startswith("M_")):
-            return number(FLOAT64, float(functions.CONSTANTS[bare]))
-        text = self.writer.text
-        first = max(text.find(name), 0)
-        start, stop = self.writer.near or (first, first + len(name))
-        self.writer.near = None
-        message = mark(text, start, f"there is no column {shortened(name)!r}", stop)
-        raise MissingColumnError(f"{message}\n{nearest(shortened(name), types)}")
+        if not isinstance(node, Quoted):
+            if name in NUMBERS:
+                dtype = NUMBERS[name]
+                return Scalar(dtype, f"{type_text(dtype)}(first_number + i)")
+            bare = functions.bare(name)
+            if bare in functions.CONSTANTS and (bare != name or name.startswith("M_")):
+                return number(FLOAT64, float(functions.CONSTANTS[bare]))
+        name = shortened(name)
+        message = mark(self.writer.text, node.start, f"there is no column {name!r}", node.stop)
+        raise MissingColumnError(f"{message}\n{nearest(name, visible(types), told)}")
 
     def _column(self, name: str, type_: ColumnType) -> Value | None:
         if type_.dtype is None:
@@ -188,14 +191,19 @@ class Body:
             return value
         assert isinstance(step, Definition)
         arguments = []
+        text = f"{step.label} = {_name_of(step.how)}("
+        start = len(text)
+        self.writer.text = f"{text}{', '.join(step.needs)})"
         for name in step.needs:
-            self.writer.text = f"{step.name} = {_name_of(step.how)}({', '.join(step.needs)})"
-            value_ = self._resolve(name)
+            # Entries have numbers, which functions may ask for; other constants have no columns.
+            kind = Name if name in NUMBERS else Quoted
+            value_ = self._resolve(kind(start, start + len(name), 1, name), repr)
             if value_ is None:
                 raise ExpressionTypeError(
-                    f"the function for {step.name!r} takes column {name!r}, which holds no plain "
+                    f"the function for {step.label!r} takes column {name!r}, which holds no plain "
                     "numbers."
                 )
+            start += len(name) + 2
             arguments.append(value_)
         if step.vectorized:
             return self._vectorized(step, arguments)
@@ -214,8 +222,8 @@ class Body:
         """Write a call of a compiled function."""
         assert callable(step.how)
         types = [(isinstance(each, Vector), each.dtype) for each in arguments]
-        function = compiled_function(step.name, step.how, types)
-        is_vector, dtype = result_type(step.name, function, types)
+        function = compiled_function(step.label, step.how, types)
+        is_vector, dtype = result_type(step.label, function, types)
         name = f"f{len(self.functions)}"
         self.functions[name] = function
         texts = [
@@ -254,7 +262,7 @@ class Body:
 
 def key_of(step: Definition, place: int) -> str:
     """Return the key of a made column: no name, since a stored one may be called the same."""
-    return f"{step.name}\0{place}"
+    return hidden(step.name, place)
 
 
 def _name_of(function: Any) -> str:

@@ -1,6 +1,7 @@
 """From text to nodes. One grammar takes the spellings of C++ and of Python.
 
 A type's name stands for a column where no cast can: ``short > 3``, but ``(short) x`` and ``short(x)``.
+Any name can be quoted, as in pandas: `` `jet pt` ``, or ``col("jet pt")``.
 
 Precedence is that of C++, also for ``&``, ``|`` and ``^``, which bind less than comparisons there:
 ``a > 1 & b < 2`` means ``(a > 1) & (b < 2)``. Words (``not``) bind as in Python.
@@ -30,6 +31,7 @@ from rootfeed.expression.nodes import (
     Name,
     Node,
     Number,
+    Quoted,
     Unary,
 )
 
@@ -122,9 +124,11 @@ _GRAMMAR = rf"""
     | postfix POWER unary -> binary
 ?postfix: atom
     | postfix LSQUARE conditional RSQUARE -> indexed
-    | postfix "." PATH "(" RPAREN -> method
+    | postfix "." PATH "(" [conditional ("," conditional)*] RPAREN -> method
 ?atom: NUMBER -> number
     | (PATH | TYPE) -> name
+    | QUOTED -> quoted
+    | COL "(" STRING RPAREN -> quoted
     | PATH "(" [conditional ("," conditional)*] RPAREN -> call
     | TYPE "(" conditional ")" -> cast
     | STATIC_CAST "(" conditional ")" -> cast
@@ -152,6 +156,9 @@ NUMBER.3: /{_INTEGER}|{_NUMBER}/
 STATIC_CAST.5: /static_cast\s*<\s*{_TYPE}\s*>/
 VECTOR.5: /(?:ROOT::)?(?:VecOps::)?RVec(?:\s*<\s*{_TYPE}\s*>|[FDIULBC]{{1,2}}(?!\w))/
 TYPE.4: /{_TYPE}/
+QUOTED: /`(?:[^`]|``)*`/
+COL.5: /col(?=\s*\(\s*["'])/
+STRING: /"[^"\n]*"|'[^'\n]*'/
 PATH: /(?:::)?[A-Za-z_]\w*(?:(?:::|\.)[A-Za-z_]\w*)*/
 %ignore /[ \t\r\n]+/
 """
@@ -176,8 +183,15 @@ class _Nodes(Transformer[Token, Node]):
             return Number(*_place(children), text in ("true", "True"), np.dtype(np.bool_))
         return Name(*_place(children), text.removeprefix("::"))
 
+    def quoted(self, children: list[Any]) -> Node:
+        token = children[0] if len(children) == 1 else children[1]
+        name = str(token)[1:-1]
+        return Quoted(*_place(children), name.replace("``", "`") if token.type == "QUOTED" else name)
+
     def call(self, children: list[Any]) -> Node:
         name, arguments = str(children[0]).removeprefix("::"), _nodes(children)
+        if name == "col":
+            raise _ProblemError('col takes a name in quotes: col("jet pt")', children[0].start_pos)
         column, _, method = name.rpartition(".")
         if method in _METHODS and column not in ("", "np", "math"):
             start = children[0].start_pos
@@ -186,7 +200,7 @@ class _Nodes(Transformer[Token, Node]):
         return Call(*_place(children), name, arguments)
 
     def method(self, children: list[Any]) -> Node:
-        return Call(*_place(children), str(children[1]), (children[0],))
+        return Call(*_place(children), str(children[1]), _nodes(children))
 
     def binary(self, children: list[Any]) -> Node:
         left, operator, right = children
@@ -362,6 +376,8 @@ def _unexpected(text: str, error: UnexpectedInput) -> tuple[int, str]:
         character = text[position : position + 1]
         if character == "=":
             return position, "'=' is not expected here; to compare, write '=='"
+        if character == "`":
+            return position, "a name in backticks is written `like this`"
         return position, f"{character!r} means nothing here"
     return position, "this is not understood"
 

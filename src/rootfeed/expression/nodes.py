@@ -19,6 +19,7 @@ __all__ = [
     "Name",
     "Node",
     "Number",
+    "Quoted",
     "Unary",
 ]
 
@@ -45,6 +46,11 @@ class Name(Node):
     """A column or a constant, with its dots and namespaces."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Quoted(Name):
+    """A column, whatever its name is: never a constant, a number of the entry, or anything else."""
 
 
 @dataclass(frozen=True)

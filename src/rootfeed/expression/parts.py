@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import EvaluationError, RootfeedError
-from rootfeed.expression.body import Body, Types, key_of
+from rootfeed.expression.body import NUMBERS, Body, Types, key_of
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.kernels import compiled
 from rootfeed.expression.python import vectorized_result
@@ -83,6 +83,8 @@ class Function:
         Among the steps of the program.
     before : mapping of str to str
         Keys of the columns that names stand for, where these are made.
+    columns : mapping of str to ColumnType
+        The stored ones.
     type_ : ColumnType
         Of what it makes.
     """
@@ -90,26 +92,35 @@ class Function:
     cuts = 0
 
     def __init__(
-        self, step: Definition, place: int, before: Mapping[str, str], type_: ColumnType
+        self,
+        step: Definition,
+        place: int,
+        before: Mapping[str, str],
+        columns: Types,
+        type_: ColumnType,
     ) -> None:
         self._step, self._type = step, type_
         self._key = key_of(step, place)
         self._needs = [before.get(name, name) for name in step.needs]
-        made = set(before.values())
-        self.stored = tuple(name for name in self._needs if name not in made)
+        # What is neither made nor stored is an entry's number.
+        self.stored = tuple(name for name in step.needs if name not in before and name in columns)
 
     def run(
         self, known: Known, entries: Entries, outs: Mapping[str, Array], *_: Array
     ) -> dict[str, Any]:
         """Call it."""
-        given = [
-            taken(known[name], entries.take) if name in self.stored else known[name]
-            for name in self._needs
-        ]
+        given: list[Array | Jagged] = []
+        for name in self._needs:
+            if name in self.stored:
+                given.append(taken(known[name], entries.take))
+            elif name in known:
+                given.append(known[name])
+            else:
+                given.append((entries.first_number + entries.take).astype(NUMBERS[name]))
         try:
             found = vectorized_result(self._step, given, len(entries.take), self._type)
         except Exception as error:
-            raise entries.failed(error, f"the function for {self._step.name!r}") from error
+            raise entries.failed(error, f"the function for {self._step.label!r}") from error
         if self._key in outs:
             outs[self._key][:] = found
         return {self._key: found}

@@ -60,7 +60,7 @@ class Program:
             some = [place for place in group if place in later]
             types = {key_of_place(needed, place): sizes[place].type for place in some}
             if isinstance(first, Definition) and first.vectorized:
-                self._parts.append(Function(first, group[0], before, sizes[group[0]].type))
+                self._parts.append(Function(first, group[0], before, columns, sizes[group[0]].type))
             else:
                 its = {place: needed[place] for place in group}
                 self._parts.append(Kernel(its, types, before, made, columns, dialect, uses))

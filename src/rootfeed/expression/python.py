@@ -96,7 +96,7 @@ def _offered(column: Array | Jagged) -> Any:
 
 def _called(step: Definition, given: Sequence[Array | Jagged], entries: int) -> Array | Jagged:
     assert callable(step.how)
-    return _column(step.name, step.how(*map(_offered, given)), entries)
+    return _column(step.label, step.how(*map(_offered, given)), entries)
 
 
 def _column(name: str, result: Any, entries: int) -> Array | Jagged:
@@ -134,7 +134,7 @@ def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType
         found = _called(step, nothing, 0)
     except Exception as error:
         raise ExpressionTypeError(
-            f"the function for {step.name!r} failed when it was called with no entries, to learn its "
+            f"the function for {step.label!r} failed when it was called with no entries, to learn its "
             f"type: {type(error).__name__}: {error}. It must work on arrays of any length."
         ) from error
     if isinstance(found, Jagged):
@@ -158,13 +158,13 @@ def vectorized_result(
     dtype = found.values.dtype if isinstance(found, Jagged) else found.dtype
     if is_vector != (type_.kind == "vector"):
         raise EvaluationError(
-            f"the function for {step.name!r} returned a {'vector' if is_vector else 'number'} for each "
+            f"the function for {step.label!r} returned a {'vector' if is_vector else 'number'} for each "
             f"entry, and the other kind when it was asked before."
         )
     if dtype != type_.dtype:
         if type_.dtype is None or not np.can_cast(dtype, type_.dtype, "same_kind"):
             raise EvaluationError(
-                f"the function for {step.name!r} returned {dtype}, and {type_.dtype} when it was asked "
+                f"the function for {step.label!r} returned {dtype}, and {type_.dtype} when it was asked "
                 "before."
             )
         if isinstance(found, Jagged):

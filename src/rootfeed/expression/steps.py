@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rootfeed.errors import ArgumentError
+from rootfeed.expression.names import label
 from rootfeed.expression.nodes import Expression, Name, Node
 
 __all__ = ["Cut", "Definition", "Step", "names_in"]
@@ -33,6 +34,11 @@ class Definition:
     vectorized: bool = False
 
     @property
+    def label(self) -> str:
+        """The name, as messages show it."""
+        return label(self.name)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names in it; not all of them need be columns."""
         if isinstance(self.how, Expression):
@@ -42,7 +48,7 @@ class Definition:
         parameters = inspect.signature(self.how).parameters.values()
         if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
             raise ArgumentError(
-                f"the function for {self.name!r} takes any arguments: name its columns, columns=[...]."
+                f"the function for {self.label!r} takes any arguments: name its columns, columns=[...]."
             )
         return tuple(each.name for each in parameters if each.default is each.empty)
 

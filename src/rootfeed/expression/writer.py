@@ -48,18 +48,12 @@ class Writer(Builder):
     Parameters
     ----------
     dialect : str
-    resolve : function of str
+    resolve : function of Name
         Returns the value of a name; None where a column holds no plain numbers.
-
-    Attributes
-    ----------
-    near : tuple of int or None
-        Where the name stands that is looked up.
     """
 
-    def __init__(self, dialect: Dialect, resolve: Callable[[str], Value | None]) -> None:
+    def __init__(self, dialect: Dialect, resolve: Callable[[Name], Value | None]) -> None:
         super().__init__(dialect)
-        self.near: tuple[int, int] | None = None
         self._resolve = resolve
         self._types: dict[int, tuple[bool, Dtype]] = {}
 
@@ -126,9 +120,7 @@ class Writer(Builder):
         raise AssertionError(node)
 
     def _name(self, node: Name) -> Value:
-        self.near = node.start, node.stop
-        found = self._resolve(node.name)
-        self.near = None
+        found = self._resolve(node)
         if found is None:
             raise ExpressionTypeError(
                 mark(

@@ -20,7 +20,19 @@ from rootfeed.errors import (
     UnsupportedColumnError,
     nearest,
 )
-from rootfeed.expression import Cut, Definition, Dialect, infer, parse
+from rootfeed.expression import (
+    Cut,
+    Definition,
+    Dialect,
+    advised,
+    hidden,
+    infer,
+    label,
+    parse,
+    reference,
+    visible,
+)
+from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary
 from rootfeed.frame.files import Files
 from rootfeed.frame.passing import CutPass, Passing, interrupts, passing
@@ -119,7 +131,7 @@ class Frame:
         name: str,
         expression: Expression,
         *,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         vectorized: bool = False,
     ) -> Frame:
         """Return a frame with one more column.
@@ -127,10 +139,12 @@ class Frame:
         Parameters
         ----------
         name : str
+            Any text without line breaks and other control characters.
         expression : str or function
             Text such as ``"sqrt(px*px + py*py)"``, or a function whose arguments are columns. It is
-            compiled and called once per entry; vector columns arrive as 1-D arrays.
-        columns : sequence of str, optional
+            compiled and called once per entry; vector columns arrive as 1-D arrays. A text names a
+            column that is no plain word in backticks: ``"`jet pt` / 1000"``.
+        columns : str or sequence of str, optional
             The columns that the function takes, if they are not named like its arguments.
         vectorized : bool
             The function takes arrays of many entries and is not compiled.
@@ -142,9 +156,7 @@ class Frame:
         ExpressionError, MissingColumnError, ExpressionTypeError
             Where the expression cannot be understood.
         """
-        if name in self._all_types():
-            raise ArgumentError(f"there is a column {name!r} already. Use redefine to replace it.")
-        return self._defined(name, expression, columns, vectorized)
+        return self._with(self._definition(self._new(name), expression, columns, vectorized), show=name)
 
     @_naming_friends
     def redefine(
@@ -152,7 +164,7 @@ class Frame:
         name: str,
         expression: Expression,
         *,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         vectorized: bool = False,
     ) -> Frame:
         """Return a frame in which a column has other contents, from here on: see `define`."""
@@ -162,7 +174,7 @@ class Frame:
                 f"there is no column {name!r} to redefine. {nearest(name, known)} "
                 "Use define to make a new one."
             )
-        return self._defined(name, expression, columns, vectorized)
+        return self._with(self._definition(name, expression, columns, vectorized), show=name)
 
     @_naming_friends
     def alias(self, name: str, column: str) -> Frame:
@@ -170,9 +182,16 @@ class Frame:
         known = self._all_types()
         if column not in known:
             raise MissingColumnError(f"there is no column {column!r}. {nearest(column, known)}")
-        return self.define(name, column)
+        return self._with(Definition(self._new(name), reference(column)), show=name)
 
-    def filter(self, expression: Expression, name: str | None = None) -> Frame:
+    def filter(
+        self,
+        expression: Expression,
+        name: str | None = None,
+        *,
+        columns: str | Sequence[str] | None = None,
+        vectorized: bool = False,
+    ) -> Frame:
         """Return a frame with the entries for which an expression holds.
 
         Definitions that follow are evaluated only for entries that pass.
@@ -183,14 +202,15 @@ class Frame:
             See `define`; its value is a bool or a number, of which 0 does not pass.
         name : str, optional
             The cut's name in `report`; the expression's text if left out.
+        columns, vectorized
+            Of a function: see `define`.
         """
         if isinstance(expression, str):
-            return self._with(Cut(parse(expression), name or expression))
-        hidden = f"cut_{len(self._steps)}_"
-        label = name or str(getattr(expression, "__name__", "function"))
+            return self._with(Cut(self._parsed(expression, columns, vectorized), name or expression))
+        told = name or str(getattr(expression, "__name__", "function"))
+        made = self._definition(hidden(told, len(self._steps)), expression, columns, vectorized)
         shown = self._columns if self._selected is None else self._selected
-        defined = self._defined(hidden, expression, None, False).select(shown)
-        return defined._with(Cut(parse(hidden), label))
+        return self._with(made)._with(Cut(reference(made.name), told)).select(shown)
 
     @_naming_friends
     def select(self, columns: Iterable[str]) -> Frame:
@@ -386,7 +406,8 @@ class Frame:
     def _all_types(self) -> Mapping[str, ColumnType]:
         if self._selected is None:
             return self._columns
-        return infer(self._expressions, self._files.types, self._dialect)
+        types = infer(self._expressions, self._files.types, self._dialect)
+        return {name: types[name] for name in visible(types)}
 
     def _with(self, step: Step, *, show: str | None = None) -> Frame:
         selected = self._selected
@@ -394,25 +415,41 @@ class Frame:
             selected = (*selected, show)
         return Frame(self._files, (*self._steps, step), selected, self._dialect)
 
-    def _defined(
+    def _new(self, name: str) -> str:
+        """Return a name that a new column may have."""
+        if not isinstance(name, str) or not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+", name):
+            raise ArgumentError(
+                f"a column's name must be a text without line breaks or control characters, got "
+                f"{name!r}."
+            )
+        if name in self._all_types():
+            raise ArgumentError(f"there is a column {name!r} already. Use redefine to replace it.")
+        return name
+
+    def _definition(
         self,
         name: str,
         expression: Expression,
-        columns: Sequence[str] | None,
+        columns: str | Sequence[str] | None,
         vectorized: bool,
-    ) -> Frame:
-        if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
-            raise ArgumentError(
-                f"a column's name must be made of letters, digits and underscores, got {name!r}."
-            )
+    ) -> Definition:
         if isinstance(expression, str):
-            return self._with(Definition(name, parse(expression)), show=name)
+            return Definition(name, self._parsed(expression, columns, vectorized))
         if not callable(expression):
             raise ArgumentError(
-                f"{name!r} must be defined by an expression or a function, got {expression!r}."
+                f"{label(name)!r} must be defined by an expression or a function, got {expression!r}."
             )
-        chosen = None if columns is None else tuple(columns)
-        return self._with(Definition(name, expression, chosen, vectorized), show=name)
+        chosen = (columns,) if isinstance(columns, str) else columns
+        return Definition(name, expression, None if chosen is None else tuple(chosen), vectorized)
+
+    def _parsed(self, text: str, columns: str | Sequence[str] | None, vectorized: bool) -> Parsed:
+        if columns is not None or vectorized:
+            raise ArgumentError(
+                f"columns= and vectorized= belong to functions; the expression {text!r} names its "
+                "columns itself."
+            )
+        with advised(text, self._all_types()):
+            return parse(text)
 
     def _names(self, columns: str | Iterable[str] | None, kinds: Sequence[str]) -> list[str]:
         if columns is None:

@@ -57,7 +57,8 @@ class Loader:
     target : str or sequence of str, optional
         Columns of ``y``.
     weights : str or what `rootfeed.normalized` returns, optional
-        Column of ``w``, or an expression. Weights that are NaN or infinite are counted and reported as
+        Column of ``w``, or an expression; the name of a column is that column, whatever it may mean as
+        an expression. Weights that are NaN or infinite are counted and reported as
         a `rootfeed.errors.WeightWarning`.
     sampling : what `rootfeed.balanced` returns, optional
         Fixed shares of classes in every batch. None uses each entry once in an epoch.
@@ -153,9 +154,10 @@ class Loader:
             tail=tail,
         )
         self._frames, self._sampling = _frames(frames, sampling)
-        self._frames, weight = weighted(self._frames, weights)
-        plain = (weights.weights,) if isinstance(weights, Normalized) else ()
-        self._layout = layout(self._frames, features, target, weight, dtype, target_dtype, others=plain)
+        self._frames, weight, made_from = weighted(self._frames, weights)
+        self._layout = layout(
+            self._frames, features, target, weight, dtype, target_dtype, others=made_from
+        )
         self._strata = self._classes()
         self._settle(None, (), self._options.budget_bytes)
 

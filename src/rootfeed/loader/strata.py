@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
+from rootfeed.expression import Definition
 from rootfeed.frame import Frame
 from rootfeed.plan import Words, words_of
 from rootfeed.schema import Array, Block
@@ -155,7 +156,10 @@ def values_of(
 
 def new_name(frames: Sequence[Frame], name: str) -> str:
     """Return a name that no column has yet."""
-    while any(name in frame.columns or name in frame.stored for frame in frames):
+    taken = {name for frame in frames for name in (*frame.columns, *frame.stored)}
+    # Also those that a frame does not show.
+    taken |= {step.name for frame in frames for step in frame.steps if isinstance(step, Definition)}
+    while name in taken:
         name += "_"
     return name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rootfeed.errors import ArgumentError, EvaluationError, WeightWarning
+from rootfeed.expression import name_in, quoted
 from rootfeed.frame import Frame
 from rootfeed.loader.strata import by_label, new_name, values_of
 from rootfeed.schema import Array, Block
@@ -85,18 +85,21 @@ def _sum(value: Any) -> float:
     raise ArgumentError(f"to must be positive: a sum of weights, got {value!r}.")
 
 
-def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...], Any]:
-    """Return frames that have the weights as a column, and its name."""
-    if isinstance(weights, str) and not all(weights in frame.columns for frame in frames):
-        if re.fullmatch(r"[\w.]*", weights):
-            return frames, weights  # which may be misspelt
-        name = new_name(frames, "weight_")
-        return tuple(frame.define(name, weights) for frame in frames), name
-    if not isinstance(weights, Normalized):
-        return frames, weights
+def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...], Any, tuple[str, ...]]:
+    """Return frames that have the weights as a column, its name, and what it was made from."""
+    given = weights.weights if isinstance(weights, Normalized) else weights
+    if not isinstance(given, str) or not given:
+        return frames, weights, ()
+    # A column's name is that column, whatever an expression might make of it.
+    is_column = all(given in frame.columns for frame in frames)
+    column = given if is_column else name_in(given)
+    if column is not None and not isinstance(weights, Normalized):
+        return frames, column, ()  # which may be misspelt
     name = new_name(frames, "weight_")
-    text = f"double({weights.weights})"
-    made = [frame.define(name, text) for frame in frames]
+    made = [frame.alias(name, given) if is_column else frame.define(name, given) for frame in frames]
+    if not isinstance(weights, Normalized):
+        return tuple(made), name, ()
+    made = [frame.redefine(name, f"double({name})") for frame in made]
     factors = _factors(made, name, weights)
     value = f"abs({name})" if weights.negative == "abs" else name
     if weights.per is None:
@@ -104,8 +107,9 @@ def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...]
     else:
         scaled = "0.0"
         for label, factor in factors.items():
-            scaled = f"{weights.per} == {label!r} ? {value} * {factor!r} : ({scaled})"
-    return tuple(frame.redefine(name, scaled) for frame in made), name
+            scaled = f"{quoted(weights.per)} == {label!r} ? {value} * {factor!r} : ({scaled})"
+    made = [frame.redefine(name, scaled) for frame in made]
+    return tuple(made), name, () if column is None else (column,)
 
 
 def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any, float]:

@@ -83,8 +83,9 @@ def _reading(
 
     def open_(stack: ExitStack) -> Any:
         found = stack.enter_context(open_object(index.path, index.object_path, index.version))
-        # Of a tree not uproot's own look-up, which can take another branch.
-        return found, branches.by_key(found.handle) if index.format == "TTree" else found.handle
+        # Not uproot's own look-up, which takes slashes and dots in a name for a path, and can take
+        # another branch of that name.
+        return found, branches.by_key(found.handle)
 
     found, columns = scratch.keep((index.path, index.object_path), open_)
     stored = columns[column.key]
