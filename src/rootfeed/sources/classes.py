@@ -8,7 +8,6 @@ what uproot itself brings along.
 
 from __future__ import annotations
 
-from collections import UserDict
 from types import MappingProxyType
 from typing import Any
 
@@ -33,8 +32,10 @@ _VERSIONS = MappingProxyType(
     }
 )
 
+_PLAIN = {name: class_ for name, class_ in _BUILT_IN.items() if name not in _VERSIONS}
 
-class FileClasses(UserDict[str, Any]):
+
+class FileClasses(dict[str, Any]):
     """A table of classes for one file, as `uproot.open` takes it.
 
     A class that chooses by version keeps what it learns in itself, so a file gets one of its own: made
@@ -42,11 +43,21 @@ class FileClasses(UserDict[str, Any]):
     """
 
     def __init__(self) -> None:
-        self.data = dict(_BUILT_IN)
+        super().__init__(_PLAIN)
+        self._unused = set(_VERSIONS)
 
-    def __getitem__(self, name: str) -> Any:
-        class_ = self.data[name]
-        if name in _VERSIONS and class_ is _BUILT_IN[name]:
-            class_ = type(class_.__name__, (class_,), {"known_versions": dict(_VERSIONS[name])})
-            self.data[name] = class_
-        return class_
+    def __missing__(self, name: str) -> Any:
+        if name not in self._unused:
+            raise KeyError(name)
+        self._unused.remove(name)
+        class_ = _BUILT_IN[name]
+        own = type(class_.__name__, (class_,), {"known_versions": dict(_VERSIONS[name])})
+        self[name] = own
+        return own
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a class, or the default."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
