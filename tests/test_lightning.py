@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -320,16 +321,24 @@ def test_other_data_is_left_alone() -> None:
     assert list(rootfeed_lightning.loaders(ring)) == []
 
 
-def test_an_epoch_is_held_for_all_iterations_that_begin() -> None:
+def test_an_epoch_is_held_for_all_iterations_that_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     epochs = Epochs(0)
-    assert epochs.hold()  # none has begun
-    taken = epochs._words  # the counts themselves, without workers
-    assert (taken[0], epochs.latest) == (0, 0)
+    monkeypatch.setattr(
+        "rootfeed.loader.epochs.parent_process", lambda: SimpleNamespace(pid=os.getpid())
+    )
+
+    def begin(number: int) -> int:
+        return epochs.take(0, 1, (number,))
+
+    assert epochs.hold(3)  # none has begun
+    assert [begin(1), begin(2)] == [3, 3]
+    assert epochs.hold(3)
+    assert not epochs.hold(4)  # those two go on with 3
+    assert begin(3) == 4
     epochs.let_go()
-    assert epochs.latest == 1
     epochs.let_go()  # once is enough
-    assert epochs.latest == 1
-    assert epochs.hold()
-    epochs.set(5)  # somebody chooses
+    assert [begin(4), begin(5), epochs.latest] == [5, 6, 7]
+    assert not epochs.hold(2)
+    epochs.set(9)  # somebody chooses
     epochs.let_go()
-    assert epochs.latest == 5
+    assert [begin(6), begin(7)] == [9, 10]

@@ -26,9 +26,7 @@ __all__ = ["Epochs"]
 _ITERATIONS = 64
 """Iterations that are remembered: more than begin while the workers of one of them begin."""
 
-_NEXT, _BEGUN, _MIDDLE, _HELD = range(
-    4
-)  # places of single words; behind them, a line for each iteration
+_NEXT, _BEGUN, _MIDDLE, _HELD = range(4)  # places of single words; behind them, lines of iterations
 _SEED, _FAMILY, _EPOCH = range(3)  # places in a line
 _LINE, _HEAD = 4, 8
 
@@ -97,8 +95,8 @@ class Epochs:
         with self.alone():
             self._words[[_NEXT, _HELD]] = epoch, False
 
-    def hold(self) -> bool:
-        """Give every iteration that begins the next epoch, until it is let go.
+    def hold(self, epoch: int) -> bool:
+        """Give every iteration that begins this epoch, until it is let go.
 
         Returns
         -------
@@ -106,8 +104,8 @@ class Epochs:
             Whether the last iteration that has begun has this epoch, or none has begun.
         """
         with self.alone():
-            self._words[_HELD] = True
-            begun, epoch = self._words[[_BEGUN, _NEXT]]
+            self._words[[_NEXT, _HELD]] = epoch, True
+            begun = self._words[_BEGUN]
             return not begun or bool(self._lines[(begun - 1) % _ITERATIONS, _EPOCH] == epoch)
 
     def let_go(self) -> None:

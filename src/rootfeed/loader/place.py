@@ -68,7 +68,7 @@ class Place:
         last = self.last
         self._begin_with(epoch)
         shared = self._counts()
-        held = shared is None or shared.hold()
+        held = shared is None or shared.hold(epoch)
         return held and (last is None or last.epoch == epoch)
 
     def count_on(self) -> None:
