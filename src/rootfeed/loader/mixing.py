@@ -121,11 +121,12 @@ class Mixing:
         missed = len(self.stock.regions) if self.kinds > 2 and len(self.stock.regions) > 1 else 0
         regions = "files" if missed == len(self.dataset.files) else "kinds of files"
         held = f", too few to hold some of each of {missed} {regions}" if missed else ""
+        more = " (of K classes, K - 1 times as much)" if self.kinds == 2 else ""
         remedies = "".join(f"\n  {text}" for text in self._remedies())
         return (
             f"rows mix badly: {self.blocks:.1f} blocks of consecutive entries share a chunk{held}. "
             f"Where {self.kinds} classes are stored one after another, the label of a batch may lack "
-            f"{lacking:.2g} bits of entropy. What helps, in this order:{remedies}\n"
+            f"{lacking:.2g} bits of entropy{more}. What helps, in this order:{remedies}\n"
             "loader.explain() tells more."
         )
 

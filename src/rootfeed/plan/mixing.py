@@ -28,7 +28,7 @@ MOST_DECOMPRESSED = 4.0
 """Unless that takes decompressing more times the bytes."""
 
 MOST_LACKING_BITS = 0.05
-"""Of a label's entropy, of which more is worth a warning: 15 independent blocks of two classes lack it."""
+"""Of a label's entropy, of which more is worth a warning: what 15 blocks of two classes lack."""
 
 CARRIED_SHARE = 0.5
 """Rows of a chunk that may be carried to the next, at most: less than a block of each region."""
