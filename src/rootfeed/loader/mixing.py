@@ -50,7 +50,7 @@ class Mixing:
         """Blocks that share a chunk, as an average row sees them."""
         if self.sizes.whole:
             return float(len(self.dataset.blocks))
-        return self.stock.blocks_per_chunk(self.dataset.counts.sum(1), self.sizes.chunk_rows)
+        return max(self.stock.blocks_per_chunk(self.dataset.counts.sum(1), self.sizes.chunk_rows), 1.0)
 
     @cached_property
     def decompressed(self) -> float:
@@ -90,7 +90,7 @@ class Mixing:
             return pages
         shared = f"{self.blocks:.1f} blocks share a chunk"
         if self.dataset.strata is not None:
-            return f"{shared}, and every batch has its share of each class. {pages}"
+            return f"{shared}; the shares of classes in a batch are fixed. {pages}"
         return (
             f"{shared}: where {self.kinds} classes are stored one after another, the label of a batch "
             f"may lack {self.lacking_bits:.3f} bits of entropy. {pages}"
