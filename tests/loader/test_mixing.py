@@ -208,13 +208,19 @@ def test_parts_are_told_of_once(written: dict[str, list[str]]) -> None:
         train, _ = loader.split(0.5)
         pickle.loads(pickle.dumps(train))
         train.load_state_dict(train.state_dict())
-    # A part that is worse off than what was told is told of, by name.
-    loader, told = make(paths, memory=memory, sampling=rf.balanced("kind"))
+    # One that is worse off is told of, by name; one that only looks at each row once is not.
+    fine, told = make(written["ten classes in files"], memory="40 kB")
     assert not told
-    with pytest.warns(MixingWarning, match=r"split\(0.5\), test: rows mix badly") as caught:
-        loader.split(0.5)
+    assert not fine.in_memory
+    with pytest.warns(MixingWarning, match=r"split\(where='id < 200'\), train: rows mix") as caught:
+        fine.split(where="id < 200")  # a side with half of the memory, and nearly all rows
     assert len(caught) == 1
     assert caught[0].filename == __file__
+    loader, told = make(paths, memory=memory, sampling=rf.balanced("kind"))
+    assert not told
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader.split(0.5)
 
 
 def test_ranks_share_the_sizes_of_one(written: dict[str, list[str]]) -> None:

@@ -19,7 +19,7 @@ from rootfeed.plan import (
     page_bytes,
     words_of,
 )
-from rootfeed.plan.mixing import FEWEST_BLOCKS
+from rootfeed.plan.mixing import MIXING_BLOCKS
 from rootfeed.schema import Block, Column, ColumnType, Encoding, Pages
 
 FLOAT = np.dtype("f4")
@@ -153,7 +153,7 @@ def test_regions_ask_for_a_block_of_each() -> None:
     file = boundaries({"s": scalar(every(10, 10_000))}, 10_000)
     alone = stock(*[file] * 20, entries=[10_000] * 20)
     each = stock(*[file] * 20, entries=[10_000] * 20, regions=tuple(range(20)))
-    assert alone.block_entries(5000, 10_000) == pytest.approx(10_000 / FEWEST_BLOCKS, rel=0.06)
+    assert alone.block_entries(5000, 10_000) == pytest.approx(10_000 / MIXING_BLOCKS, rel=0.06)
     size = each.block_entries(5000, 10_000)
     assert 200 <= size <= 10_000 * CARRIED_SHARE / 20
 
@@ -218,7 +218,7 @@ def test_mixing_is_what_blocks_then_do(found: Stock, most: int, part: float) -> 
             for block in found.cut(size, True)
         ]
     )
-    assert found.blocks_per_chunk(counts, chunk_rows) >= FEWEST_BLOCKS - 1e-9
+    assert found.blocks_per_chunk(counts, chunk_rows) >= MIXING_BLOCKS - 1e-9
 
 
 def _rows(words: np.ndarray, block: Block) -> int:

@@ -574,8 +574,10 @@ class Loader:
                     "Choose another fraction."
                 ) from None
             made[name] = part
-        name, worst = max(made.items(), key=lambda item: item[1]._mixing.lacking_bits or 0.0)
-        self._told = worst._mixing.warn(self._told, f"{text}, {name}: ")
+        # Those that lose their sampling are for looking at each row once, in whatever order.
+        alike = [(name, part) for name, part in made.items() if part._sampling is self._sampling]
+        for name, part in sorted(alike, key=lambda each: -(each[1]._mixing.lacking_bits or 0.0)):
+            self._told = part._mixing.warn(self._told, f"{text}, {name}: ")
         for part in made.values():
             part._told = self._told
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +18,13 @@ from rootfeed.plan import MOST_DECOMPRESSED, MOST_LACKING_BITS, Sizes, Stock, bu
 
 __all__ = ["Mixing"]
 
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 _SPARE = 1.05
 """Of memory, more than what is computed: blocks end where pages do."""
+
+_MORE = 1.2
+"""Times the memory that there is, at least: where it seems to suffice, rows lie unevenly in files."""
 
 _WORSE = 1.25
 """Lacking so much more than what was told is told again."""
@@ -156,13 +160,12 @@ class Mixing:
         rows, chunk_rows = self.dataset.rows, self.stock.chunk_rows(entries) * _SPARE
         chunks = int(rows / chunk_rows)
         chunk_rows = math.ceil(rows / max(chunks, 1))
-        if self.options.chunk_entries is not None:
-            return f"chunk_entries={_rounded(chunk_rows)} instead of {self.sizes.chunk_rows}"
+        if (now := self.options.chunk_entries) is not None:
+            return f"chunk_entries={_rounded(max(chunk_rows, now * _MORE))} instead of {now}"
         size, row_bytes = self.options.batch_size, self.dataset.layout.row_bytes
         share = self.budget_bytes / self.options.budget_bytes  # of a part of a split
-        needed = _rounded(budget_for(rows, chunk_rows, row_bytes, size) / share)
-        now = f"{self.options.budget_bytes / 1e9:.3g} GB"
-        return f'memory="{needed / 1e9:g} GB" instead of {now}'
+        now, needed = self.options.budget_bytes, budget_for(rows, chunk_rows, row_bytes, size) / share
+        return f'memory="{_rounded(max(needed, now * _MORE)) / 1e9:g} GB" instead of {now / 1e9:.3g} GB'
 
 
 def _rounded(number: float) -> int:

@@ -21,7 +21,7 @@ from rootfeed.schema import Block
 
 __all__ = ["CARRIED_SHARE", "MOST_DECOMPRESSED", "MOST_LACKING_BITS", "Stock", "lacking_bits"]
 
-FEWEST_BLOCKS = 16
+MIXING_BLOCKS = 16
 """Blocks are made so small that as many share a chunk."""
 
 MOST_DECOMPRESSED = 4.0
@@ -121,7 +121,7 @@ class Stock:
             np.diff(before(np.append(np.arange(0, entries, block_entries), entries)))
             for before, entries in zip(self._before, self.entries, strict=True)
         ]
-        needed = FEWEST_BLOCKS * _seen(np.concatenate(counts))
+        needed = MIXING_BLOCKS * _seen(np.concatenate(counts))
         if len(self.regions) > 1:
             largest = [int(each.max(initial=0)) for each in counts]
             carried = sum(np.maximum.reduceat(largest, self.regions).tolist())
