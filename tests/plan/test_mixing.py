@@ -17,6 +17,7 @@ from rootfeed.plan import (
     boundaries,
     lacking_bits,
     page_bytes,
+    page_entries,
     words_of,
 )
 from rootfeed.plan.mixing import MIXING_BLOCKS
@@ -68,6 +69,7 @@ def test_pages_of_values_lie_between_entries() -> None:
     found = boundaries({"v": column}, 30)
     assert found.clusters.tolist() == [0, 10, 30]
     assert found.pages.tolist() == [0, 2, 6, 10, 25, 30]
+    assert (page_entries([found]), page_entries([found], certain=True)) == (5, 20)
 
 
 def test_offsets_that_end_within_a_cluster_end_no_page_of_values() -> None:

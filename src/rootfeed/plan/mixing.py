@@ -134,7 +134,7 @@ class Stock:
         Where pages would be decompressed too often, the smallest with which they are not.
         """
         small = self.mixing_entries(most, chunk_rows)
-        return max(small, self.affordable(most, small))
+        return small if small == most else max(small, self.affordable(most, small))
 
     def mixing_entries(self, most: int, chunk_rows: int) -> int:
         """Return the largest size of blocks, up to `most`, with which rows mix, whatever that costs.

@@ -51,18 +51,24 @@ def tables(columns: Mapping[str, Column]) -> tuple[Table, ...]:
 
     Columns that are read through uproot have none.
     """
-    groups: dict[bytes, Table] = {}
+    groups: dict[bytes, tuple[Places, Entries, Places, Places]] = {}
     for bounds, ends, pages, contents in _every(columns.values()):
         if len(pages) == 0:
             continue
-        stored = np.append(0.0, pages.stored_bytes.cumsum())
-        contents = np.append(0.0, np.where(pages.offset == ABSENT, 0.0, contents).cumsum())
-        same = groups.get(key := bounds.tobytes())
-        if same is not None:
-            stored, contents = stored + same.stored, contents + same.contents
-            ends = np.intersect1d(ends, same.ends, assume_unique=True)
-        groups[key] = Table(bounds, ends, stored, contents)
-    return tuple(groups.values())
+        stored = pages.stored_bytes.astype(np.float64)
+        if (same := groups.get(key := bounds.tobytes())) is not None:
+            stored, contents = stored + same[2], contents + same[3]
+            if not np.array_equal(ends, same[1]):
+                ends = np.intersect1d(ends, same[1], assume_unique=True)
+        groups[key] = bounds, ends, stored, contents
+    return tuple(
+        Table(bounds, ends, _before_each(stored), _before_each(contents))
+        for bounds, ends, stored, contents in groups.values()
+    )
+
+
+def _before_each(sizes: Places) -> Places:
+    return np.concatenate([[0.0], sizes.cumsum()])
 
 
 def _every(columns: Iterable[Column]) -> Iterable[tuple[Places, Entries, Pages, Places]]:
@@ -86,5 +92,5 @@ def _contents(pages: Pages) -> Places:
     """Return the decompressed bytes of pages of elements."""
     every = [8 * each.length for each in pages.encodings]  # so many take whole bytes
     of_one = [each.page_bytes(n) / n for each, n in zip(pages.encodings, every, strict=True)]
-    found: Places = np.diff(pages.bounds) * np.array(of_one)[pages.encoding]
-    return found
+    elements = pages.bounds[1:] - pages.bounds[:-1]
+    return np.where(pages.offset == ABSENT, 0.0, elements * np.array(of_one)[pages.encoding])
