@@ -11,6 +11,10 @@ network is trained on just these batches, once per seed. The tables tell
   autocorrelations, and z, their distance from 0 in standard deviations of a random order;
 - the network's AUC on entries that were held out, against that after a full shuffle in memory;
 - how the first two depend on rootfeed's memory, and on the pages of the files.
+
+    python benchmarks/shuffle.py --jets 100000
+
+measures wide rows instead: ten classes of so many jets, in files of one class each (`jets.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+import jets as wide
 from classes import ENTRIES, LABELS, LAYOUTS, ROW_BYTES, SHARES, auc, ensure, held_out, likelihood_ratio
 from datasets import DEFAULT_FOLDER
 from streams import BATCH_SIZE, Findings, Job, ideal_lacking
@@ -240,6 +245,42 @@ def draw(
     plt.close(figure)
 
 
+# --- wide rows ------------------------------------------------------------------------------------
+
+
+def measure_jets(jets: int, memories: list[str], batches: int, folder: Path, console: Console) -> None:
+    """Print how the labels of jets mix, and what a row takes, by format and memory."""
+    found = table_of(
+        f"{wide.CLASSES} files of {jets} jets of one class each, batches of {wide.BATCH_SIZE}",
+        "format",
+        "memory",
+        "blocks in\na chunk",
+        "pages\ndecompressed",
+        "label entropy,\nbit",
+        "lacking,\nbit",
+        "may lack\n(formula), bit",
+        "processor time\na row, µs",
+        caption=f"A full shuffle's batches have {wide.ideal_bits():.3f} bit.",
+    )
+    for form in wide.FORMATS:
+        with console.status(f"writing {form}"):
+            paths = wide.ensure(folder, form, jets)
+        for memory in memories:
+            with console.status(f"{form}, {memory}"):
+                line = wide.process(wide.Job(paths, form, jets, memory, batches))
+            found.add_row(
+                form,
+                memory,
+                "all" if line["in_memory"] else f"{line['blocks']:.1f}",
+                f"{line['decompressed']:.1f} times",
+                f"{line['bits']:.3f}",
+                f"{wide.ideal_bits() - line['bits']:.3f}",
+                f"{line['lacking']:.3f}",
+                f"{line['microseconds']:.1f}",
+            )
+    console.print(found)
+
+
 # --- command line ---------------------------------------------------------------------------------
 
 
@@ -262,12 +303,25 @@ def main(
         Path, typer.Option(help="Where the files are, or are written once.")
     ] = DEFAULT_FOLDER,
     plot: Annotated[Path | None, typer.Option(help="Draw the batches' share of signal here.")] = None,
+    jets: Annotated[
+        int, typer.Option(min=0, help="Measure wide rows instead: so many jets of each of ten classes.")
+    ] = 0,
+    jets_memory: Annotated[
+        list[str] | None, typer.Option(help="rootfeed's memory for the jets (repeatable).")
+    ] = None,
+    jets_batches: Annotated[
+        int, typer.Option(min=0, help="Batches of jets that are measured; 0 for an epoch.")
+    ] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything that was found here.")
     ] = None,
 ) -> None:
     """Measure how good the shuffling of rootfeed and its peers is on files sorted by class."""
     console = Console(width=None if sys.stdout.isatty() else WIDE_CHARACTERS)
+    if jets:
+        memories = jets_memory or ["500 MB", "2 GB", "auto"]
+        measure_jets(jets, memories, jets_batches, data, console)
+        return
     for name in layout or []:
         if name not in LAYOUTS:
             raise typer.BadParameter(f"expected a layout among {', '.join(LAYOUTS)}, got {name!r}")

@@ -42,9 +42,11 @@ class Outcome:
 
 def start(script: str, arguments: tuple[object, ...]) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    # Small chunks mix badly, which is not what scripts are about.
+    quiet = "import warnings; warnings.filterwarnings('ignore', '.*rows mix badly')\n"
     return subprocess.Popen(
         # Forking a process with threads is what some scripts are about.
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script)]
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", quiet + textwrap.dedent(script)]
         + [str(argument) for argument in arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -171,6 +171,17 @@ class Pages:
     def __len__(self) -> int:
         return len(self.offset)
 
+    @property
+    def cluster_bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of offsets: the entries at which clusters begin, and the elements; at last where all end."""
+        assert self.clusters is not None
+        if not len(self):
+            return self.bounds, np.zeros(1, np.int64)
+        new = np.any(self.clusters[1:] != self.clusters[:-1], axis=1)
+        first = np.concatenate([[0], np.flatnonzero(new) + 1])
+        entries = np.append(self.bounds[first], self.bounds[-1])
+        return entries, np.append(self.clusters[first, 0], self.clusters[-1, 1])
+
 
 @dataclass(frozen=True, eq=False)
 class Column:
@@ -214,18 +225,32 @@ class Column:
 
     @property
     def entry_bounds(self) -> npt.NDArray[np.int64]:
-        """Entries at which pages end, the first and the last one of the file included.
+        """Entries between which pages end, the first and the last one of the file included.
 
-        Of a vector in an RNTuple those of the offsets: its values' pages end at elements.
+        Of an RNTuple's vector those of its clusters: within one, where the pages of its values end
+        depends on the vectors (`page_bounds` estimates it).
         """
         if self.offsets is not None:
-            return self.offsets.bounds
+            return self.offsets.bounds if self.pages is None else self.offsets.cluster_bounds[0]
         assert self.pages is not None, self.name
         if not self.length:
             return self.pages.bounds
         entries = self.pages.bounds // self.length
         whole: npt.NDArray[np.int64] = entries[entries * self.length == self.pages.bounds]
         return whole
+
+    @property
+    def page_bounds(self) -> npt.NDArray[np.float64]:
+        """Entries at which each page begins, and the last one ends, shape (pages + 1,).
+
+        A page that holds a part of an entry ends between two whole numbers. Of an RNTuple's vector this
+        is an estimate: the vectors of a cluster are taken to be equally long.
+        """
+        assert self.pages is not None, self.name
+        if self.offsets is None:
+            return self.pages.bounds / max(self.length, 1)
+        entries, elements = self.offsets.cluster_bounds
+        return np.interp(self.pages.bounds, elements, entries)
 
 
 class Version(NamedTuple):

@@ -220,3 +220,11 @@ def test_blocks_are_whole_pages_where_several_fit() -> None:
     # The scratch memory of two threads sets a bound of its own.
     bounded = sizes(page_entries=room // 4, scratch_entry_bytes=1000).block_entries
     assert bounded == int(10**7 * SCRATCH_SHARE / 2 / 1000)
+
+
+def test_what_stays_in_memory_is_cut_where_pages_end_for_certain() -> None:
+    ample = {"budget_bytes": 10**12, "page_entries": 20_000}
+    assert sizes(**ample).block_entries == 20_000
+    assert sizes(**ample, whole_page_entries=250_000).block_entries == 250_000
+    streamed = sizes(page_entries=15_000)
+    assert sizes(page_entries=15_000, whole_page_entries=250_000) == streamed

@@ -273,10 +273,14 @@ class TestFilesOfRoot:
         scratch = Scratch()
         whole = sample.whole
         for name in sample.names:
-            bounds = sample.index.columns[name].entry_bounds.tolist()
+            column = sample.index.columns[name]
+            bounds = column.entry_bounds.tolist()
             assert bounds[0] == 0
             assert bounds[-1] == case.entries
             assert np.all(np.diff(bounds) > 0)
+            if column.offsets is not None:
+                assert set(bounds) <= set(column.offsets.bounds.tolist())
+                bounds = column.offsets.bounds.tolist()
             for bound in bounds[:: 1 + len(bounds) // 12]:
                 for start in {max(0, bound - 1), bound}:
                     for stop in {min(bound + 1, case.entries), case.entries}:

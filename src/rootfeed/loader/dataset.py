@@ -12,29 +12,27 @@ from rootfeed import sources
 from rootfeed.errors import EmptyDatasetError
 from rootfeed.frame import Frame, Wanted
 from rootfeed.loader.options import Options
-from rootfeed.loader.regions import region_starts
+from rootfeed.loader.regions import region_starts, wanted_regions
 from rootfeed.loader.strata import Strata
 from rootfeed.loader.structure import check_layout
 from rootfeed.plan import (
+    CARRIED_SHARE,
     SCRATCH_SHARE,
     Boundaries,
     Piece,
     Sizes,
+    Stock,
     Words,
     all_set,
     boundaries,
     choose_sizes,
     counted,
-    cut,
     members,
     page_entries,
 )
 from rootfeed.schema import Block, ColumnType, FileIndex, Layout
 
 __all__ = ["Dataset", "DatasetFile", "Taken", "build"]
-
-CARRIED_SHARE = 0.5
-"""Rows of a chunk that may be carried to the next, at most: less than a block of each region."""
 
 MADE_BYTES = 2_000_000
 """Of vectors that definitions make, before they are written into rows."""
@@ -188,7 +186,7 @@ def build(
     budget_bytes: int,
     keep: bool = False,
     fixed: Sizes | None = None,
-) -> tuple[Dataset, Sizes, int]:
+) -> tuple[Dataset, Sizes, int, Stock]:
     """Index the frames, choose sizes under the budget, and cut the blocks.
 
     Parameters
@@ -207,8 +205,9 @@ def build(
 
     Returns
     -------
-    tuple of Dataset, Sizes, int
-        The last one is the number of threads that the budget leaves room for.
+    tuple of Dataset, Sizes, int, Stock
+        The third is the number of threads that the budget leaves room for; the last what the blocks
+        were cut of.
     """
     files = tuple(file for frame in frames for file in _files(frame, layout))
     if side is not None:
@@ -216,21 +215,30 @@ def build(
             replace(file, taken=bits if file.taken is None else bits & file.taken)
             for file, bits in zip(files, side, strict=True)
         )
-    bounds = [boundaries(file.index.columns, file.index.entries) for file in files]
-    spans = [_spans(file, each) for file, each in zip(files, bounds, strict=True)]
-    taken = [(number, start, stop) for number, every in enumerate(spans) for start, stop in every]
-    entries = sum(stop - start for _, start, stop in taken)
-    rows = int(_counts(files, [Block(*each) for each in taken], None).sum())
-    if rows == 0:
+    bounds = tuple(boundaries(file.index.columns, file.index.entries) for file in files)
+    paths = [file.index.path for file in files]
+    stock = Stock(
+        files=bounds,
+        entries=tuple(file.index.entries for file in files),
+        taken=tuple(file.taken for file in files),
+        spans=tuple(
+            Block(number, start, stop)
+            for number, (file, each) in enumerate(zip(files, bounds, strict=True))
+            for start, stop in _spans(file, each)
+        ),
+        regions=wanted_regions(paths) if strata is None else (0,),
+    )
+    if stock.rows == 0:
         raise EmptyDatasetError(_empty(frames, files))
     per_entry = scratch_row_bytes(layout, files)
     sizes = choose_sizes(
-        rows=rows,
-        entries=entries,
+        rows=stock.rows,
+        entries=sum(map(len, stock.spans)),
         row_bytes=layout.row_bytes,
         scratch_entry_bytes=per_entry,
         batch_size=options.batch_size,
         page_entries=page_entries(bounds),
+        whole_page_entries=page_entries(bounds, certain=True),
         budget_bytes=budget_bytes,
         threads=options.threads,
         keep=keep,
@@ -239,22 +247,20 @@ def build(
     )
     if fixed is not None:
         sizes = replace(fixed, run_rows=sizes.run_rows, runs_ahead=sizes.runs_ahead)
-    blocks = tuple(
-        block
-        for file, start, stop in taken
-        for block in cut(file, start, stop, bounds[file], sizes.block_entries, sizes.exact)
-    )
+    elif options.shuffle and not (sizes.whole or sizes.exact):
+        block_entries = stock.block_entries(sizes.block_entries, sizes.chunk_rows)
+        sizes = replace(sizes, block_entries=block_entries)
+    blocks = stock.cut(sizes.block_entries, sizes.exact)
     counts = _counts(files, blocks, strata)
     if fixed is None and options.shuffle and strata is None and not sizes.whole:
         largest = np.zeros(len(files), np.int64)
         np.maximum.at(largest, [block.file for block in blocks], counts[:, 0])
-        paths = [file.index.path for file in files]
         starts = region_starts(paths, largest.tolist(), sizes.chunk_rows * CARRIED_SHARE)
         sizes = replace(sizes, regions=starts)
     longest = max(len(block) for block in blocks)
     room = int(budget_bytes * SCRATCH_SHARE / (longest * per_entry + scratch_page_bytes(files)))
     threads = max(1, min(options.threads, room)) if options.chunk_entries is None else options.threads
-    return Dataset(files, layout, blocks, strata, counts), sizes, threads
+    return Dataset(files, layout, blocks, strata, counts), sizes, threads, stock
 
 
 def _spans(file: DatasetFile, bounds: Boundaries) -> list[tuple[int, int]]:

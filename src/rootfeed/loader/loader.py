@@ -18,6 +18,7 @@ from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import build
+from rootfeed.loader.mixing import Mixing
 from rootfeed.loader.options import as_tuple, integer, options
 from rootfeed.loader.outlook import EpochPlan, explained, outlook
 from rootfeed.loader.place import Place
@@ -160,6 +161,7 @@ class Loader:
         )
         self._strata = self._classes()
         self._settle(None, (), self._options.budget_bytes)
+        self._told = self._mixing.warn()
 
     def _classes(self) -> Strata | None:
         if self._sampling is None:
@@ -184,16 +186,19 @@ class Loader:
         self._keep = keep
         self._place = Place()
         self._prints: dict[str, Any] | None = None
-        dataset, sizes, threads = build(
+        dataset, sizes, threads, stock = build(
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
         self._schedule = Schedule(dataset, sizes, self._options, self._sampling)
+        self._mixing = Mixing(stock, dataset, sizes, self._options, budget_bytes)
         self._threads = threads
         self._reader = Reader(self._schedule, self._options, threads)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {
-            name: value for name, value in vars(self).items() if name not in ("_schedule", "_reader")
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("_schedule", "_mixing", "_reader")
         }
         state["_sizes"] = self._schedule.sizes
         state["_place"] = copy(self._place)
@@ -258,10 +263,8 @@ class Loader:
 
     @property
     def blocks_per_chunk(self) -> float:
-        """Blocks that share a chunk, on average: what mixing depends on."""
-        chunks = self._schedule.run(0, (), Shard()).chunks
-        blocks = sum(len(chunk.pieces) for chunk in chunks) or len(self._schedule.dataset.blocks)
-        return blocks / max(len(chunks), 1)
+        """Blocks that share a chunk, as an average row sees them: what mixing depends on."""
+        return self._mixing.blocks
 
     @property
     def repeats(self) -> int:
@@ -272,16 +275,14 @@ class Loader:
     def plan(self, epoch: int = 0) -> EpochPlan:
         """Return what an epoch will be on this rank, before it runs: it reads nothing.
 
-        Printed, it is a table of batches, chunks, blocks, reads and expected memory.
+        Printed, it is a table of batches, chunks, blocks, how well they mix, reads and expected memory.
         """
         number = integer("epoch", epoch, least=0)
-        return outlook(
-            self._schedule, self._options, self._budget_bytes, self._threads, number, self._shard()
-        )
+        return outlook(self._schedule, self._mixing, self._threads, number, self._shard())
 
     def explain(self) -> str:
-        """Return why chunks and blocks have their sizes: which budget, which boundaries."""
-        return explained(self._schedule, self._options, self._budget_bytes, self._threads)
+        """Return why chunks and blocks have their sizes, and how well rows mix in them."""
+        return explained(self._schedule, self._mixing, self._threads)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, on this rank."""
@@ -600,6 +601,12 @@ class Loader:
                     "Choose another fraction."
                 ) from None
             made[name] = part
+        # Those that lose their sampling are for looking at each row once, in whatever order.
+        alike = [(name, part) for name, part in made.items() if part._sampling is self._sampling]
+        for name, part in sorted(alike, key=lambda each: -(each[1]._mixing.lacking_bits or 0.0)):
+            self._told = part._mixing.warn(self._told, f"{text}, {name}: ")
+        for part in made.values():
+            part._told = self._told
         return made
 
     def close(self) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 from rich.table import Table
 
 from rootfeed.frame.answers import printed
-from rootfeed.loader.dataset import Dataset, DatasetFile, scratch_page_bytes, scratch_row_bytes
-from rootfeed.loader.options import Options
-from rootfeed.loader.schedule import Run, Schedule
-from rootfeed.plan import Shard
+from rootfeed.loader.dataset import scratch_page_bytes, scratch_row_bytes
+from rootfeed.loader.mixing import Mixing
+from rootfeed.loader.schedule import Schedule
+from rootfeed.plan import Shard, page_bytes
 from rootfeed.plan.budget import BATCHES_SHARE, CHUNK_SHARE, ORDER_BYTES, SCRATCH_SHARE
-from rootfeed.schema import Column
 
 __all__ = ["EpochPlan", "explained", "outlook"]
 
@@ -39,6 +38,12 @@ class EpochPlan:
     blocks : int
         That are read; a block counts each time.
     blocks_per_chunk : float
+        That share one, as an average row sees them.
+    lacking_bits : float or None
+        Entropy that a batch's label may lack, where classes are stored one after another; None where
+        rows are not shuffled.
+    decompressed : float
+        How often a page is decompressed, on average over bytes: more than once where blocks cut it.
     entries_read : int
         Entries of the blocks that are read.
     bytes_read : int
@@ -62,6 +67,8 @@ class EpochPlan:
     chunk_rows: tuple[int, ...]
     blocks: int
     blocks_per_chunk: float
+    lacking_bits: float | None
+    decompressed: float
     entries_read: int
     bytes_read: int
     in_memory: bool
@@ -76,14 +83,17 @@ class EpochPlan:
         again = f", {self.repeats} repeated" if self.repeats else ""
         of = ", in memory" if self.in_memory else f" of {self.blocks_per_chunk:.1f} blocks"
         rows = max(self.chunk_rows, default=0)
+        lacking = "not shuffled" if self.lacking_bits is None else f"{self.lacking_bits:.3f} bit"
         for name, value in (
             ("entries of the loader", f"{self.entries:,}"),
             ("batches", f"{self.batches:,}"),
             ("rows of all batches", f"{self.rows:,}{again}"),
             ("chunks", f"{self.chunks:,}{of}"),
             ("rows of the largest chunk", f"{rows:,}"),
+            ("label entropy lacking, at most", lacking),
             ("blocks read", f"{self.blocks:,}"),
             ("entries read", f"{self.entries_read:,}"),
+            ("pages decompressed", f"{self.decompressed:.1f} times"),
             ("stored bytes read", f"{self.bytes_read / 1e6:,.1f} MB"),
             ("memory, about", f"{self.memory_bytes / 1e6:,.1f} of {self.budget_bytes / 1e6:,.1f} MB"),
             ("threads", f"{self.threads}"),
@@ -94,9 +104,7 @@ class EpochPlan:
     __repr__ = __str__
 
 
-def outlook(
-    schedule: Schedule, options: Options, budget_bytes: int, threads: int, epoch: int, shard: Shard
-) -> EpochPlan:
+def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard: Shard) -> EpochPlan:
     """Return what an epoch of a shard will be. It reads nothing."""
     run = schedule.run(epoch, (), shard)
     dataset, sizes = schedule.dataset, schedule.sizes
@@ -134,43 +142,22 @@ def outlook(
             schedule.kept_rows if sizes.whole else chunk.memory_rows for chunk in run.chunks
         ),
         blocks=len(blocks),
-        blocks_per_chunk=_blocks_per_chunk(run, len(blocks)),
+        blocks_per_chunk=mixing.blocks,
+        lacking_bits=mixing.lacking_bits,
+        decompressed=mixing.decompressed,
         entries_read=sum(map(len, blocks)),
-        bytes_read=sum(_stored(dataset.files[block.file], block.start, block.stop) for block in blocks),
+        bytes_read=int(page_bytes(mixing.stock.files, blocks)[0]),
         in_memory=sizes.whole,
         memory_bytes=int(memory),
-        budget_bytes=budget_bytes,
+        budget_bytes=mixing.budget_bytes,
         threads=threads,
     )
 
 
-def _blocks_per_chunk(run: Run, blocks: int) -> float:
-    pieces = sum(len(chunk.pieces) for chunk in run.chunks)
-    return (pieces or blocks) / max(len(run.chunks), 1)
-
-
-def _stored(file: DatasetFile, start: int, stop: int) -> int:
-    """Return the stored bytes of the pages that hold some entries; of vectors, their share."""
-    total = 0.0
-    for column in file.index.columns.values():
-        if column.pages is not None and stop > start:
-            total += _column_bytes(column, start, stop, file.index.entries)
-    return int(total)
-
-
-def _column_bytes(column: Column, start: int, stop: int, entries: int) -> float:
-    assert column.pages is not None
-    bounds, stored = column.entry_bounds, column.pages.stored_bytes
-    if len(bounds) != len(stored) + 1:
-        return float(stored.sum()) * (stop - start) / max(entries, 1)
-    first = int(np.searchsorted(bounds, start, "right")) - 1
-    last = int(np.searchsorted(bounds, stop, "left"))
-    return float(stored[max(first, 0) : last].sum())
-
-
-def explained(schedule: Schedule, options: Options, budget_bytes: int, threads: int) -> str:
+def explained(schedule: Schedule, mixing: Mixing, threads: int) -> str:
     """Return why chunks and blocks are as large as they are."""
     dataset, sizes = schedule.dataset, schedule.sizes
+    options, budget_bytes = mixing.options, mixing.budget_bytes
     row_bytes = dataset.layout.row_bytes + ORDER_BYTES
     needed, room = dataset.rows * row_bytes, budget_bytes * (1 - SCRATCH_SHARE)
     budget, share = f"the budget of {budget_bytes / 1e6:,.1f} MB", f"{1 - SCRATCH_SHARE:.0%}"
@@ -188,7 +175,7 @@ def explained(schedule: Schedule, options: Options, budget_bytes: int, threads: 
             f"{CHUNK_SHARE:.0%} of it, {sizes.chunk_rows:,} rows; two of them are in memory, "
             f"{SCRATCH_SHARE:.0%} are for decoding, {BATCHES_SHARE:.0%} for batches."
         )
-    lines.append(_blocks_explained(schedule, options, dataset))
+    lines += [_blocks_explained(mixing), mixing.explained()]
     if len(sizes.regions) > 1:
         of = "file" if len(sizes.regions) == len(dataset.files) else "run of files of one kind"
         lines.append(
@@ -208,17 +195,12 @@ def explained(schedule: Schedule, options: Options, budget_bytes: int, threads: 
     return "\n".join(lines)
 
 
-def _blocks_explained(schedule: Schedule, options: Options, dataset: Dataset) -> str:
-    lengths = np.array([len(block) for block in dataset.blocks])
-    most, usual = schedule.sizes.block_entries, int(np.median(lengths))
-    blocks = f"There are {len(lengths):,} blocks of {usual:,} entries (median), at most {most:,}"
-    if options.block_entries is not None:
+def _blocks_explained(mixing: Mixing) -> str:
+    every = mixing.dataset.blocks
+    usual, most = int(np.median([len(block) for block in every])), mixing.sizes.block_entries
+    blocks = f"There are {len(every):,} blocks of {usual:,} entries (median), at most {most:,}"
+    if mixing.sizes.exact:
         return f"{blocks}, as block_entries says."
-    ends = 0
-    for block in dataset.blocks:
-        columns = dataset.files[block.file].index.columns.values()
-        ends += all(block.stop in each.entry_bounds for each in columns if each.pages is not None)
-    return (
-        f"{blocks}: a chunk should hold 64 of them, and {ends:,} end where pages of all columns end. "
-        "A page that is cut in two is decompressed twice."
-    )
+    files = mixing.stock.files
+    ends = sum(block.stop in files[block.file].clusters for block in every)
+    return f"{blocks}; {ends:,} end where pages of all columns end."

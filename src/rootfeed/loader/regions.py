@@ -6,10 +6,18 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-__all__ = ["region_starts"]
+import numpy as np
+
+__all__ = ["kinds", "region_starts", "wanted_regions"]
 
 _MOST = 64
 """Regions, at most: they are part of a state, and each costs some time for each row."""
+
+_MOST_KINDS = 32
+"""Regions for whose sake blocks are made smaller, at most: a chunk then has two blocks of each."""
+
+_MOST_ALIKE = 16
+"""Of these, files whose names differ in digits only."""
 
 
 def region_starts(paths: Sequence[str], largest: Sequence[int], most: float) -> tuple[int, ...]:
@@ -33,14 +41,35 @@ def region_starts(paths: Sequence[str], largest: Sequence[int], most: float) -> 
     tuple of int
         Only ``(0,)`` where there are too many, or but one.
     """
-    kinds: tuple[Callable[[str], str], ...] = (str, _without_digits, _folder)
-    for kind in kinds:
-        runs = [len(list(run)) for _, run in groupby(paths, kind)]
-        starts = [sum(runs[:number]) for number in range(len(runs))]
-        carried = sum(max(largest[start : start + run]) for start, run in zip(starts, runs, strict=True))
-        if len(runs) <= _MOST and carried <= most:
-            return tuple(starts)
+    for kind in (str, _without_digits, _folder):
+        starts = _starts(paths, kind)
+        carried = sum(np.maximum.reduceat(largest, starts).tolist())
+        if len(starts) <= _MOST and carried <= most:
+            return starts
     return (0,)
+
+
+def wanted_regions(paths: Sequence[str]) -> tuple[int, ...]:
+    """Return the first file of each region for whose sake blocks are made smaller.
+
+    Files whose names differ, in more than digits; else those of different folders; else each file, for
+    it may be of a class of its own.
+    """
+    for kind, most in ((_without_digits, _MOST_KINDS), (_folder, _MOST_KINDS), (str, _MOST_ALIKE)):
+        starts = _starts(paths, kind)
+        if 1 < len(starts) <= most:
+            return starts
+    return (0,)
+
+
+def kinds(paths: Sequence[str]) -> int:
+    """Return of how many kinds files are by their names, in whatever order; 1 where they do not tell."""
+    found = len({_without_digits(path) for path in paths})
+    return found if found <= _MOST_KINDS else 1
+
+
+def _starts(paths: Sequence[str], kind: Callable[[str], str]) -> tuple[int, ...]:
+    return tuple(next(run)[0] for _, run in groupby(enumerate(paths), lambda each: kind(each[1])))
 
 
 def _without_digits(path: str) -> str:

@@ -4,16 +4,26 @@ Everything here is a pure function of the dataset's index, the options and the s
 tested to exhaustion without a file.
 """
 
-from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_entries
-from rootfeed.plan.budget import SCRATCH_SHARE, Sizes, choose_sizes, needed_bytes
+from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_bytes, page_entries
+from rootfeed.plan.budget import SCRATCH_SHARE, Sizes, budget_for, choose_sizes, needed_bytes
 from rootfeed.plan.chunks import Chunk, Piece, Selection, carried, resumed
 from rootfeed.plan.epoch import deal
+from rootfeed.plan.mixing import (
+    CARRIED_SHARE,
+    MOST_DECOMPRESSED,
+    MOST_LACKING_BITS,
+    Stock,
+    lacking_bits,
+)
 from rootfeed.plan.random import random_key
 from rootfeed.plan.rounds import permuted, resident_rows
 from rootfeed.plan.shares import Demand, Shard, Tail, balanced_demand, plain_demand
 from rootfeed.plan.sides import Words, all_set, choose_among, counted, members, words_of
 
 __all__ = [
+    "CARRIED_SHARE",
+    "MOST_DECOMPRESSED",
+    "MOST_LACKING_BITS",
     "SCRATCH_SHARE",
     "Boundaries",
     "Chunk",
@@ -22,19 +32,23 @@ __all__ = [
     "Selection",
     "Shard",
     "Sizes",
+    "Stock",
     "Tail",
     "Words",
     "all_set",
     "balanced_demand",
     "boundaries",
+    "budget_for",
     "carried",
     "choose_among",
     "choose_sizes",
     "counted",
     "cut",
     "deal",
+    "lacking_bits",
     "members",
     "needed_bytes",
+    "page_bytes",
     "page_entries",
     "permuted",
     "plain_demand",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rootfeed.plan.pages import Table, tables
 from rootfeed.schema import Block, Column
 
-__all__ = ["Boundaries", "boundaries", "cut", "page_entries"]
+__all__ = ["Boundaries", "boundaries", "cut", "page_bytes", "page_entries"]
 
 Entries = npt.NDArray[np.int64]
 
@@ -24,11 +25,18 @@ class Boundaries:
     clusters : ndarray of int64
         Entries at which pages of all columns end.
     pages : ndarray of int64
-        Entries at which pages of the columns that hold the most bytes end.
+        Entries at which pages of the columns that hold the most bytes end; next to which, where a page
+        ends within an entry, or its end is an estimate.
+    tables : tuple of Table
+        Of all pages.
+    ends : ndarray of int64 or None
+        Those of `pages` at which pages end for certain; None for all.
     """
 
     clusters: Entries
     pages: Entries
+    tables: tuple[Table, ...] = ()
+    ends: Entries | None = None
 
 
 def boundaries(columns: Mapping[str, Column], entries: int) -> Boundaries:
@@ -44,26 +52,28 @@ def boundaries(columns: Mapping[str, Column], entries: int) -> Boundaries:
         Entries in the file.
     """
     whole = np.array([0, entries], np.int64)
-    groups: dict[bytes, tuple[int, Entries]] = {}
-    for column in columns.values():
-        if column.pages is not None:
-            bounds = column.entry_bounds
-            key = bounds.tobytes()
-            stored = groups.get(key, (0, bounds))[0]
-            groups[key] = (stored + int(column.pages.stored_bytes.sum()), bounds)
-    if not groups or entries == 0:
-        return Boundaries(whole, whole)
-    every = list(groups.values())
-    clusters = every[0][1]
-    for _, bounds in every[1:]:
-        clusters = np.intersect1d(clusters, bounds, assume_unique=True)
-    heaviest = max(every, key=lambda group: group[0])[1]
-    return Boundaries(clusters, heaviest)
+    found = tables(columns)
+    if not found or entries == 0:
+        return Boundaries(whole, whole, found)
+    heaviest, *others = sorted(found, key=lambda table: -float(table.stored[-1]))
+    clusters = heaviest.ends
+    for table in others:
+        clusters = np.intersect1d(clusters, table.ends, assume_unique=True)
+    pages = np.unique(np.concatenate([np.rint(heaviest.bounds).astype(np.int64), whole]))
+    return Boundaries(clusters, pages, found, heaviest.ends)
 
 
-def page_entries(files: Sequence[Boundaries]) -> int:
-    """Return the page length that half of all entries lie in pages of, at least; 1 without entries."""
-    lengths = np.concatenate([np.diff(file.pages) for file in files] or [np.zeros(0, np.int64)])
+def page_entries(files: Sequence[Boundaries], certain: bool = False) -> int:
+    """Return the page length that half of all entries lie in pages of, at least; 1 without entries.
+
+    Parameters
+    ----------
+    files : sequence of Boundaries
+    certain : bool
+        Count only where pages end for certain.
+    """
+    bounds = [file.ends if certain and file.ends is not None else file.pages for file in files]
+    lengths = np.concatenate([np.diff(each) for each in bounds] or [np.zeros(0, np.int64)])
     lengths = np.sort(lengths[lengths > 0])
     if len(lengths) == 0:
         return 1
@@ -116,3 +126,22 @@ def _end(start: int, reach: int, bounds: Boundaries, block_entries: int) -> int:
 def _equal_part(length: int, most: int) -> int:
     parts = -(-length // most)
     return -(-length // parts)
+
+
+def page_bytes(files: Sequence[Boundaries], blocks: Sequence[Block]) -> tuple[float, float]:
+    """Return the bytes of all pages that hold entries of some blocks; a page counts for each block.
+
+    In the files, and decompressed: about.
+    """
+    places = np.array([(block.file, block.start, block.stop) for block in blocks], np.int64)
+    places = places.reshape(-1, 3)
+    places = places[np.argsort(places[:, 0], kind="stable")]
+    ends = np.searchsorted(places[:, 0], np.arange(len(files) + 1))
+    stored = contents = 0.0
+    for file, start, stop in zip(files, ends[:-1], ends[1:], strict=True):
+        _, starts, stops = places[start:stop].T
+        for table in file.tables:
+            first, last = table.overlapping(starts, stops)
+            stored += float((table.stored[last] - table.stored[first]).sum())
+            contents += float((table.contents[last] - table.contents[first]).sum())
+    return stored, contents

@@ -1,7 +1,9 @@
 """How large chunks and blocks are, under a budget of bytes.
 
 Mixing wants many blocks in a chunk; speed wants blocks that end where pages end, because a page cut in
-two is decompressed twice. The rules, and what was measured, are in ``docs/decisions/block-size.md``.
+two is decompressed twice. Here blocks are as large as pages like; `rootfeed.plan.mixing` makes them
+smaller where rows would not mix. The rules, and what was measured, are in
+``docs/decisions/block-size.md``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 
 from rootfeed.errors import ArgumentError
 
-__all__ = ["Sizes", "choose_sizes"]
+__all__ = ["Sizes", "budget_for", "choose_sizes", "needed_bytes"]
 
 CHUNK_SHARE = 0.30
 """Share of the budget of each of the two chunks that are in memory together."""
@@ -32,7 +34,7 @@ ENOUGH_BLOCKS = 64
 """A chunk of so many blocks mixes well enough; more would only make reads smaller."""
 
 FEWEST_BLOCKS = 2
-"""Below so many blocks in a chunk, pages are cut in two for the sake of mixing."""
+"""Below so many blocks in a chunk, pages are cut in two, whatever else is wanted."""
 
 ORDER_BYTES = 4
 """Bytes for a row's place in the order."""
@@ -79,11 +81,12 @@ def choose_sizes(
     page_entries: int,
     budget_bytes: int,
     threads: int,
+    whole_page_entries: int | None = None,
     chunk_entries: int | None = None,
     block_entries: int | None = None,
     keep: bool = False,
 ) -> Sizes:
-    """Choose the sizes of chunks and blocks.
+    """Choose the sizes of chunks, and of blocks that pages like.
 
     Parameters
     ----------
@@ -99,6 +102,8 @@ def choose_sizes(
     budget_bytes : int
     threads : int
         That gather batches.
+    whole_page_entries : int, optional
+        Of pages that end at an entry for certain. A dataset that stays in memory is cut there.
     chunk_entries, block_entries : int, optional
         Sizes fixed by hand.
     keep : bool
@@ -129,7 +134,8 @@ def choose_sizes(
                 f"{row_bytes} bytes: at least {needed} bytes are needed, or smaller batches."
             )
     if block_entries is None:
-        block = _block_rows(capacity, batch_size, max(page_entries * rows // entries, 1))
+        page = whole_page_entries if whole and whole_page_entries is not None else page_entries
+        block = _block_rows(capacity, batch_size, max(page * rows // entries, 1))
         scratch_entries = int(budget_bytes * SCRATCH_SHARE / 2 / scratch_entry_bytes)
         block = max(min(block * entries // rows, scratch_entries), 1)
     else:
@@ -158,6 +164,13 @@ def choose_sizes(
 def needed_bytes(row_bytes: int, batch_size: int) -> int:
     """Return the least budget with which a dataset can be streamed: four batches in a chunk."""
     return int(4 * (batch_size + 1) * (row_bytes + ORDER_BYTES) / CHUNK_SHARE)
+
+
+def budget_for(rows: int, chunk_rows: int, row_bytes: int, batch_size: int) -> int:
+    """Return the budget with which chunks have so many rows, or one in which all rows stay."""
+    kept_bytes = row_bytes + ORDER_BYTES
+    chunks = (chunk_rows + batch_size + 1) * kept_bytes / CHUNK_SHARE
+    return int(min(chunks, rows * kept_bytes / (1 - SCRATCH_SHARE))) + 2
 
 
 def _runs(batch_size: int, row_bytes: int, budget_bytes: int, threads: int) -> tuple[int, int]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
 
-__all__ = ["Words", "all_set", "choose_among", "counted", "members", "words_of"]
+__all__ = ["Words", "all_set", "choose_among", "counted", "members", "rows_before", "words_of"]
 
 Words = npt.NDArray[np.uint64]
 """Bit ``e % 64`` of word ``e // 64`` tells whether entry ``e`` is in."""
 
 Entries = npt.NDArray[np.int32]
+Numbers = npt.NDArray[np.int64]
 
 _NONE = np.empty(0, np.int32)
 
@@ -35,6 +38,22 @@ def members(words: Words, start: int, stop: int) -> Entries:
 def counted(words: Words, start: int, stop: int) -> int:
     """Return how many entries of ``[start, stop)`` are in."""
     return int(kernels.positions(words[start // 64 : -(-stop // 64)], start, stop, _NONE))
+
+
+def rows_before(words: Words | None) -> Callable[[Numbers], Numbers]:
+    """Return a function that tells how many entries are in before each of some entries; None: all."""
+    if words is None:
+        return lambda entries: entries
+    padded = np.append(words, np.uint64(0))
+    ends = np.append(0, np.bitwise_count(words).cumsum(dtype=np.int64))
+
+    def before(entries: Numbers) -> Numbers:
+        word = entries // 64
+        below = (np.uint64(1) << (entries % 64).astype(np.uint64)) - np.uint64(1)
+        found: Numbers = ends[word] + np.bitwise_count(padded[word] & below)
+        return found
+
+    return before
 
 
 def words_of(mask: npt.NDArray[np.bool_]) -> Words:
