@@ -190,6 +190,36 @@ def test_numba_has_what_the_cache_stands_on() -> None:
     assert isinstance(numba.njit(lambda: 1)._cache, caching.NullCache)
 
 
+def test_a_function_that_calls_another_one(folder: Path) -> None:
+    inner = fresh(folder)
+    assert numba.njit(lambda x: inner(x) + 1)(3) == 8
+
+
+def test_a_fork_waits_for_a_compilation() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("nothing is forked here")
+    program = """if True:
+        import os, threading
+        from rootfeed import compiling
+        inside, done = threading.Event(), []
+        def work():
+            inside.set()
+            threading.Event().wait(0.5)
+            done.append(True)
+        thread = threading.Thread(target=lambda: compiling._interruptible(work))
+        thread.start()
+        inside.wait()
+        child = os.fork()
+        if child == 0:
+            compiling._interruptible(lambda: None)
+            os._exit(3 if done else 4)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
 PROGRAM = """
 import resource, shutil, sys, warnings
 import numpy as np

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from numba import njit
 from numba.core import sigutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
+from numba.core.compiler_lock import global_compiler_lock
 
 from rootfeed.errors import CacheWarning
 
@@ -86,7 +87,8 @@ def _interruptible(work: Callable[[], Result]) -> Result:
     An interrupt that arrives while LLVM calls Python back would be printed, and lost. After one, the
     thread ends what it is at: some seconds at most, for which the interpreter's end waits.
     """
-    if threading.current_thread() is not threading.main_thread():
+    within_another = global_compiler_lock.is_locked()  # by this thread
+    if within_another or threading.current_thread() is not threading.main_thread():
         with _lock:
             return work()
     results: list[Result] = []
@@ -99,7 +101,7 @@ def _interruptible(work: Callable[[], Result]) -> Result:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="compiler of rootfeed")
+    thread = threading.Thread(target=run, name="compiling")
     try:
         thread.start()
     except RuntimeError:  # the interpreter ends
