@@ -18,7 +18,7 @@ import uproot
 from rootfeed.errors import DamagedFileError, RootfeedError, UnreachableError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged
 from rootfeed.sources import baskets, branches, tables
-from rootfeed.sources.metadata import open_object, reason
+from rootfeed.sources.metadata import damaged, open_object, reason
 from rootfeed.sources.pages import PageReader
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import open_storage
@@ -89,17 +89,26 @@ def _reading(
         return handle, branches.by_key(handle) if index.format == "TTree" else handle
 
     handle, columns = scratch.keep((index.path, index.object_path), open_)
-    stored = columns[column.key]
     what = f"{index.where}: the entries [{start}, {stop}) of column {column.name!r}"
+    with damaged(f"{index.where}: the page list of column {column.name!r} cannot be read"):
+        stored = columns[column.key]
+        if index.format == "TTree":
+            listed = baskets.branch_pages(stored)
+        else:
+            clusters = list(tables.stored_pages(handle, stored, start, stop))
     with closing(open_storage(index.path)) as storage:
         reader = PageReader(index, storage, Scratch(), Event())
         if index.format == "TTree":
-            reader.check_labels(column, baskets.branch_pages(stored), start, stop)
+            reader.check_labels(column, listed, start, stop)
         else:
-            for pages, first, end in tables.stored_pages(handle, stored, start, stop):
+            for pages, first, end in clusters:
                 reader.check_stored(column, pages, (first, end))
     try:
-        values = _texts(index, column, start, stop, stored) if index.format == "TTree" else None
+        values = None
+        if index.format == "TTree":
+            # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
+            stored.interpretation.awkward_form(stored.file)
+            values = _texts(index, column, start, stop, stored)
         if values is None:
             values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
         yield values[column.leaf] if column.leaf else values
@@ -114,7 +123,7 @@ def _reading(
         if index.format == "TTree":
             with closing(open_storage(index.path)) as storage:
                 reader = PageReader(index, storage, Scratch(), Event())
-                reader.check_baskets(column, baskets.branch_pages(stored), start, stop)
+                reader.check_baskets(column, listed, start, stop)
             if branches.is_common(stored):
                 raise DamagedFileError(
                     f"{what} are damaged: {reason(error)}. Copy or produce the file again."
@@ -129,8 +138,6 @@ def _reading(
 def _texts(index: FileIndex, column: Column, start: int, stop: int, branch: Any) -> ak.Array | None:
     """Return texts that uproot can miscount; None where the branch holds something else."""
     interpretation = branch.interpretation
-    # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
-    interpretation.awkward_form(branch.file)
     if not isinstance(interpretation, uproot.AsStrings):
         return None
     with closing(open_storage(index.path)) as storage:
