@@ -135,13 +135,14 @@ def test_a_longer_name_is_known_too(pair: Pair) -> None:
         read(path, "nested")
 
 
-@pytest.mark.parametrize("place", [0, 5, 1 << 40])
-def test_a_position_without_a_key_is_damage(pair: Pair, place: int) -> None:
+@pytest.mark.parametrize("column", ["a", "nested"])
+@pytest.mark.parametrize("place", [0, 5, 1 << 40, -1, -2])
+def test_a_position_without_a_key_is_damage(pair: Pair, place: int, column: str) -> None:
     path = pair(compression=0)
-    [nested] = baskets(path, "nested")
-    with_places(path, {nested[1]: place})
+    [places] = baskets(path, column)
+    with_places(path, {places[1]: place})
     with pytest.raises(DamagedFileError):
-        read(path, "nested")
+        read(path, column)
 
 
 @pytest.mark.parametrize("column", ["a", "nested"])
