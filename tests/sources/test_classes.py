@@ -135,6 +135,7 @@ def test_a_table_learns_for_itself() -> None:
     one["Tree"] = learnt
     assert one["TTree"].class_of_version(99) is learnt
     assert one.get("TTree") is one["TTree"]
+    assert one["TBranch"].known_versions
     del one["TBranch"]
     assert one.get("TBranch") is None
     assert 99 not in two["TTree"].known_versions

@@ -127,6 +127,24 @@ def test_pages_that_uproot_reads_are_looked_at_too(pair: Pair) -> None:
         read(path, "nested")
 
 
+def test_a_longer_name_is_known_too(pair: Pair) -> None:
+    path = pair(b="nested_as_well", compression=0)
+    nested, b = baskets(path, "nested", "nested_as_well")
+    with_places(path, {nested[0]: b[0]})
+    with pytest.raises(DamagedFileError, match="a page of the column 'nested_as_well' is"):
+        read(path, "nested")
+
+
+@pytest.mark.parametrize("column", ["a", "nested"])
+@pytest.mark.parametrize("place", [0, 5, 1 << 40, -1, -2])
+def test_a_position_without_a_key_is_damage(pair: Pair, place: int, column: str) -> None:
+    path = pair(compression=0)
+    [places] = baskets(path, column)
+    with_places(path, {places[1]: place})
+    with pytest.raises(DamagedFileError):
+        read(path, column)
+
+
 @pytest.mark.parametrize("column", ["a", "nested"])
 def test_what_is_no_basket_is_no_page(pair: Pair, column: str) -> None:
     path = pair(compression=0)

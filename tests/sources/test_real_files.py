@@ -33,7 +33,7 @@ NAMES = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple", "ROOT::Experimental::R
 CS = 'it uses the compression "CS" of very old ROOT releases'
 PREVIEW = "was written by a preview of RNTuple (before ROOT 6.34)"
 
-#: Files, and columns of files, that are refused: with which error and which words.
+#: Files that are refused: with which error and which words.
 REFUSED: dict[str, tuple[type[RootfeedError], str]] = {
     "legacy/mlp/mlpHiggs.root": (UnsupportedFileError, CS),
     "math/quadp/stock.root": (UnsupportedFileError, CS),
@@ -41,13 +41,6 @@ REFUSED: dict[str, tuple[type[RootfeedError], str]] = {
     "unroot/test_ntuple_storage_2col_10e6evt.root": (UnsupportedFileError, PREVIEW),
     "coffeagit/bad_delphes.root": (DamagedFileError, "was never closed by the program that wrote it"),
 }
-REFUSED_COLUMNS = {
-    ("unroot/issue246.root", "DSID"): "column 'DSID' has 9 entries, the tree has 10",
-    ("unroot/issue246.root", "MCWgtIndex"): "column 'MCWgtIndex' has 9 entries, the tree has 10",
-    ("unroot/issue108_small.root", "ph2_bbxi"): "column 'ph2_bbxi' has 0 entries, the tree has 3",
-    ("unroot/issue246.root", "v_mcGenSumWgt"): "column 'v_mcGenSumWgt' has 9 entries, the tree has 10",
-}
-
 #: Columns where ROOT is right and uproot differs in the last bits: packed reals with a range, for
 #: which uproot divides by 2^bits / (high - low) in another order and precision than ROOT does.
 ROUNDED_BY_UPROOT = {
@@ -90,7 +83,6 @@ def files_in(folder: Path | None, reason: str) -> list[Any]:
 def short_name(path: Path) -> str:
     """Return a file's name as the tables have it."""
     names = [*REFUSED, *ROUNDED_BY_UPROOT, *VECTORS, WITHOUT_POSITIONS]
-    names += [name for name, _ in REFUSED_COLUMNS]
     return next((name for name in names if path.as_posix().endswith(name)), path.name)
 
 
@@ -102,23 +94,14 @@ def objects_in(file: Any) -> list[str]:
 def read_columns(
     found: RootObject, kinds: Sequence[str] = ("scalar",)
 ) -> tuple[FileIndex, dict[str, Any]]:
-    """Read every column of numbers of an object; those that are refused are in the table."""
+    """Read every column of numbers of an object."""
     location = Location(found.path, found.object_path)
-    refused = {
-        column: words
-        for (file, column), words in REFUSED_COLUMNS.items()
-        if file == short_name(Path(found.path)) and column in found.types()
-    }
-    for column, words in refused.items():
-        with pytest.raises(DamagedFileError) as raised:
-            sources.index(location, [column])
-        assert str(raised.value).startswith(f"{found.path}:{found.object_path}: {words}")
     numbers = [
         column
         for column, type_ in found.types().items()
         if type_.kind in kinds and type_.dtype is not None
     ]
-    index = sources.index(location, [column for column in numbers if column not in refused])
+    index = sources.index(location, numbers)
 
     def out_for(column: str) -> Array:
         return np.empty(index.entries, index.columns[column].type.dtype)

@@ -19,6 +19,7 @@ _TYPICAL_EXPANSION = 4
 _POSITION_BYTES = 4
 _SHORTEST_KEY_BYTES = 60
 _GENERATE_OFFSET_MAP = 1  # a bit of ROOT::TIOFeatures
+_NOWHERE = 0  # the position of the file's own header
 _LONG_TEXT = 255  # stands for a length that follows in four bytes
 
 
@@ -65,7 +66,7 @@ def branch_column(
         )
     is_jagged = type_.kind == "vector" and not origin.length
     pages = branch_pages(branch, encoding, max(1, origin.length), with_sizes=is_jagged)
-    if np.any((pages.offset <= 0) & (pages.offset != EMBEDDED)):
+    if np.any(pages.offset == _NOWHERE):
         raise DamagedFileError(
             f"{where}: column {name!r} has baskets without a position. Copy or produce the file again."
         )
@@ -106,7 +107,7 @@ def branch_pages(
     bounds = np.asarray(branch.entry_offsets, np.int64)
     offset = np.full(len(bounds) - 1, EMBEDDED, np.int64)
     stored = np.zeros(len(bounds) - 1, np.int64)
-    offset[:normal] = np.asarray(branch.member("fBasketSeek")[:normal], np.int64)
+    offset[:normal] = np.maximum(branch.member("fBasketSeek")[:normal], _NOWHERE)
     stored[:normal] = np.asarray(branch.member("fBasketBytes")[:normal], np.int64)
     keep = np.flatnonzero(np.diff(bounds) != 0)
     position = {int(page): place for place, page in enumerate(keep)}

@@ -18,7 +18,7 @@ from rootfeed.errors import DamagedFileError, RootfeedError, UnsupportedColumnEr
 from rootfeed.schema import Array, Column, FileIndex, Jagged
 from rootfeed.sources import baskets, branches, tables
 from rootfeed.sources.failures import Located, unavailable
-from rootfeed.sources.metadata import open_object, reason
+from rootfeed.sources.metadata import damaged, open_object, reason
 from rootfeed.sources.pages import PageReader
 from rootfeed.sources.scratch import Scratch
 
@@ -88,14 +88,19 @@ def _reading(
         return found, branches.by_key(found.handle)
 
     found, columns = scratch.keep((index.path, index.object_path), open_)
-    stored = columns[column.key]
     what = f"{index.where}: the entries [{start}, {stop}) of column {column.name!r}"
+    with damaged(f"{index.where}: the page list of column {column.name!r} cannot be read"):
+        stored = columns[column.key]
+        if index.format == "TTree":
+            listed = baskets.branch_pages(stored)
+        else:
+            clusters = list(tables.stored_pages(found.handle, stored, start, stop))
     reader = PageReader(index, found.storage, Scratch(), Event())
     with Located(lambda: f"Column {column.name!r}, entries [{start}, {stop})."):
         if index.format == "TTree":
-            reader.check_labels(column, baskets.branch_pages(stored), start, stop)
+            reader.check_labels(column, listed, start, stop)
         else:
-            for pages, first, end in tables.stored_pages(found.handle, stored, start, stop):
+            for pages, first, end in clusters:
                 reader.check_stored(column, pages, (first, end))
         try:
             if index.format == "TTree":
@@ -110,7 +115,7 @@ def _reading(
             if (kept_back := unavailable(what, "cannot be read", error)) is not None:
                 raise kept_back from error
             if index.format == "TTree":
-                reader.check_baskets(column, baskets.branch_pages(stored), start, stop)
+                reader.check_baskets(column, listed, start, stop)
                 if branches.is_common(stored):
                     raise DamagedFileError(
                         f"{what} are damaged: {reason(error)}. Copy or produce the file again."

@@ -67,8 +67,8 @@ def label(name: str) -> bytes:
 
 
 def label_bytes(expected: bytes) -> int:
-    """Return how many bytes of a key are enough to compare its label."""
-    return _FIXED_BYTES + 16 + len(expected)
+    """Return how many bytes of a key are enough to compare its label, and to tell another one."""
+    return _FIXED_BYTES + 16 + len(expected) + _LONG_TEXT
 
 
 def is_labelled(stored: Array, expected: bytes) -> bool:
@@ -99,6 +99,8 @@ def name_of(stored: Array) -> str:
 
 
 def _label_start(stored: Array) -> int:
+    if len(stored) < _FIXED_BYTES:
+        raise DamagedPageError(f"its key has {len(stored)} bytes")
     return _FIXED_BYTES + (16 if _VERSION.unpack_from(stored)[0] > _LARGE_VERSION else 8)
 
 

@@ -218,7 +218,7 @@ class PageReader:
     def check_labels(self, column: Column, pages: Pages, start: int, stop: int) -> None:
         """Refuse a TTree's pages that are another column's, before somebody else reads them."""
         found = [page for page in overlapping(pages, start, stop) if pages.offset[page] >= 0]
-        sizes = np.minimum(pages.stored_bytes[found], label_bytes(pages.label)).tolist()
+        sizes = np.clip(pages.stored_bytes[found], 0, label_bytes(pages.label)).tolist()
         heads = list(zip(pages.offset[found].tolist(), sizes, strict=True))
         self.storage.prepare(heads)
         for page, (offset, size) in zip(found, heads, strict=True):
