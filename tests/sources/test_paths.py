@@ -210,6 +210,11 @@ def test_missing_files_come_with_near_names(folder: Path) -> None:
     assert refused("*.rot:t", MissingFileError) == f"no file matches '{folder}/*.rot'."
 
 
+def test_names_that_no_file_can_have() -> None:
+    assert refused("n" * 300, MissingFileError).endswith("n does not exist: its name is too long.")
+    assert refused("a\0b", ArgumentError).endswith("cannot be a file's name: embedded null byte.")
+
+
 def test_a_directory_is_no_file(folder: Path) -> None:
     message = f"{folder}/sub is a directory. To take the files in it, say '{folder}/sub/*.root'."
     assert refused("sub", MissingFileError) == message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -227,6 +228,8 @@ def _fault(path: str) -> RootfeedError | None:
     except ValueError as error:
         raise ArgumentError(f"{path!r} cannot be a file's name: {error}.") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return MissingFileError(f"{path} does not exist: its name is too long.")
         found = unavailable(path, "cannot be looked at", error)
         return _missing(path) if isinstance(found, MissingFileError) else found
 

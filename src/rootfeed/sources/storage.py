@@ -20,10 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import (
-    AccessError,
     ChangedFileError,
     DamagedFileError,
-    MissingFileError,
     RootfeedError,
     UnreachableError,
 )
@@ -249,7 +247,9 @@ class RemoteStorage:
 
     def _ask(self) -> tuple[int, str]:
         """Return the file's size and what stands for its version."""
-        info = persist(self.path, lambda: self._filesystem.info(self._name))
+        return self._told(persist(self.path, lambda: self._filesystem.info(self._name)))
+
+    def _told(self, info: dict[str, Any]) -> tuple[int, str]:
         size = info.get("size")
         if size is None:
             raise UnreachableError(
@@ -327,8 +327,11 @@ class RemoteStorage:
         """Return what an exception means: perhaps that the file is another one by now."""
         found = _unreachable(self.path, error)
         if self._known is not None and type(found) is UnreachableError:
-            with suppress(AccessError, MissingFileError, UnreachableError):
-                self._compare(*self._ask())
+            told = None
+            with suppress(Exception):  # once: that the server fails is known
+                told = self._told(self._filesystem.info(self._name))
+            if told is not None:
+                self._compare(*told)
         if found is not error:
             found.__cause__ = error
         return found
