@@ -18,7 +18,7 @@ from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import build
-from rootfeed.loader.options import as_tuple, integer, options
+from rootfeed.loader.options import NotFinite, as_tuple, integer, options
 from rootfeed.loader.outlook import EpochPlan, explained, outlook
 from rootfeed.loader.place import Place
 from rootfeed.loader.reader import Reader
@@ -57,8 +57,7 @@ class Loader:
     target : str or sequence of str, optional
         Columns of ``y``.
     weights : str or what `rootfeed.normalized` returns, optional
-        Column of ``w``, or an expression. Weights that are NaN or infinite are counted and reported as
-        a `rootfeed.errors.WeightWarning`.
+        Column of ``w``, or an expression. For weights that are NaN or infinite see `nonfinite`.
     sampling : what `rootfeed.balanced` returns, optional
         Fixed shares of classes in every batch. None uses each entry once in an epoch.
     shuffle : bool
@@ -88,6 +87,11 @@ class Loader:
         What becomes of rows that do not go evenly into the ranks, fewer than there are ranks: left out,
         made up for by repeated ones (the last rows of a rank's last batch: see `repeats`), or more
         rows, and perhaps a batch more, for the first ranks.
+    nonfinite : "warn", "error" or "keep"
+        What becomes of values that are NaN or infinite: they are counted and reported once, by column,
+        as a `rootfeed.errors.NotFiniteWarning`, or as a `rootfeed.errors.WeightWarning` where they are
+        weights; they raise `rootfeed.errors.NotFiniteError` in the place of the first batch near them;
+        or nothing is said. What fills up shorter vectors does not count.
 
     Raises
     ------
@@ -138,6 +142,7 @@ class Loader:
         rank: int | None = None,
         world_size: int | None = None,
         tail: Tail = "drop",
+        nonfinite: NotFinite = "warn",
     ) -> None:
         self._options = options(
             batch_size=batch_size,
@@ -151,6 +156,7 @@ class Loader:
             rank=rank,
             world_size=world_size,
             tail=tail,
+            nonfinite=nonfinite,
         )
         self._frames, self._sampling = _frames(frames, sampling)
         self._frames, weight = weighted(self._frames, weights)
