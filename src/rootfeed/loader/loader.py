@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import replace
@@ -17,7 +17,8 @@ from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError, nea
 from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to_torch
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
-from rootfeed.loader.dataset import build
+from rootfeed.loader.dataset import Dataset, build
+from rootfeed.loader.iteration import Iteration
 from rootfeed.loader.options import NotFinite, as_tuple, integer, options
 from rootfeed.loader.outlook import EpochPlan, explained, outlook
 from rootfeed.loader.place import Place
@@ -96,11 +97,11 @@ class Loader:
     Raises
     ------
     ArgumentError
-        Where an argument cannot be meant.
+        Where an argument cannot be meant, or an epoch would have no batch.
     MissingColumnError, UnsupportedColumnError
         Where a column is missing in a file, or is no number per entry.
     EmptyDatasetError
-        Where there are no entries.
+        Where there are no entries, or too few of a class.
     DamagedFileError
         Where a file's metadata cannot be read; while iterating, where a page is damaged.
 
@@ -192,6 +193,7 @@ class Loader:
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
         self._schedule = Schedule(dataset, sizes, self._options, self._sampling)
+        self._schedule.batches(self._shard())  # an epoch of no batches is an error, and now
         self._threads = threads
         self._reader = Reader(self._schedule, self._options, threads)
 
@@ -455,9 +457,10 @@ class Loader:
         Raises
         ------
         ArgumentError
-            Where fractions are out of range, or several rules are given.
+            Where fractions are out of range, several rules are given, or a part is too small for a
+            batch.
         EmptyDatasetError
-            Where a part would be empty.
+            Where a part would be empty, or have too few rows of a class.
         """
         rule = Rule(as_columns(by), where, unit, stratify)
         rule.check()
@@ -568,16 +571,15 @@ class Loader:
                 needed = needed_bytes(self._layout.row_bytes, self.batch_size)
                 least = min(needed, self._budget_bytes // len(parts))
                 budget = min(max(budget, least), self._budget_bytes - least * (len(parts) - 1))
+            of = f"{text} of {self.entries} entries"
+            if not _any_row(self._schedule.dataset, words):
+                another = "fraction" if rule is None or rule.where is None else "expression"
+                raise EmptyDatasetError(f"{of} leaves a side empty: {name}. Choose another {another}.")
             try:
                 history = (*self._history, f"{text} {rule}: {name}")
                 part._settle(words, history, budget, keep=self.in_memory)
-            except EmptyDatasetError as error:
-                if part._sampling is not None and "class" in str(error):
-                    raise
-                raise EmptyDatasetError(
-                    f"{text} of {self.entries} entries leaves a side empty: {name}. "
-                    "Choose another fraction."
-                ) from None
+            except (ArgumentError, EmptyDatasetError) as error:
+                raise type(error)(f"{of}, {name}: {error}") from None
             made[name] = part
         return made
 
@@ -622,13 +624,14 @@ class Loader:
             Same numbers in all workers that iterate together; None outside of workers.
         """
         if iteration is None:
-            return self._start(use, None)
+            return Iteration(self._start(use, None))
         try:
-            return self._start(use, self._place.take_part(self._shard(worker, workers), iteration))
+            position = self._place.take_part(self._shard(worker, workers), iteration)
+            return Iteration(self._start(use, position))
         except RootfeedError as error:
             return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
 
-    def _start(self, use: Use, position: Position | None) -> Iterator[Batch]:
+    def _start(self, use: Use, position: Position | None) -> Generator[Batch, None, None]:
         position = self._place.take(self._shard()) if position is None else position
         run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
         done = position.batches
@@ -643,6 +646,14 @@ class Loader:
                 yield batch
         if alone and self._place.last == replace(position, batches=done):
             self._place.last = Position(run.epoch + 1)
+
+
+def _any_row(dataset: Dataset, words: Sequence[Words]) -> bool:
+    """Whether a part of a dataset, which has a bit for each entry of each file, has a row."""
+    return any(
+        bool((bits if file.taken is None else bits & file.taken).any())
+        for file, bits in zip(dataset.files, words, strict=True)
+    )
 
 
 def _refuse(error: Exception) -> Batch:

@@ -258,7 +258,7 @@ class Reader:
         """Report altered values, and those that are no numbers, once for each column."""
         for column, what, count, example in self._alterations.take():
             for text, category in _told(self._layout, column, what, count, example):
-                warnings.warn(text, category, stacklevel=5)
+                warnings.warn(text, category, stacklevel=6)
 
 
 def _told(
