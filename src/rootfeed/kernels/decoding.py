@@ -175,5 +175,5 @@ def all_finite(column):
     """
     wrong = False
     for i in range(column.size):
-        wrong |= not (column[i] - column[i] == 0)
+        wrong |= column[i] - column[i] != 0
     return not wrong

@@ -25,7 +25,7 @@ __all__ = ["fill_tasks", "prepare"]
 
 Positions = npt.NDArray[np.int32]
 
-Used = Callable[[], tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]]]]
+Used = Callable[[], tuple[Array, Array]]
 """Which of a column's values come into rows, and the entries of the block that they belong to."""
 
 _ALL = np.empty(0, np.int32)
@@ -316,7 +316,7 @@ class _Filling:
         alters = not is_exact(stored, wanted) and self._alterations.wants(name, wanted)
         return alters or (tells and stored.kind == "f")
 
-    def _refuse(self, name: str, values: Array, cast_: Array, entries: Positions) -> None:
+    def _refuse(self, name: str, values: Array, cast_: Array, entries: Array) -> None:
         """Refuse values that are NaN or infinite in a batch."""
         wrong = np.flatnonzero(~np.isfinite(cast_))
         if not len(wrong):
@@ -324,8 +324,8 @@ class _Filling:
         block, first = self._block, int(wrong[0])
         became = f", which {cast_.dtype} cannot hold" if np.isfinite(values[first]) else ""
         raise NotFiniteError(
-            f"{self._file.index.where}: column {name!r} has {len(wrong)} values that are NaN or infinite "
-            f"in entries [{block.start}, {block.stop}), the first in entry "
+            f"{self._file.index.where}: column {name!r} has {len(wrong)} values that are NaN or "
+            f"infinite in entries [{block.start}, {block.stop}), the first in entry "
             f"{block.start + entries[first]}: {values[first]}{became}. Cut such entries, "
             'or define another column, with isfinite(...) in an expression; nonfinite="warn" or "keep" '
             "lets them pass."

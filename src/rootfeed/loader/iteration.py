@@ -61,6 +61,6 @@ def _check_alone(error: ValueError) -> None:
     if place is not None and place.tb_next is None:
         raise SharedIteratorError(
             "another thread is waiting for a batch of this iterator, which is for one thread at a time. "
-            "Make one for each thread, iter(loader): each is an epoch of its own. Or let one thread ask, "
-            "and hand its batches on, with a queue.Queue."
+            "Make one for each thread, iter(loader): each is an epoch of its own. Or let one thread "
+            "ask, and hand its batches on in a queue.Queue."
         ) from None

@@ -26,7 +26,7 @@ from rootfeed.loader.reader import Reader
 from rootfeed.loader.sampling import Balanced, Mixed
 from rootfeed.loader.schedule import Schedule
 from rootfeed.loader.sides import Rule, Unit, as_columns, checked, divide, fractions_of, in_order
-from rootfeed.loader.state import Position, fingerprint, loaded, saved
+from rootfeed.loader.state import Fingerprint, Position, fingerprint, loaded, saved
 from rootfeed.loader.strata import Strata, by_frame, by_label
 from rootfeed.loader.structure import Features, layout
 from rootfeed.loader.weights import Normalized, weighted
@@ -188,7 +188,7 @@ class Loader:
         self._budget_bytes = budget_bytes
         self._keep = keep
         self._place = Place()
-        self._prints: dict[str, Any] | None = None
+        self._prints: Fingerprint | None = None
         dataset, sizes, threads = build(
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
@@ -400,7 +400,7 @@ class Loader:
             self._place = place
         self._place.go_to(found.position)
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _fingerprint(self) -> Fingerprint:
         if self._prints is None:
             steps = [frame.steps for frame in self._frames]
             self._prints = fingerprint(

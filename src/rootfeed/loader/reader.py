@@ -274,8 +274,8 @@ def _told(
     elif what == NOT_FINITE:
         if column in layout.weights:
             yield (
-                f"{count} (so far) of the weights {column!r} are {what}, such as {example}. Cut them, or "
-                "define other weights.",
+                f"{count} (so far) of the weights {column!r} are {what}, such as {example}. Cut them, "
+                "or define other weights.",
                 WeightWarning,
             )
         if column in layout.features_and_targets:

@@ -183,7 +183,7 @@ class Schedule:
         ranks = f" on each of {world_size} ranks" if world_size > 1 else ""
         return (
             f"the rows of a class do not suffice for one batch of {self._options.batch_size}{ranks}: "
-            f"{'; '.join(lacking)}. Choose smaller batches, other shares, or epoch=\"longest\"."
+            f'{"; ".join(lacking)}. Choose smaller batches, other shares, or epoch="longest".'
         )
 
     def _class(self, value: Any) -> str:
