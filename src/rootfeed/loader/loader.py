@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
@@ -25,7 +24,16 @@ from rootfeed.loader.place import Place
 from rootfeed.loader.reader import Reader
 from rootfeed.loader.sampling import Balanced, Mixed
 from rootfeed.loader.schedule import Schedule
-from rootfeed.loader.sides import Rule, Unit, as_columns, checked, divide, fractions_of, in_order
+from rootfeed.loader.sides import (
+    Rule,
+    Unit,
+    as_columns,
+    as_parts,
+    checked,
+    divide,
+    fractions_of,
+    in_order,
+)
 from rootfeed.loader.state import Fingerprint, Position, fingerprint, loaded, saved
 from rootfeed.loader.strata import Strata, by_frame, by_label
 from rootfeed.loader.structure import Features, layout
@@ -486,7 +494,7 @@ class Loader:
         asked = f"where={where!r}" if where is not None else named or repr(fraction)
         text = f"split({asked})"
         found = self._parts(dict(zip(shares, parts, strict=True)), shares, text, kept, rule)
-        return namedtuple("Split", list(shares))(*found.values())
+        return as_parts(found)
 
     def split_in_order(self, fraction: float) -> tuple[Loader, Loader]:
         """Divide the entries at one place: the last ones, in the order of the files, are the test side.
@@ -537,7 +545,6 @@ class Loader:
         shares = [1 / number] * number
         dataset = self._schedule.dataset
         parts = divide(self._frames, dataset, self._side, shares, rule, self.seed, len(self._history))
-        Split = namedtuple("Split", ["train", "test"])
         pairs = []
         for fold, test in enumerate(parts):
             others = [part for number, part in enumerate(parts) if number != fold]
@@ -545,7 +552,7 @@ class Loader:
             sides = {"train": train, "test": test}
             fractions = {"train": 1 - shares[fold], "test": shares[fold]}
             made = self._parts(sides, fractions, f"folds({number}), {fold}", {"train"}, rule)
-            pairs.append(Split(**made))
+            pairs.append(as_parts(made))
         return pairs
 
     def _parts(
