@@ -68,7 +68,7 @@ def _called(function: Any) -> str:
 def _unsendable(function: Any) -> str:
     """Return why a function cannot be pickled, or cannot be found again; empty if it can."""
     main = sys.modules["__main__"]
-    interactive = getattr(main, "__file__", None) is None and main.__spec__ is None
+    interactive = getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None
     if interactive and get_spawning_popen() and getattr(function, "__module__", "") == "__main__":
         return "it was written in an interactive session, which no other process can import"
     try:

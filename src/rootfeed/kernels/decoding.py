@@ -171,7 +171,7 @@ def all_finite(column):
     Notes
     -----
     Without a way out at the first such value, LLVM vectorizes: 0.05 ns for a float32 that is in the
-    cache, a third of what NumPy takes (``benchmarks/kernels.py``).
+    cache, half of what NumPy takes (``benchmarks/kernels.py``).
     """
     wrong = False
     for i in range(column.size):

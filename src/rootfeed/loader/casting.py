@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rootfeed import kernels
 from rootfeed.engine import ForkLock
@@ -20,8 +19,6 @@ CUT = "cut to "
 
 NOT_FINITE = "NaN or infinite"
 """No alteration, but counted with them."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 class Alterations:
