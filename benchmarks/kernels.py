@@ -62,6 +62,7 @@ def main() -> None:
     raw = random.integers(0, 256, 1 << 20, np.uint8)
     elements = len(raw) // 4
     decoded = np.empty(elements, np.uint32)
+    reals = random.normal(size=64_000).astype(np.float32)
     offsets, everything = np.zeros(1, np.int64), np.empty(0, np.int32)
     places = np.arange(COLUMNS)
     out = np.empty((BATCH, rows.shape[1]), np.uint8)
@@ -95,6 +96,12 @@ def main() -> None:
             order.nbytes,
             lambda: kernels.permute(np.uint64(2), order),
             lambda: np.random.default_rng(2).permutation(ROWS),
+        ),
+        (
+            "tell whether all of 64 000 float32 are finite",
+            reals.nbytes,
+            lambda: kernels.all_finite(reals),
+            lambda: np.isfinite(reals).all(),
         ),
     ]
     table = Table("kernel", "GB/s", "plainly, GB/s", "ratio")

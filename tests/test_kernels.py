@@ -434,6 +434,21 @@ def test_count_inexact_counts_integers_that_a_float_alters(
         assert counted == sum(int(a) != b for a, b in zip(cast, values, strict=True))
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@given(data=st.data())
+def test_all_finite(dtype: str, data: st.DataObject) -> None:
+    limits = np.finfo(dtype)
+    wrong = [math.nan, math.inf, -math.inf]
+    finite = [0.0, -0.0, float(limits.max), float(limits.min), float(limits.smallest_subnormal)]
+    drawn = data.draw(st.lists(st.sampled_from([*finite, *wrong]) | st.floats(-1e30, 1e30), max_size=40))
+    values = np.array(drawn, dtype)
+    assert kernels.all_finite(values) == np.isfinite(values).all()
+    long = np.resize(np.array(finite, dtype), 1000)
+    assert kernels.all_finite(long)
+    long[data.draw(st.integers(0, 999))] = data.draw(st.sampled_from(wrong))
+    assert not kernels.all_finite(long)
+
+
 # --- permutations ---------------------------------------------------------------------------------
 
 

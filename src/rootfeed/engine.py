@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from rootfeed.errors import ForkedIteratorError
 
-__all__ = ["ForkLock", "Prefetch", "Task"]
+__all__ = ["ForkLock", "Prefetch", "Task", "forked", "process"]
 
 Value = TypeVar("Value")
 
@@ -225,10 +225,7 @@ class Prefetch(Generic[Value]):
             In a forked process.
         """
         if os.getpid() != self._process:
-            raise ForkedIteratorError(
-                "an iterator cannot be used in a forked process, where its threads do not exist. "
-                "Call iter() on the loader in each process."
-            )
+            raise forked()
         state = self._state
         with state.lock:
             while not (state.started and state.started[0].unfinished == 0):
@@ -270,6 +267,19 @@ class Prefetch(Generic[Value]):
         return _end(self._state, self._process)
 
 
+def process() -> object:
+    """Return something that is another thing in each process; it costs less than to ask for a number."""
+    return _process
+
+
+def forked() -> ForkedIteratorError:
+    """Return the error of an iterator that crossed a fork."""
+    return ForkedIteratorError(
+        "an iterator cannot be used in a forked process, where its threads do not exist. "
+        "Call iter() on the loader in each process."
+    )
+
+
 def _is_a_daemon_of_others() -> bool:
     thread = threading.current_thread()
     return thread.daemon and not isinstance(thread, _Worker)
@@ -278,6 +288,7 @@ def _is_a_daemon_of_others() -> bool:
 _live: weakref.WeakSet[_State[Any]] = weakref.WeakSet()
 _locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
 _exiting = threading.Event()
+_process = object()
 
 
 def _end(state: _State[Value], process: int) -> bool:
@@ -300,6 +311,8 @@ def _end_all() -> None:
 
 def _forget_threads() -> None:
     """In a forked child, which has none of these threads: what they held would be held forever."""
+    global _process
+    _process = object()
     _live.clear()
     for lock in list(_locks):
         lock.renew()

@@ -445,6 +445,17 @@ class Layout:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns that are needed, each once."""
-        scalars = [name for part in self.parts for name, _ in part.scalars]
-        vectors = [name for each in self.vectors for name in (*each.columns, each.sort_by) if name]
+        keys = [each.sort_by for each in self.vectors if each.sort_by]
+        return tuple(dict.fromkeys([*self.features_and_targets, *self.weights, *keys]))
+
+    @property
+    def features_and_targets(self) -> tuple[str, ...]:
+        """Names of the columns of ``x`` and ``y``, each once."""
+        scalars = [name for part in self.parts[: self.inputs + 1] for name, _ in part.scalars]
+        vectors = [name for each in self.vectors for name in each.columns]
         return tuple(dict.fromkeys(scalars + vectors))
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the columns of ``w``: one, or none."""
+        return tuple(name for part in self.parts[self.inputs + 1 :] for name, _ in part.scalars)

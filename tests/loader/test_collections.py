@@ -118,6 +118,7 @@ def in_order(batches: list[tuple[Any, Any]], name: str) -> np.ndarray:
 
 def make(frame: rf.Frame, features: Any, **options: Any) -> rf.Loader:
     settings_: dict[str, Any] = {"batch_size": 32, "seed": 4, "target": "id", "target_dtype": "int64"}
+    settings_["nonfinite"] = "keep"  # some elements are NaN
     return rf.Loader(frame, features=features, **(settings_ | options))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import pytest
 
 import rootfeed as rf
 from rootfeed.errors import StateError
+from rootfeed.loader.state import Fingerprint, Position, loaded, saved
 from samples import File, in_a_row, open_events, write_all, write_columns
 
 FILES = in_a_row(File(300, page=40), File(177, page=25, format="RNTuple"), File(0), File(150, page=60))
@@ -400,15 +402,39 @@ def test_a_state_goes_on_in_another_process(paths: list[str], folder: Path) -> N
 
 # --- what has changed -----------------------------------------------------------------------------
 
+COLUMNS = "the columns of a batch, or their dtypes: "
+
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 6}, "the seed: 5 before, 6 now"),
     "batch_size": ({"batch_size": 31}, "batch_size: 32 before, 31 now"),
     "shuffle": ({"shuffle": False}, "shuffle: True before, False now"),
     "drop_last": ({"drop_last": True}, "drop_last: False before, True now"),
     "tail": ({"tail": "pad"}, "tail: 'drop' before, 'pad' now"),
-    "features": ({"features": ["id"]}, "the columns of a batch, or their dtypes"),
-    "target": ({"target": "label"}, "the columns of a batch, or their dtypes"),
-    "dtype": ({"dtype": "float64"}, "the columns of a batch, or their dtypes"),
+    "a feature less": ({"features": ["id"]}, COLUMNS + "'x: half' before, and not now"),
+    "a feature more": (
+        {"features": ["id", "half", "root"]},
+        COLUMNS + "'x: root' now, and not before",
+    ),
+    "another feature": ({"features": ["id", "root"]}, COLUMNS + "'x: half' before, 'x: root' now"),
+    "order": (
+        {"features": ["half", "id"]},
+        COLUMNS + "'x: id', 'x: half', 'x is float32' before, 'x: half', 'x: id', 'x is float32' now",
+    ),
+    "target": ({"target": "label"}, COLUMNS + "'y: label', 'y is float32' now, and not before"),
+    "weights": (
+        {"target": "label", "weights": "weight"},
+        COLUMNS + "'y: label', 'w: weight', 'y is float32', 'w is float32' now, and not before",
+    ),
+    "dtype": ({"dtype": "float64"}, COLUMNS + "'x is float32' before, 'x is float64' now"),
+    "target_dtype": (
+        {"target": "label", "target_dtype": "i8"},
+        COLUMNS + "'y: label', 'y is int64' now, and not before",
+    ),
+    "sampling": (
+        {"sampling": rf.balanced("label", epoch=3)},
+        "the sampling: 'each row once' before, \"label='label'\", 'shares=None', 'epoch=3', "
+        "'replacement=False' now",
+    ),
 }
 
 
@@ -437,20 +463,36 @@ def test_a_changed_option_is_named(frame: rf.Frame, change: str) -> None:
 
 def test_a_changed_dataset_is_named(paths: list[str], folder: Path, frame: rf.Frame) -> None:
     state = stored(plain(frame))
-    files = "the files, or their order"
-    assert difference(plain(open_events(paths[:2])), state) == [files]
-    assert difference(plain(open_events(paths[::-1])), state) == [files]
+
+    def named(paths: list[str]) -> list[str]:
+        indexes = open_events(paths).index(())
+        return [f"'{index.identity.hex()[:16]} of {index.entries} entries'" for index in indexes]
+
+    every = named(paths)
+    files = "the files, or their order: "
+    rest = ", ".join(every[2:])
+    assert difference(plain(open_events(paths[:2])), state) == [f"{files}{rest} before, and not now"]
+    order = f"{files}{', '.join(every)} before, {', '.join(every[::-1])} now"
+    assert difference(plain(open_events(paths[::-1])), state) == [order]
     again = write_all(folder / "again", FILES)  # the same numbers, but not the same files
-    assert difference(plain(open_events(again)), state) == [files]
+    others = f"{files}{', '.join(every)} before, {', '.join(named(again))} now"
+    assert difference(plain(open_events(again)), state) == [others]
     assert difference(plain(open_events(paths), seed=6), state) == ["the seed: 5 before, 6 now"]
     plain(open_events(paths)).load_state_dict(state)
-    cuts = "the definitions and cuts"
-    assert difference(plain(frame.filter("flag")), state) == [cuts]
-    assert difference(plain(frame.filter("id >= 0")), state) == [cuts]  # although all pass
-    assert difference(plain(frame.define("new", "half * 2")), state) == [cuts]
-    assert difference(plain(frame.range(600)), state) == [cuts]
+    cuts = "the definitions and cuts: {} now, and not before"
+    for changed, what in (
+        (frame.filter("flag"), "'filter flag'"),
+        (frame.filter("id >= 0"), "'filter id >= 0'"),  # although all pass
+        (frame.define("new", "half * 2"), "'new = half * 2'"),
+        (frame.range(600), "'Range(start=0, stop=600, step=1)'"),
+    ):
+        assert difference(plain(changed), state) == [cuts.format(what)]
     both = difference(plain(frame.filter("flag"), seed=6), state)
-    assert both == [cuts, "the seed: 5 before, 6 now"]
+    assert both == [cuts.format("'filter flag'"), "the seed: 5 before, 6 now"]
+    before = stored(plain(frame.filter("id > 3").define("new", "half * 2")))
+    now = plain(frame.filter("id > 4").define("new", "half * 2"))
+    expected = "the definitions and cuts: 'filter id > 3' before, 'filter id > 4' now"
+    assert difference(now, before) == [expected]
 
 
 def test_a_changed_function_is_named(frame: rf.Frame) -> None:
@@ -462,7 +504,12 @@ def test_a_changed_function_is_named(frame: rf.Frame) -> None:
 
     state = stored(plain(frame.define("new", one)))
     plain(frame.define("new", one)).load_state_dict(state)
-    assert difference(plain(frame.define("new", two)), state) == ["the definitions and cuts"]
+    (line,) = difference(plain(frame.define("new", two)), state)
+    assert re.fullmatch(
+        r"the definitions and cuts: 'new = function one, version \w+' before, "
+        r"'new = function two, version \w+' now",
+        line,
+    )
     # Without a source, as in an interactive session.
     made: list[Any] = []
     for factor in (2, 3, 2):
@@ -470,7 +517,8 @@ def test_a_changed_function_is_named(frame: rf.Frame) -> None:
         exec(f"def three(half): return half * {factor}", names)
         made.append(plain(frame.define("new", names["three"])))
     state = stored(made[0])
-    assert difference(made[1], state) == ["the definitions and cuts"]
+    (line,) = difference(made[1], state)
+    assert line.count("new = function three, version ") == 2
     made[2].load_state_dict(state)
 
 
@@ -488,11 +536,16 @@ def test_a_changed_split_is_named(frame: rf.Frame) -> None:
         plain(frame).split(train=0.7, other=0.3).train,
         train.split(0.5).train,
     ):
-        assert difference(other, state) == ["the split"]
+        (line,) = difference(other, state)
+        assert line.startswith('the split: "split(0.3) Rule(') or "now, and not before" in line
     assert difference(plain(frame, seed=4).split(0.3).train, state) == ["the seed: 5 before, 4 now"]
     folds = plain(frame).folds(3)
-    assert difference(folds[0].train, stored(folds[1].train)) == ["the split"]
-    assert difference(folds[0].train, stored(folds[0].test)) == ["the split"]
+    for one, two in ((0, "train"), (1, "train"), (0, "test")):
+        if (one, two) != (0, "train"):
+            (line,) = difference(folds[0].train, stored(getattr(folds[one], two)))
+            assert f"folds(3), {one} Rule(" in line.split(" before, ")[0]
+            assert f'{two}" before, ' in line
+            assert "folds(3), 0 Rule(" in line.split(" before, ")[1]
     plain(frame, threads=1).folds(3)[1].test.load_state_dict(stored(folds[1].test))
 
 
@@ -508,8 +561,61 @@ def test_a_changed_sampling_is_named(classes: rf.Frame) -> None:
         rf.balanced("label", epoch=10),
         rf.balanced("label", replacement=True),
     ):
-        assert difference(make(sampling), state) == ["the sampling"]
+        (line,) = difference(make(sampling), state)
+        assert line.startswith("the sampling: ")
+        if sampling is None:
+            assert line.endswith(" before, 'each row once' now")
+        else:
+            for field in ("shares", "epoch", "replacement"):
+                old, new = getattr(rf.balanced("label"), field), getattr(sampling, field)
+                assert (f"{field}={old!r}" in line) == (f"{field}={new!r}" in line) == (old != new)
     make(rf.balanced("label")).load_state_dict(state)
+
+
+def test_vectors_are_told_apart(vectors: rf.Frame) -> None:
+    def make(asked: Any) -> rf.Loader:
+        return rf.Loader(vectors, 10, {"v": asked}, seed=2)
+
+    state = stored(make(rf.padded("v", 3)))
+    before = COLUMNS + "'v: v of length 3, filled with 0.0' before, 'v: "
+    for asked, now in (
+        (rf.padded("v", 4), "v of length 4, filled with 0.0'"),
+        (rf.padded("v", 3, value=-1), "v of length 3, filled with -1.0'"),
+        (rf.padded("v", 3, sort_by="v"), "v of length 3, filled with 0.0, sorted by v'"),
+    ):
+        assert difference(make(asked), state) == [f"{before}{now} now"]
+    assert "'v is float32 and ragged' now" in difference(make(rf.ragged("v")), state)[0]
+
+
+@pytest.mark.parametrize("count", [3, 60, 400, 900])
+def test_columns_are_named_however_many_there_are(frame: rf.Frame, count: int) -> None:
+    names = [f"a_rather_long_name_{number}" for number in range(count)]
+    layouts = [names, [*names[:-1], "another"]]
+    before, now = (
+        Fingerprint({"columns": str(number)}, {"columns": columns})
+        for number, columns in enumerate(layouts)
+    )
+    state = saved(Position(0), plain(frame)._schedule.sizes, before)
+    assert len(json.dumps(state)) < 2600  # short, however many there are
+    with pytest.raises(StateError) as caught:
+        loaded(json.loads(json.dumps(state)), now)
+    line = str(caught.value).split("\n")[1]
+    if count <= 60:
+        assert f"'{names[-1]}' before, 'another' now" in line
+    elif count == 400:
+        assert "number 400 of 400 before, 'another' now" in line
+    else:
+        assert line.strip() == COLUMNS[:-2]
+    fewer = Fingerprint({"columns": "2"}, {"columns": names[:-1]})
+    with pytest.raises(StateError) as caught:
+        loaded(json.loads(json.dumps(state)), fewer)
+    line = str(caught.value).split("\n")[1]
+    if count <= 60:
+        assert f"'{names[-1]}' before, and not now" in line
+    elif count == 400:
+        assert "number 400 of 400 before, and not now" in line
+    else:
+        assert "900 before, 899 now" in line
 
 
 # --- damage ---------------------------------------------------------------------------------------

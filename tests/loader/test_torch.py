@@ -480,6 +480,58 @@ def test_an_error_in_a_worker_names_the_file(frame: rf.Frame, tmp_path: Path) ->
     refused(workers(dataset, 2), Exception, r"001\.root")
 
 
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}])
+@pytest.mark.parametrize("kind", ["torch", "torchdata"])
+def test_batches_of_batches_are_refused(
+    frame: rf.Frame, number: int, options: dict[str, Any], kind: str
+) -> None:
+    of = DataLoader
+    if kind == "torchdata":
+        of = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+    more = {"multiprocessing_context": "fork", "timeout": SECONDS} if number else {}
+    loader = make(frame)
+    for dataset in (loader.torch(), *loader.split(0.5)[:1]):
+        dataset = dataset if isinstance(dataset, IterableDataset) else dataset.torch()
+        with pytest.raises(ArgumentError) as caught:
+            list(of(dataset, num_workers=number, **more, **options))
+        assert "write DataLoader(batches, batch_size=None)" in str(caught.value)
+        assert "with a dimension more" in str(caught.value)
+    if not number:
+        assert loader.state_dict()["epoch"] == 0  # none was begun
+
+
+def joined(batches: list[Any]) -> Any:
+    return torch.cat(batches)
+
+
+def test_batches_are_joined_by_a_function_of_the_user(frame: rf.Frame) -> None:
+    whole = epoch(make(frame))
+    expected = [flat(whole[start : start + 4]) for start in range(0, len(whole), 4)]
+    for number in (0, 1):
+        more = {"multiprocessing_context": "fork", "timeout": SECONDS} if number else {}
+        batches = DataLoader(
+            make(frame).torch(), batch_size=4, collate_fn=joined, num_workers=number, **more
+        )
+        assert epoch(batches) == expected
+
+
+def test_batches_are_asked_for_by_a_dataset_of_the_user(frame: rf.Frame) -> None:
+    class Rows(IterableDataset[Any]):
+        auto_collation = True  # which is nobody's business
+
+        def __init__(self, batches: Any) -> None:
+            self.batches = batches
+
+        def __iter__(self) -> Iterator[Any]:
+            for batch in self.batches:
+                yield from batch
+
+    whole = flat(epoch(make(frame)))
+    found = [int(row) for rows in DataLoader(Rows(make(frame).torch()), batch_size=5) for row in rows]
+    assert found == whole
+
+
 # --- states ---------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ from rootfeed.frame.answers import Report, Summary
 from rootfeed.frame.files import Files
 from rootfeed.frame.passing import CutPass, Passing, interrupts, passing
 from rootfeed.frame.scan import Index, Known, Selection, Take, collect, describe, longest, walk
-from rootfeed.frame.steps import Range, Step
+from rootfeed.frame.steps import Range, Step, check_sendable
 from rootfeed.frame.wanted import Wanted
 from rootfeed.schema import Array, Block, ColumnType, FileIndex
 from rootfeed.sources import Location, Named
@@ -88,6 +88,7 @@ class Frame:
         self._columns = MappingProxyType(dict(chosen))
 
     def __getstate__(self) -> dict[str, Any]:
+        check_sendable(self._steps)
         names = ("_files", "_steps", "_selected", "_dialect", "_passing", "_longest")
         return {name: getattr(self, name) for name in names}
 

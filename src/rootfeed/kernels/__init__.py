@@ -6,7 +6,14 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 """
 
 from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
-from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
+from rootfeed.kernels.decoding import (
+    all_finite,
+    count_inexact,
+    mantissa,
+    unpack,
+    unsplit,
+    unzigzag,
+)
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
 from rootfeed.kernels.mixing import apportion, compose, draw, skip, stir
 from rootfeed.kernels.padding import (
@@ -20,6 +27,7 @@ from rootfeed.kernels.padding import (
 from rootfeed.kernels.rows import gather, pack
 
 __all__ = [
+    "all_finite",
     "apportion",
     "basket_ends",
     "choose",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from rootfeed import kernels, sources
 from rootfeed.compiling import compile_declared
 from rootfeed.engine import Task
-from rootfeed.errors import ArgumentError, EvaluationError, UnequalLengthsError
-from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, cast
+from rootfeed.errors import ArgumentError, EvaluationError, NotFiniteError, UnequalLengthsError
+from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, altered, cast, is_exact
 from rootfeed.loader.dataset import MADE_BYTES, Dataset, DatasetFile, Taken
+from rootfeed.loader.options import NotFinite
 from rootfeed.loader.pool import Pool
 from rootfeed.schema import Array, Block, Jagged, Layout
 from rootfeed.sources import Scratch
@@ -24,6 +25,9 @@ from rootfeed.sources import Scratch
 __all__ = ["fill_tasks", "prepare"]
 
 Positions = npt.NDArray[np.int32]
+
+Used = Callable[[], tuple[Array, Array]]
+"""Which of a column's values come into rows, and the entries of the block that they belong to."""
 
 _ALL = np.empty(0, np.int32)
 
@@ -35,7 +39,12 @@ _FIRST_ROWS = 256
 
 
 def fill_tasks(
-    dataset: Dataset, part: Taken, rows: Array, pool: Pool, alterations: Alterations
+    dataset: Dataset,
+    part: Taken,
+    rows: Array,
+    pool: Pool,
+    alterations: Alterations,
+    nonfinite: NotFinite,
 ) -> list[Task]:
     """Return the tasks that fill a block's rows: each reads some columns, and the last one packs all.
 
@@ -47,13 +56,15 @@ def fill_tasks(
         When the tasks are told to stop, it may stay incomplete.
     pool : Pool
     alterations : Alterations
+    nonfinite : "warn", "error" or "keep"
+        What becomes of values that are NaN or infinite: they are counted, raised or left alone.
 
     Notes
     -----
     A chunk may hold as few as two blocks: several tasks to a block keep all threads busy to its end.
     """
     pieces = _pieces(dataset, part.block)
-    filling = _Filling(dataset, part, rows, pool, alterations, unread=len(pieces))
+    filling = _Filling(dataset, part, rows, pool, alterations, nonfinite, unread=len(pieces))
     return [partial(filling.read, names) for names in pieces]
 
 
@@ -87,6 +98,7 @@ class _Filling:
         rows: Array,
         pool: Pool,
         alterations: Alterations,
+        nonfinite: NotFinite,
         unread: int,
     ) -> None:
         self._dataset = dataset
@@ -96,6 +108,7 @@ class _Filling:
         self._rows = rows
         self._pool = pool
         self._alterations = alterations
+        self._nonfinite = nonfinite
         self._unread = unread
         self._lock = Lock()
         self._scratch: Scratch | None = None
@@ -123,7 +136,6 @@ class _Filling:
                 return
         if not stopped.is_set():
             self._make_rows(columns)
-            self._count_weights()
         for purpose, scratch in self._held:
             self._pool.give_scratch(purpose, scratch)
         self._pool.give_scratch("columns", columns)
@@ -146,11 +158,8 @@ class _Filling:
         ):
             if name in inputs or isinstance(values, Jagged):
                 self._inputs[name] = values
-            if isinstance(values, Jagged):
-                continue
-            for slot in stored.get(name, ()):
-                if slot is not values:
-                    self._cast(name, values, slot)
+            if not isinstance(values, Jagged):
+                self._cast(name, values, stored.get(name, ()), self._taken)
 
     def _make_rows(self, columns: Scratch) -> None:
         take, rows = self._take, self._rows
@@ -174,14 +183,6 @@ class _Filling:
             row_bytes = sum(each.values.nbytes for each in made.values()) / len(some)
             step = max(int(MADE_BYTES / max(row_bytes, 1)), 1) if vectors else step
 
-    def _count_weights(self) -> None:
-        """Count weights that make a loss NaN or infinite."""
-        layout = self._dataset.layout
-        for number, part in enumerate(layout.parts[layout.inputs + 1 :], layout.inputs + 1):
-            words = self._rows.view(part.dtype)[:, layout.offsets[number] // part.dtype.itemsize]
-            if wrong := int(np.count_nonzero(~np.isfinite(words))):
-                self._alterations.add(part.columns[0], NOT_FINITE, wrong)
-
     def _pad_all(
         self, made: Mapping[str, Jagged], columns: Scratch, take: Positions | None, rows: Array
     ) -> None:
@@ -199,9 +200,9 @@ class _Filling:
         number = file.first_number + block.start
         made = file.wanted.evaluate(file.index, self._inputs, block, number, take, outs)
         for name, places in slots.columns.items():
-            for slot in places:
-                if not np.may_share_memory(slot, outs[name]):
-                    self._cast(name, outs[name], slot[: len(take)])
+            whole = [slot[: len(take)] for slot in places]
+            same = [outs[name] if np.may_share_memory(slot, outs[name]) else slot for slot in whole]
+            self._cast(name, outs[name], same, lambda: (np.arange(len(take)), take))
         return made
 
     def _pad(
@@ -221,14 +222,16 @@ class _Filling:
         vectors, chosen = self._vectors(first, made, take)
         kernels.lengths_of(vectors.offsets, chosen, lengths)
         total = int(lengths.sum(dtype=np.int64))
-        matrix = columns.array("elements", (len(wanted.columns), total), part.dtype)
-        for name, out in zip(wanted.columns, matrix, strict=True):
-            self._cast(name, self._elements(name, first, made, take, lengths, total, columns), out)
         order = _ALL
         if wanted.sort_by is not None:
             keys = self._elements(wanted.sort_by, first, made, take, lengths, total, columns)
             order = columns.array("element order", total, np.int32)
             kernels.sort_descending(keys, lengths, order)
+        matrix = columns.array("elements", (len(wanted.columns), total), part.dtype)
+        used = partial(_elements_used, lengths, order, wanted.length, take)
+        for name, out in zip(wanted.columns, matrix, strict=True):
+            elements = self._elements(name, first, made, take, lengths, total, columns)
+            self._cast(name, elements, [out], used)
         word = np.dtype(f"u{part.dtype.itemsize}")
         position = layout.offsets[wanted.part] // part.dtype.itemsize + wanted.position
         fill = np.array(wanted.value, part.dtype).view(word)[()]
@@ -281,17 +284,71 @@ class _Filling:
         kernels.take_elements(vectors.values.view(word), vectors.offsets, chosen, out.view(word))
         return out
 
-    def _cast(self, name: str, values: Array, out: Array) -> None:
-        block = self._block
+    def _cast(self, name: str, values: Array, outs: Sequence[Array], used: Used) -> None:
+        """Cast a column to its places; count what is altered, or no number, in rows."""
+        block, where = self._block, self._file.index.where
         try:
-            altered = cast(values, out)
+            suspects = {out.dtype: out for out in outs if cast(values, out)}
         except ArgumentError as error:
             raise ArgumentError(
-                f"{self._file.index.where}: column {name!r}, entries [{block.start}, {block.stop}): "
-                f"{error}"
+                f"{where}: column {name!r}, entries [{block.start}, {block.stop}): {error}"
             ) from None
-        if altered:
-            self._alterations.add(name, out.dtype, altered)
+        if not any(self._heeds(name, values.dtype, dtype) for dtype in suspects):
+            return
+        positions, entries = used()
+        some = values[positions]
+        for dtype, out in suspects.items():
+            chosen = out[positions]
+            if count := altered(some, chosen):
+                self._alterations.add(name, dtype, count)
+            if self._nonfinite == "error":
+                self._refuse(name, some, chosen, entries)
+        if some.dtype.kind == "f" and self._nonfinite == "warn":
+            wrong = np.flatnonzero(~np.isfinite(some))
+            if len(wrong):
+                example = f"{some[wrong[0]]} in entry {block.start + entries[wrong[0]]} of {where}"
+                self._alterations.add(name, NOT_FINITE, len(wrong), example)
+
+    def _heeds(self, name: str, stored: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+        """Whether it matters what becomes of values that are looked at closer."""
+        if self._nonfinite == "error":
+            return True
+        tells = self._nonfinite == "warn" and self._alterations.wants(name, NOT_FINITE)
+        alters = not is_exact(stored, wanted) and self._alterations.wants(name, wanted)
+        return alters or (tells and stored.kind == "f")
+
+    def _refuse(self, name: str, values: Array, cast_: Array, entries: Array) -> None:
+        """Refuse values that are NaN or infinite in a batch."""
+        wrong = np.flatnonzero(~np.isfinite(cast_))
+        if not len(wrong):
+            return
+        block, first = self._block, int(wrong[0])
+        became = f", which {cast_.dtype} cannot hold" if np.isfinite(values[first]) else ""
+        raise NotFiniteError(
+            f"{self._file.index.where}: column {name!r} has {len(wrong)} values that are NaN or "
+            f"infinite in entries [{block.start}, {block.stop}), the first in entry "
+            f"{block.start + entries[first]}: {values[first]}{became}. Cut such entries, "
+            'or define another column, with isfinite(...) in an expression; nonfinite="warn" or "keep" '
+            "lets them pass."
+        )
+
+    def _taken(self) -> tuple[Positions, Positions]:
+        """Return the entries that make rows, as `Used`."""
+        take = np.arange(len(self._block), dtype=np.int32) if self._take is None else self._take
+        return take, take
+
+
+def _elements_used(
+    lengths: Positions, order: Positions, length: int, take: Positions | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which elements of vectors come into rows of some length, and whose they are: see `Used`."""
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    firsts = np.cumsum(lengths, dtype=np.int64) - lengths
+    places = np.arange(len(rows)) - firsts[rows]
+    chosen = np.flatnonzero(places < length)
+    within = order[chosen] if order.size else places[chosen]
+    mine = rows[chosen]
+    return firsts[mine] + within, mine if take is None else take[mine].astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,6 +418,9 @@ def prepare(dataset: Dataset) -> None:
     for dtype in dtypes:
         if dtype is not None and dtype.kind in "iu":
             kernels.count_inexact(np.empty(0, dtype), 2)
+    for part in dataset.layout.parts:
+        if part.dtype.kind == "f" and part.dtype.itemsize > 2:
+            kernels.all_finite(np.empty(0, part.dtype))
     _prepare_vectors(dataset)
     compile_declared()
     outs = tuple(np.empty((0, size), np.uint8) for size in dataset.layout.sizes)

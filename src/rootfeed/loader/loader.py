@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import replace
@@ -17,16 +16,26 @@ from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError, nea
 from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to_torch
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
-from rootfeed.loader.dataset import build
+from rootfeed.loader.dataset import Dataset, build
+from rootfeed.loader.iteration import Iteration
 from rootfeed.loader.mixing import Mixing
-from rootfeed.loader.options import as_tuple, integer, options
+from rootfeed.loader.options import NotFinite, as_tuple, integer, options
 from rootfeed.loader.outlook import EpochPlan, explained, outlook
 from rootfeed.loader.place import Place
 from rootfeed.loader.reader import Reader
 from rootfeed.loader.sampling import Balanced, Mixed
 from rootfeed.loader.schedule import Schedule
-from rootfeed.loader.sides import Rule, Unit, as_columns, checked, divide, fractions_of, in_order
-from rootfeed.loader.state import Position, fingerprint, loaded, saved
+from rootfeed.loader.sides import (
+    Rule,
+    Unit,
+    as_columns,
+    as_parts,
+    checked,
+    divide,
+    fractions_of,
+    in_order,
+)
+from rootfeed.loader.state import Fingerprint, Position, fingerprint, loaded, saved
 from rootfeed.loader.strata import Strata, by_frame, by_label
 from rootfeed.loader.structure import Features, layout
 from rootfeed.loader.weights import Normalized, weighted
@@ -59,8 +68,7 @@ class Loader:
         Columns of ``y``.
     weights : str or what `rootfeed.normalized` returns, optional
         Column of ``w``, or an expression; the name of a column is that column, whatever it may mean as
-        an expression. Weights that are NaN or infinite are counted and reported as
-        a `rootfeed.errors.WeightWarning`.
+        an expression. For weights that are NaN or infinite see `nonfinite`.
     sampling : what `rootfeed.balanced` returns, optional
         Fixed shares of classes in every batch. None uses each entry once in an epoch.
     shuffle : bool
@@ -90,15 +98,20 @@ class Loader:
         What becomes of rows that do not go evenly into the ranks, fewer than there are ranks: left out,
         made up for by repeated ones (the last rows of a rank's last batch: see `repeats`), or more
         rows, and perhaps a batch more, for the first ranks.
+    nonfinite : "warn", "error" or "keep"
+        What becomes of values that are NaN or infinite: they are counted and reported once, by column,
+        as a `rootfeed.errors.NotFiniteWarning`, or as a `rootfeed.errors.WeightWarning` where they are
+        weights; they raise `rootfeed.errors.NotFiniteError` in the place of the first batch near them;
+        or nothing is said. What fills up shorter vectors does not count.
 
     Raises
     ------
     ArgumentError
-        Where an argument cannot be meant.
+        Where an argument cannot be meant, or an epoch would have no batch.
     MissingColumnError, UnsupportedColumnError
         Where a column is missing in a file, or is no number per entry.
     EmptyDatasetError
-        Where there are no entries.
+        Where there are no entries, or too few of a class.
     DamagedFileError
         Where a file's metadata cannot be read; while iterating, where a page is damaged.
 
@@ -140,6 +153,7 @@ class Loader:
         rank: int | None = None,
         world_size: int | None = None,
         tail: Tail = "drop",
+        nonfinite: NotFinite = "warn",
     ) -> None:
         self._options = options(
             batch_size=batch_size,
@@ -153,6 +167,7 @@ class Loader:
             rank=rank,
             world_size=world_size,
             tail=tail,
+            nonfinite=nonfinite,
         )
         self._frames, self._sampling = _frames(frames, sampling)
         self._frames, weight, made_from = weighted(self._frames, weights)
@@ -185,11 +200,12 @@ class Loader:
         self._budget_bytes = budget_bytes
         self._keep = keep
         self._place = Place()
-        self._prints: dict[str, Any] | None = None
+        self._prints: Fingerprint | None = None
         dataset, sizes, threads, stock = build(
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
         self._schedule = Schedule(dataset, sizes, self._options, self._sampling)
+        self._schedule.batches(self._shard())  # an epoch of no batches is an error, and now
         self._mixing = Mixing(stock, dataset, sizes, self._options, budget_bytes)
         self._threads = threads
         self._reader = Reader(self._schedule, self._options, threads)
@@ -420,7 +436,7 @@ class Loader:
             self._place = place
         self._place.go_to(found.position)
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _fingerprint(self) -> Fingerprint:
         if self._prints is None:
             steps = [frame.steps for frame in self._frames]
             self._prints = fingerprint(
@@ -477,9 +493,10 @@ class Loader:
         Raises
         ------
         ArgumentError
-            Where fractions are out of range, or several rules are given.
+            Where fractions are out of range, several rules are given, or a part is too small for a
+            batch.
         EmptyDatasetError
-            Where a part would be empty.
+            Where a part would be empty, or have too few rows of a class.
         """
         rule = Rule(as_columns(by), where, unit, stratify)
         rule.check()
@@ -505,7 +522,7 @@ class Loader:
         asked = f"where={where!r}" if where is not None else named or repr(fraction)
         text = f"split({asked})"
         found = self._parts(dict(zip(shares, parts, strict=True)), shares, text, kept, rule)
-        return namedtuple("Split", list(shares))(*found.values())
+        return as_parts(found)
 
     def split_in_order(self, fraction: float) -> tuple[Loader, Loader]:
         """Divide the entries at one place: the last ones, in the order of the files, are the test side.
@@ -556,7 +573,6 @@ class Loader:
         shares = [1 / number] * number
         dataset = self._schedule.dataset
         parts = divide(self._frames, dataset, self._side, shares, rule, self.seed, len(self._history))
-        Split = namedtuple("Split", ["train", "test"])
         pairs = []
         for fold, test in enumerate(parts):
             others = [part for number, part in enumerate(parts) if number != fold]
@@ -564,7 +580,7 @@ class Loader:
             sides = {"train": train, "test": test}
             fractions = {"train": 1 - shares[fold], "test": shares[fold]}
             made = self._parts(sides, fractions, f"folds({number}), {fold}", {"train"}, rule)
-            pairs.append(Split(**made))
+            pairs.append(as_parts(made))
         return pairs
 
     def _parts(
@@ -590,16 +606,15 @@ class Loader:
                 needed = needed_bytes(self._layout.row_bytes, self.batch_size)
                 least = min(needed, self._budget_bytes // len(parts))
                 budget = min(max(budget, least), self._budget_bytes - least * (len(parts) - 1))
+            of = f"{text} of {self.entries} entries"
+            if not _any_row(self._schedule.dataset, words):
+                another = "fraction" if rule is None or rule.where is None else "expression"
+                raise EmptyDatasetError(f"{of} leaves a side empty: {name}. Choose another {another}.")
             try:
                 history = (*self._history, f"{text} {rule}: {name}")
                 part._settle(words, history, budget, keep=self.in_memory)
-            except EmptyDatasetError as error:
-                if part._sampling is not None and "class" in str(error):
-                    raise
-                raise EmptyDatasetError(
-                    f"{text} of {self.entries} entries leaves a side empty: {name}. "
-                    "Choose another fraction."
-                ) from None
+            except (ArgumentError, EmptyDatasetError) as error:
+                raise type(error)(f"{of}, {name}: {error}") from None
             made[name] = part
         # Those that lose their sampling are for looking at each row once, in whatever order.
         alike = [(name, part) for name, part in made.items() if part._sampling is self._sampling]
@@ -650,13 +665,14 @@ class Loader:
             Same numbers in all workers that iterate together; None outside of workers.
         """
         if iteration is None:
-            return self._start(use, None)
+            return Iteration(self._start(use, None))
         try:
-            return self._start(use, self._place.take_part(self._shard(worker, workers), iteration))
+            position = self._place.take_part(self._shard(worker, workers), iteration)
+            return Iteration(self._start(use, position))
         except RootfeedError as error:
             return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
 
-    def _start(self, use: Use, position: Position | None) -> Iterator[Batch]:
+    def _start(self, use: Use, position: Position | None) -> Generator[Batch, None, None]:
         position = self._place.take(self._shard()) if position is None else position
         run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
         done = position.batches
@@ -679,6 +695,14 @@ def _epoch(epoch: Any) -> int:
     if epoch >= 2**31:
         raise ArgumentError(f"epoch must be below 2^31, got {epoch}.")
     return int(epoch)
+
+
+def _any_row(dataset: Dataset, words: Sequence[Words]) -> bool:
+    """Whether a part of a dataset, which has a bit for each entry of each file, has a row."""
+    return any(
+        bool((bits if file.taken is None else bits & file.taken).any())
+        for file, bits in zip(dataset.files, words, strict=True)
+    )
 
 
 def _refuse(error: Exception) -> Batch:

@@ -7,13 +7,16 @@ import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rootfeed.errors import ArgumentError
 from rootfeed.loader.memory import budget_bytes
 from rootfeed.plan import Tail
 
-__all__ = ["Options", "as_tuple", "integer", "options"]
+__all__ = ["NotFinite", "Options", "as_tuple", "integer", "options"]
+
+NotFinite = Literal["warn", "error", "keep"]
+"""What becomes of values in a batch that are NaN or infinite."""
 
 _MOST_THREADS = 8
 
@@ -33,6 +36,7 @@ class Options:
     block_entries: int | None
     ranks: tuple[int, int] | None = None
     tail: Tail = "drop"
+    nonfinite: NotFinite = "warn"
 
 
 def options(
@@ -48,6 +52,7 @@ def options(
     rank: int | None = None,
     world_size: int | None = None,
     tail: str = "drop",
+    nonfinite: str = "warn",
 ) -> Options:
     """Check the settings of a loader and fill in those that were left open."""
     return Options(
@@ -62,6 +67,7 @@ def options(
         block_entries=None if block_entries is None else _positive("block_entries", block_entries),
         ranks=_ranks(rank, world_size),
         tail=_tail(tail),
+        nonfinite=_nonfinite(nonfinite),
     )
 
 
@@ -114,6 +120,12 @@ def _tail(tail: Any) -> Tail:
     if tail not in ("drop", "pad", "uneven"):
         raise ArgumentError(f'tail must be "drop", "pad" or "uneven", got {tail!r}.')
     return tail  # type: ignore[no-any-return]  # one of the literals, as was just checked
+
+
+def _nonfinite(nonfinite: Any) -> NotFinite:
+    if nonfinite not in ("warn", "error", "keep"):
+        raise ArgumentError(f'nonfinite must be "warn", "error" or "keep", got {nonfinite!r}.')
+    return nonfinite  # type: ignore[no-any-return]  # one of the literals, as was just checked
 
 
 def _default_threads() -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
+from rootfeed.engine import ForkLock
 from rootfeed.errors import StateError
 from rootfeed.formats import in_worker
 from rootfeed.loader.epochs import Epochs
@@ -13,6 +14,9 @@ from rootfeed.loader.state import Position
 from rootfeed.plan import Shard
 
 __all__ = ["Place"]
+
+_turns = ForkLock()
+"""Threads that begin iterations of one loader at the same time get an epoch each."""
 
 
 class Place:
@@ -114,14 +118,15 @@ class Place:
 
     def take(self, shard: Shard) -> Position:
         """Return where an iteration begins, and count on."""
-        position, shared = self.next, self._counts()
-        if shared is not None and shared.latest != position.epoch:
-            position = Position(shared.latest)  # workers have gone on
-        position = position.seen_by(shard)
-        self.next, self.last = Position(position.epoch + 1), position
-        if shared is not None:
-            shared.set(position.epoch + 1)
-        return position
+        with _turns:
+            position, shared = self.next, self._counts()
+            if shared is not None and shared.latest != position.epoch:
+                position = Position(shared.latest)  # workers have gone on
+            position = position.seen_by(shard)
+            self.next, self.last = Position(position.epoch + 1), position
+            if shared is not None:
+                shared.set(position.epoch + 1)
+            return position
 
     def take_part(self, shard: Shard, iteration: Sequence[int]) -> Position:
         """Return where a worker's part of an iteration begins, and count on with the others."""

@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 from rootfeed.engine import ForkLock, Prefetch, Task
-from rootfeed.errors import CutVectorWarning, PrecisionWarning, WeightWarning
+from rootfeed.errors import (
+    CutVectorWarning,
+    NotFiniteWarning,
+    PrecisionWarning,
+    RootfeedWarning,
+    WeightWarning,
+)
 from rootfeed.loader.batches import batches
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
 from rootfeed.loader.dataset import Dataset, Taken
@@ -58,7 +64,6 @@ class Reader:
         self._loading = ForkLock()
         self._prepared = False
         self._alterations = Alterations()
-        self._warned: set[tuple[str, str]] = set()
 
     def read(self, run: Run) -> Generator[Arrays, None, None]:
         """Yield the parts of each batch, in arrays that belong to the caller."""
@@ -191,7 +196,8 @@ class Reader:
             np.add(order, np.uint32(slot.shift), out=order, where=order >= chunk.kept)
 
     def _fill_tasks(self, dataset: Dataset, part: Taken, rows: Rows) -> list[Task]:
-        return fill_tasks(dataset, part, rows, self._pool, self._alterations)
+        nonfinite = self._options.nonfinite
+        return fill_tasks(dataset, part, rows, self._pool, self._alterations, nonfinite)
 
     def _prefetch(self, gathers: Iterator[tuple[_Run, Sequence[Task]]]) -> Prefetch[_Run]:
         return Prefetch(gathers, threads=self._threads, window=self._sizes.runs_ahead)
@@ -248,34 +254,43 @@ class Reader:
             gathering.release()
 
     def _warn(self) -> None:
-        """Report altered values, and weights that are no numbers, once for each column."""
-        for (column, what), count in self._alterations.take().items():
-            if (column, what) in self._warned:
-                continue
-            self._warned.add((column, what))
-            if what.startswith(CUT):
-                warnings.warn(
-                    f"column {column!r} has {count} vectors (so far) that were {what} elements. "
-                    "Ask for a greater length, or ignore this warning if that is meant.",
-                    CutVectorWarning,
-                    stacklevel=5,
-                )
-                continue
-            if what == NOT_FINITE:
-                warnings.warn(
-                    f"{count} (so far) of the weights {column!r} are {what}. Cut them, or define "
-                    "other weights.",
-                    WeightWarning,
-                    stacklevel=5,
-                )
-                continue
-            warnings.warn(
-                f"column {column!r} has {count} values (so far) that {what} cannot represent; "
-                "they were rounded, or became infinite. Choose a wider dtype, such as "
-                "dtype='float64', or leave the column out.",
-                PrecisionWarning,
-                stacklevel=5,
+        """Report altered values, and those that are no numbers, once for each column."""
+        for column, what, count, example in self._alterations.take():
+            for text, category in _told(self._layout, column, what, count, example):
+                warnings.warn(text, category, stacklevel=6)
+
+
+def _told(
+    layout: Layout, column: str, what: str, count: int, example: str
+) -> Iterator[tuple[str, type[RootfeedWarning]]]:
+    """Yield what is to be said of values of a column, and as which warning."""
+    if what.startswith(CUT):
+        yield (
+            f"column {column!r} has {count} vectors (so far) that were {what} elements. "
+            "Ask for a greater length, or ignore this warning if that is meant.",
+            CutVectorWarning,
+        )
+    elif what == NOT_FINITE:
+        if column in layout.weights:
+            yield (
+                f"{count} (so far) of the weights {column!r} are {what}, such as {example}. Cut them, "
+                "or define other weights.",
+                WeightWarning,
             )
+        if column in layout.features_and_targets:
+            yield (
+                f"column {column!r} has {count} values (so far) that are {what}, such as {example}. "
+                "Cut such entries, or define another column, with isfinite(...) in an expression; "
+                'nonfinite="error" refuses them, and "keep" says nothing.',
+                NotFiniteWarning,
+            )
+    else:
+        yield (
+            f"column {column!r} has {count} values (so far) that {what} cannot represent; "
+            "they were rounded, or became infinite. Choose a wider dtype, such as "
+            "dtype='float64', or leave the column out.",
+            PrecisionWarning,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import EmptyDatasetError
+from rootfeed.errors import ArgumentError, EmptyDatasetError
 from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.options import Options
 from rootfeed.loader.sampling import Balanced, shares_of
@@ -165,16 +166,36 @@ class Schedule:
         ):
             if share > 0 and rows == 0:
                 raise EmptyDatasetError(
-                    f"class {value!r} is to be {share:.3g} of every batch, and has no rows here. "
+                    f"{self._class(value)} is to be {share:.3g} of every batch, and has no rows here. "
                     "Loosen the cuts, or set its share to 0."
                 )
+
+    def _too_few(
+        self, rows: npt.NDArray[np.int64], needed: npt.NDArray[np.int64], world_size: int
+    ) -> str:
+        """Return which classes have too few rows for the first batch of each rank."""
+        assert self.dataset.strata is not None
+        lacking = [
+            f"{self._class(value)} has {have} rows, and {need} are needed"
+            for value, have, need in zip(self.dataset.strata.values, rows, needed, strict=True)
+            if have < need
+        ]
+        ranks = f" on each of {world_size} ranks" if world_size > 1 else ""
+        return (
+            f"the rows of a class do not suffice for one batch of {self._options.batch_size}{ranks}: "
+            f'{"; ".join(lacking)}. Choose smaller batches, other shares, or epoch="longest".'
+        )
+
+    def _class(self, value: Any) -> str:
+        assert self._sampling is not None
+        return f"frame {value}" if self._sampling.label is None else f"class {value!r}"
 
     def _kept(self) -> npt.NDArray[np.bool_]:
         if self.sizes.whole:
             return np.ones(len(self._totals), bool)
         if self._sampling is None:
             return np.zeros(1, bool)
-        demand = self._demand(self._totals, 1)
+        demand = self._demand(self._totals, 1, rest=True)
         kept = np.zeros(len(self._totals), bool)
         room = self.sizes.chunk_rows * _KEPT_CHUNKS
         for stratum in np.argsort(self._totals, kind="stable"):
@@ -195,27 +216,26 @@ class Schedule:
     ) -> Demand:
         """Return the rows of each batch, of rows that are left; `left` limits the batches."""
         options, sampling = self._options, self._sampling
-        if sampling is None:
-            return plain_demand(
-                int(rows.sum()),
-                options.batch_size,
-                world_size,
-                options.tail,
-                options.drop_last,
-                rest,
-            )
         size = options.batch_size
+        if sampling is None:
+            total = int(rows.sum())
+            demand = plain_demand(total, size, world_size, options.tail, options.drop_last, rest)
+            if len(demand.quotas) == 0 and not rest:
+                raise ArgumentError(
+                    f"{total} rows are too few for a batch of {size}, and drop_last leaves shorter ones "
+                    "out: an epoch would have no batch. Choose smaller batches, or drop_last=False "
+                    "(in rootfeed.root: drop_remainder=False)."
+                )
+            return demand
         demand = balanced_demand(
             rows, self._shares, size, world_size, sampling.epoch if left is None else left
         )
         if left is not None and sampling.epoch == "shortest":
             once = balanced_demand(rows, self._shares, size, world_size, "shortest")
             demand = min(demand, once, key=lambda each: len(each.quotas))
-        if len(demand.quotas) == 0 and left is None:
-            raise EmptyDatasetError(
-                f"the rows of a class do not suffice for one batch of {size} on each of {world_size} "
-                'ranks. Choose smaller batches, other shares, or epoch="longest".'
-            )
+        if len(demand.quotas) == 0 and left is None and not rest:
+            needed = balanced_demand(rows, self._shares, size, world_size, 1).taken(1, world_size)
+            raise EmptyDatasetError(self._too_few(rows, needed, world_size))
         return demand
 
     def stage(self, epoch: int, legs: Sequence[Leg], world_size: int) -> Stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
@@ -28,7 +29,16 @@ from rootfeed.plan import (
 )
 from rootfeed.schema import Array, Block
 
-__all__ = ["Rule", "Unit", "as_columns", "checked", "divide", "fractions_of", "in_order"]
+__all__ = [
+    "Rule",
+    "Unit",
+    "as_columns",
+    "as_parts",
+    "checked",
+    "divide",
+    "fractions_of",
+    "in_order",
+]
 
 Unit = Literal["entry", "block"]
 Parts = list[list[Words]]
@@ -281,6 +291,12 @@ def in_order(dataset: Dataset, side: Sequence[Words] | None, fraction: float) ->
             words = words_of(mask)
             part.append(words if side is None else words & side[number])
     return parts
+
+
+def as_parts(named: Mapping[str, Any]) -> Any:
+    """Return a named tuple, which can be pickled although its names are the user's."""
+    members = {"__slots__": (), "__reduce__": lambda self: (as_parts, (self._asdict(),))}
+    return type("Split", (namedtuple("Split", list(named)),), members)(**named)
 
 
 def as_columns(by: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -6,19 +6,20 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rootfeed.errors import StateError
-from rootfeed.expression import Definition, Expression
+from rootfeed.expression import Cut, Definition, Expression
 from rootfeed.frame.steps import Step
 from rootfeed.loader.dataset import Dataset
 from rootfeed.loader.options import Options
 from rootfeed.loader.schedule import Leg
 from rootfeed.plan import Shard, Sizes
+from rootfeed.schema import Layout
 
-__all__ = ["Position", "Saved", "fingerprint", "loaded", "saved"]
+__all__ = ["Fingerprint", "Position", "Saved", "fingerprint", "loaded", "saved"]
 
 VERSION = 1
 
@@ -116,7 +117,31 @@ class Saved:
     regions: tuple[int, ...]
 
 
-def saved(position: Position, sizes: Sizes, prints: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a state must agree in with the loader that goes on with it.
+
+    Attributes
+    ----------
+    digests : dict
+        Of each part that cannot be told in a few words, a digest; of the others, what they are.
+    words : dict of str to list of str
+        What the parts with a digest consist of, in words: they decide nothing, but say what differs.
+    """
+
+    digests: Mapping[str, Any]
+    words: Mapping[str, Sequence[str]]
+
+    @cached_property
+    def kept(self) -> dict[str, Any]:
+        """What a state holds of it, as plain data."""
+        return {
+            name: [value, _shortened(self.words[name])] if name in self.words else value
+            for name, value in self.digests.items()
+        }
+
+
+def saved(position: Position, sizes: Sizes, prints: Fingerprint) -> dict[str, Any]:
     """Return a state as plain data that JSON can hold."""
     shard = position.shard
     told = {
@@ -135,12 +160,12 @@ def saved(position: Position, sizes: Sizes, prints: Mapping[str, Any]) -> dict[s
             sizes.exact,
             list(sizes.regions),
         ],
-        "loader": dict(prints),
+        "loader": prints.kept,
     }
     return {**told, "check": _digest(told)}
 
 
-def loaded(state: Any, prints: Mapping[str, Any]) -> Saved:
+def loaded(state: Any, prints: Fingerprint) -> Saved:
     """Check a state against a loader's fingerprint and return what it says.
 
     Raises
@@ -176,11 +201,11 @@ def loaded(state: Any, prints: Mapping[str, Any]) -> Saved:
             f"the state is damaged: {type(error).__name__}, {str(error)[:80]}. "
             "Give it as state_dict has made it."
         ) from None
-    changed = [name for name in prints if before.get(name) != prints[name]]
+    changed = [name for name, now in prints.digests.items() if _digest_in(before.get(name)) != now]
     if changed:
         if changed != ["rows"]:
             changed = [name for name in changed if name != "rows"]  # a consequence
-        lines = [_difference(name, before.get(name), prints[name]) for name in changed]
+        lines = [_difference(name, before.get(name), prints) for name in changed]
         raise StateError(
             "the state belongs to another loader. What differs:\n  " + "\n  ".join(lines) + "\n"
             "Make the loader as it was, or begin a new epoch: set_epoch."
@@ -194,14 +219,70 @@ def _count(value: Any, least: int = 0) -> int:
     return value
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
+def _digest_in(kept: Any) -> Any:
+    return kept[0] if isinstance(kept, list) and len(kept) == 2 else kept
+
+
+def _difference(name: str, kept: Any, prints: Fingerprint) -> str:
+    """Return what a part is called, and how it differs from what a state holds of it."""
     what = _REMEDIES.get(name, name)
-    if isinstance(now, str) and len(now) == _DIGITS:
-        return f"{what}"
-    return f"{what}: {before!r} before, {now!r} now"
+    if name not in prints.words:
+        return f"{what}: {kept!r} before, {prints.digests[name]!r} now"
+    now = prints.words[name]
+    before = kept[1] if isinstance(kept, list) and len(kept) == 2 else None
+    gone: list[str] = []
+    new: list[str] = []
+    if isinstance(before, list):
+        gone = [repr(each) for each in before if each not in now]
+        new = [repr(each) for each in now if each not in before]
+        if before != list(now) and not gone and not new:
+            return f"{what}: {_listed(map(repr, before))} before, {_listed(map(repr, now))} now"
+    elif isinstance(before, str):
+        marks = [before[start : start + _MARK] for start in range(0, len(before), _MARK)]
+        mine = [_digest(each)[:_MARK] for each in now]
+        gone = [
+            f"number {number} of {len(marks)}"
+            for number, mark in enumerate(marks, 1)
+            if mark not in mine
+        ]
+        new = [repr(each) for each, mark in zip(now, mine, strict=True) if mark not in marks]
+        if marks != mine and not gone and not new:
+            return f"{what}: in another order"
+    elif isinstance(before, int) and before != len(now):
+        return f"{what}: {before} before, {len(now)} now"
+    if gone and new:
+        return f"{what}: {_listed(gone)} before, {_listed(new)} now"
+    if gone:
+        return f"{what}: {_listed(gone)} before, and not now"
+    return f"{what}: {_listed(new)} now, and not before" if new else what
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Return some texts in a line: the first ones of many, the beginnings of long ones."""
+    every = list(texts)
+    shown = [each if len(each) <= 100 else each[:97] + "..." for each in every[:_MOST_SHOWN]]
+    more = f" and {len(every) - _MOST_SHOWN} more" if len(every) > _MOST_SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def _shortened(words: Sequence[str]) -> list[str] | str | int:
+    """Return the words themselves, a mark of each, or their number: so that states stay short."""
+    if sum(map(len, words)) <= _MOST_CHARACTERS:
+        return list(words)
+    if len(words) * _MARK <= _MOST_CHARACTERS:
+        return "".join(_digest(each)[:_MARK] for each in words)
+    return len(words)
 
 
 _DIGITS = 16
+
+_MARK = 4
+"""Digits that stand for a text in a state: enough to tell which of some hundred is another one."""
+
+_MOST_CHARACTERS = 2000
+"""Of what a state holds of a part."""
+
+_MOST_SHOWN = 6
 
 
 def fingerprint(
@@ -210,7 +291,7 @@ def fingerprint(
     split: Sequence[str],
     sampling: Any,
     steps: Iterable[Sequence[Step]],
-) -> dict[str, Any]:
+) -> Fingerprint:
     """Return what a state must agree in with the loader that goes on with it."""
     files = [(file.index.identity.hex(), file.index.entries) for file in dataset.files]
     layout = dataset.layout
@@ -218,10 +299,19 @@ def fingerprint(
         (each.columns, each.length, each.value, each.sort_by) for each in layout.vectors
     ]
     rows = [int(rows) for rows in dataset.counts.sum(0)]
-    return {
+    every = [list(some) for some in steps]
+    words = {
+        "files": [f"{identity[:_DIGITS]} of {entries} entries" for identity, entries in files],
+        "columns": _columns(layout),
+        "cuts": [_in_words(step) for some in every for step in some],
+        "split": list(split),
+        "sampling": _fields(sampling),
+        "rows": _rows(dataset, rows),
+    }
+    digests = {
         "files": _digest(files),
         "columns": _digest(columns),
-        "cuts": _digest([[_step(step) for step in every] for every in steps]),
+        "cuts": _digest([[_step(step) for step in some] for some in every]),
         "split": _digest(list(split)),
         "sampling": _digest(repr(sampling)),
         "rows": _digest(rows),
@@ -231,6 +321,36 @@ def fingerprint(
         "drop_last": options.drop_last,
         "tail": options.tail,
     }
+    return Fingerprint(digests, words)
+
+
+def _columns(layout: Layout) -> list[str]:
+    """Return the columns of each array of a batch, and then its dtype."""
+    names = [part.name or "x" for part in layout.parts[: layout.inputs]] + ["y", "w"]
+    columns, dtypes = [], []
+    for number, (name, part) in enumerate(zip(names, layout.parts, strict=False)):
+        found = [(place, column) for column, place in part.scalars]
+        for each in layout.vectors:
+            if each.part == number:
+                length = "" if part.ragged else f" of length {each.length}, filled with {each.value}"
+                order = f", sorted by {each.sort_by}" if each.sort_by else ""
+                found.append((each.position, f"{' & '.join(each.columns)}{length}{order}"))
+        columns += [f"{name}: {text}" for _, text in sorted(found)]
+        dtypes.append(f"{name} is {part.dtype}" + " and ragged" * part.ragged)
+    return columns + dtypes
+
+
+def _fields(sampling: Any) -> list[str]:
+    if sampling is None:
+        return ["each row once"]
+    return [f"{field.name}={getattr(sampling, field.name)!r}" for field in fields(sampling)]
+
+
+def _rows(dataset: Dataset, rows: Sequence[int]) -> list[str]:
+    if dataset.strata is None:
+        return [f"{count} rows" for count in rows]
+    values = dataset.strata.values
+    return [f"{count} rows of class {value!r}" for count, value in zip(rows, values, strict=True)]
 
 
 def _step(step: Step) -> str:
@@ -238,6 +358,17 @@ def _step(step: Step) -> str:
     if not isinstance(step, Definition) or isinstance(step.how, Expression):
         return repr(step)
     return repr((step.name, step.columns, step.vectorized, _function(step.how)))
+
+
+def _in_words(step: Step) -> str:
+    if isinstance(step, Cut):
+        return f"filter {step.how.text}"
+    if not isinstance(step, Definition):
+        return repr(step)
+    if isinstance(step.how, Expression):
+        return f"{step.name} = {step.how.text}"
+    called = getattr(step.how, "__name__", type(step.how).__name__)
+    return f"{step.name} = function {called}, version {_digest(_function(step.how))[:_MARK]}"
 
 
 @lru_cache

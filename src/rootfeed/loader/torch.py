@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
+from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch, Use
 
 __all__ = ["TorchBatches"]
@@ -46,7 +48,14 @@ class TorchBatches(IterableDataset[Any]):
         self._iterations = 0  # of a worker that lives on
 
     def __iter__(self) -> Iterator[Batch]:
-        """Start the loader's next epoch, or go on where a loaded state ends."""
+        """Start the loader's next epoch, or go on where a loaded state ends.
+
+        Raises
+        ------
+        ArgumentError
+            Where a DataLoader would make batches of these batches.
+        """
+        _check_collation(sys._getframe(1).f_locals.get("self"))
         info = get_worker_info()
         if info is None:
             return self.loader.start(self._use)
@@ -85,3 +94,19 @@ class TorchBatches(IterableDataset[Any]):
 
     def __repr__(self) -> str:
         return f"<TorchBatches of {self.loader!r}>"
+
+
+def _check_collation(caller: Any) -> None:
+    """Refuse to be collated: the arrays would get a dimension more, and nothing would say so.
+
+    A DataLoader tells its dataset nothing of its batch size; but what asks for the iterator is its
+    fetcher, which knows. A function of the user's own that collates, such as one that joins batches,
+    is left alone, as is whatever does not look like a fetcher.
+    """
+    collate = getattr(caller, "collate_fn", None)
+    if collate is default_collate and getattr(caller, "auto_collation", False):
+        raise ArgumentError(
+            "a DataLoader with a batch_size (1, if none is given) would make batches of these batches, "
+            "with a dimension more. They are whole batches: write DataLoader(batches, batch_size=None), "
+            "and choose their size where the loader is made, rootfeed.Loader(..., batch_size=...)."
+        )
