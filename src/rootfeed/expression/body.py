@@ -12,12 +12,14 @@ from rootfeed.expression.grammar import MOST_DEPTH, mark, shortened
 from rootfeed.expression.nodes import Expression
 from rootfeed.expression.python import compiled_function, result_type, vectorized_type
 from rootfeed.expression.steps import Cut, Definition, Step
+from rootfeed.expression.texts import TextTest
 from rootfeed.expression.values import (
     BOOL,
     FLOAT64,
     INT64,
     UINT64,
     Scalar,
+    TextColumn,
     Value,
     Vector,
     number,
@@ -31,6 +33,7 @@ __all__ = ["Body", "Types", "infer"]
 
 Types = Mapping[str, ColumnType]
 
+_TRUTH = ColumnType("bool", "scalar", BOOL)
 _NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
 
 
@@ -51,7 +54,9 @@ def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, 
     return types
 
 
-def _type(value: Value) -> ColumnType:
+def _type(value: Value | TextColumn) -> ColumnType:
+    if isinstance(value, TextColumn):
+        return ColumnType("text", "text")
     if isinstance(value, Scalar):
         return ColumnType(str(value.dtype), "scalar", value.dtype)
     return ColumnType(f"vector of {value.dtype}", "vector", value.dtype)
@@ -69,16 +74,18 @@ class Body:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.values: dict[str, Value] = {}
         self.made: dict[str, ColumnType] = {}
-        """Types of the columns that functions make beside the kernel, by a key of each definition."""
+        """Types of the columns that are made beside the kernel, by a key of each."""
+        self.tests: dict[TextTest, str] = {}
+        """What texts are asked, and the key of the boolean column that it makes."""
         # How deeply the elements of a definition nest until they come from an array: Python's stack is
         # finite.
         self._nested: dict[str, int] = {}
         self.keys: dict[int, str] = {}
-        self.writer = Writer(dialect, self._resolve)
+        self.writer = Writer(dialect, self._resolve, self._test)
 
     # --- names --------------------------------------------------------------------------------
 
-    def _resolve(self, name: str) -> Value | None:
+    def _resolve(self, name: str) -> Value | TextColumn | None:
         if name in self.values:
             return self.values[name]
         types = self._columns if self._types is None else self._types
@@ -97,9 +104,14 @@ class Body:
         message = mark(text, start, f"there is no column {shortened(name)!r}", stop)
         raise MissingColumnError(f"{message}\n{nearest(shortened(name), types)}")
 
-    def _column(self, name: str, type_: ColumnType) -> Value | None:
-        if type_.dtype is None:
-            return None
+    def _column(self, name: str, type_: ColumnType) -> Value | TextColumn | None:
+        if type_.kind == "text":
+            return TextColumn(name)
+        return None if type_.dtype is None else self._numbers(name, type_)
+
+    def _numbers(self, name: str, type_: ColumnType) -> Value:
+        """Return a column that the kernel reads: a stored one, or one that is made beside it."""
+        assert type_.dtype is not None, name
         argument = self.inputs.setdefault(name, f"a{len(self.inputs)}")
         at = "j" if name in self.made else "i"
         if type_.kind == "scalar":
@@ -108,6 +120,12 @@ class Body:
         return self.writer.counted(
             type_.dtype, f"({stop} - {first})", lambda k: f"{argument}_v[{first} + {k}]"
         )
+
+    def _test(self, test: TextTest) -> Value:
+        """Return what texts are asked, as a column that is made beside the kernel."""
+        key = self.tests.setdefault(test, f"\0text {len(self.tests)}")  # no column's name
+        self.made[key] = _TRUTH
+        return self._numbers(key, _TRUTH)
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -119,7 +137,7 @@ class Body:
                 self._check_cut(step.how, value)
             return value
         assert isinstance(step, Definition)
-        arguments = []
+        arguments: list[Value | TextColumn] = []
         for name in step.needs:
             self.writer.text = f"{step.name} = {_name_of(step.how)}({', '.join(step.needs)})"
             value_ = self._resolve(name)
@@ -131,7 +149,15 @@ class Body:
             arguments.append(value_)
         if step.vectorized:
             return self._vectorized(step, arguments)
-        return self._called(step, arguments)
+        return self._called(step, [self._number_argument(step, each) for each in arguments])
+
+    def _number_argument(self, step: Definition, argument: Value | TextColumn) -> Value:
+        if isinstance(argument, TextColumn):
+            raise ExpressionTypeError(
+                f"the function for {step.name!r} takes column {argument.name!r}, which holds text. Give "
+                "vectorized=True: it then gets awkward arrays of many entries."
+            )
+        return argument
 
     def _check_cut(self, cut: Expression, value: Value) -> None:
         """Refuse vectors and, as ROOT does, numbers: a comparison may have been forgotten."""
@@ -161,21 +187,18 @@ class Body:
         self.writer.line(f"{length} = {array}.size")
         return self.writer.counted(dtype, length, lambda k: f"{array}[{k}]")
 
-    def _vectorized(self, step: Definition, arguments: Sequence[Value]) -> Value:
+    def _vectorized(self, step: Definition, arguments: Sequence[Value | TextColumn]) -> Value:
         """Return a column that a function makes beside the kernel."""
         type_ = vectorized_type(step, [_type(each) for each in arguments])
         key = f"{step.name}#"  # no column's name: a stored one may be called the same
         self.made[key] = type_
-        value = self._column(key, type_)
-        assert value is not None
-        return value
+        return self._numbers(key, type_)
 
     def keep(self, step: Definition, uses: int) -> None:
         """Write a definition for those that follow, stored where it is used several times."""
         if step.vectorized:
             key = self.keys[id(step)]
-            value = self._column(key, self.made[key])
-            assert value is not None
+            value = self._numbers(key, self.made[key])
         else:
             value = self.written(step)
         self._nested[step.name] = 0

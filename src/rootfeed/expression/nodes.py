@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
+    "Among",
     "Binary",
     "Call",
     "Cast",
@@ -19,6 +20,7 @@ __all__ = [
     "Name",
     "Node",
     "Number",
+    "Text",
     "Unary",
 ]
 
@@ -38,6 +40,13 @@ class Number(Node):
 
     value: float | int | bool
     dtype: np.dtype[np.generic]
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    """A text in quotes, as bytes of UTF-8."""
+
+    value: bytes
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,14 @@ class Compare(Node):
 
     operators: tuple[str, ...]
     operands: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Among(Node):
+    """``operand in [a, b]``: whether it is equal to one of them."""
+
+    operand: Node
+    items: tuple[Node, ...]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ of the steps; a cut leaves the entry, so that what follows is evaluated only whe
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import EvaluationError, RootfeedError
+from rootfeed.errors import EvaluationError, PrecisionWarning, RootfeedError
 from rootfeed.expression.body import Body, Types, infer
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.kernels import compiled
-from rootfeed.expression.python import vectorized_result
+from rootfeed.expression.python import nothing, vectorized_result
 from rootfeed.expression.steps import Cut, Definition, Step, names_in
 from rootfeed.expression.values import Scalar, Vector, type_text
 from rootfeed.schema import Array, ColumnType, Jagged
@@ -77,6 +78,7 @@ class Program:
                 self._before.append((step, key, outputs))
         self._kernel, self._uses, self._types = kernel, uses, types
         self._columns = columns
+        self._warned: set[str] = set()
         self.inputs: tuple[str, ...] = ()
 
     def _finish(self, head: str, body: Sequence[str], arguments: tuple[Any, ...]) -> None:
@@ -90,12 +92,11 @@ class Program:
         self.source = source
         self.failures = tuple(kernel.writer.failures)
         made = set(kernel.made)
-        others = (name for _, _, outputs in self._before for name in outputs.inputs)
+        others = [name for _, _, outputs in self._before for name in outputs.inputs]
+        others += [name for test in kernel.tests for name in (test.column, *test.columns)]
         self.inputs = tuple(dict.fromkeys([*(n for n in kernel.inputs if n not in made), *others]))
-        nothing: dict[str, Array | Jagged] = {
-            name: _empty(self._type_of(name)) for name in kernel.inputs
-        }
-        self._compiled = compiled(source, kernel.functions, (*arguments, *self._flat(nothing)))
+        empty = {name: nothing(self._type_of(name)) for name in kernel.inputs}
+        self._compiled = compiled(source, kernel.functions, (*arguments, *self._flat(empty)))
 
     def _type_of(self, name: str) -> ColumnType:
         return self._kernel.made.get(name) or self._columns[name]
@@ -114,14 +115,19 @@ class Program:
     def _all_inputs(
         self, inputs: Inputs, first_entry: int, first_number: int, take: Array, where: str
     ) -> Inputs:
-        """Add what the functions beside the kernel make."""
+        """Add what is made beside the kernel: truths about texts, and what functions make."""
         known = dict(inputs)
+        for test, key in self._kernel.tests.items():
+            known[key] = test.run(inputs, take)
         for step, key, outputs in self._before:
             given = outputs.columns_for(step.needs, inputs, first_entry, first_number, take, where)
             try:
-                known[key] = vectorized_result(step, given, len(take), self._kernel.made[key])
+                known[key], lost = vectorized_result(step, given, len(take), self._kernel.made[key])
             except Exception as error:
                 raise _failed(error, f"the function for {step.name!r}", where, first_entry) from error
+            if lost and key not in self._warned:
+                self._warned.add(key)
+                warnings.warn(f"{where}: {lost}", PrecisionWarning, stacklevel=2)
         return known
 
     def _call(self, where: str, first_entry: int, *arguments: Any) -> Any:
@@ -149,11 +155,6 @@ def _failed(error: Exception, what: str, where: str, first_entry: int) -> Rootfe
     return EvaluationError(
         f"{where}: {what} failed in the entries from {first_entry} on: {type(error).__name__}: {error}."
     )
-
-
-def _empty(type_: ColumnType) -> Array | Jagged:
-    values = np.empty(0, type_.dtype)
-    return values if type_.kind == "scalar" else Jagged(values, np.zeros(1, np.int64))
 
 
 class Outputs(Program):
@@ -292,13 +293,8 @@ class Outputs(Program):
 
 
 def _taken(column: Array | Jagged, take: npt.NDArray[np.int32]) -> Array | Jagged:
-    if not isinstance(column, Jagged):
-        taken: Array = column[take]
-        return taken
-    lengths = np.diff(column.offsets)[take]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    starts = np.repeat(column.offsets[:-1][take] - offsets[:-1], lengths)
-    return Jagged(column.values[starts + np.arange(offsets[-1])], offsets)
+    taken: Array | Jagged = column.taken(take) if isinstance(column, Jagged) else column[take]
+    return taken
 
 
 def compile_outputs(

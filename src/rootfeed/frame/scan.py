@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -10,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import sources
-from rootfeed.errors import UnsupportedColumnError
+from rootfeed.errors import PrecisionWarning, UnsupportedColumnError
+from rootfeed.exact import common_dtype
 from rootfeed.frame.answers import Sketch, Summary
 from rootfeed.frame.passing import Passing
 from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.frame.wanted import Wanted
-from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
+from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged, Texts
 
 __all__ = ["Index", "Known", "Selection", "Take", "collect", "describe", "longest", "walk"]
 
@@ -64,7 +66,7 @@ def _scan(
     needed = dict.fromkeys((*wanted.columns, *selection.columns))
     indexes = index(needed)
     firsts: list[int] = np.cumsum([0, *(each.entries for each in indexes)]).tolist()
-    read = [name for name in needed if indexes[0].columns[name].type.dtype is not None]
+    read = [name for name in needed if indexes[0].columns[name].dtype is not None]
     for name in needed:
         kinds = {each.columns[name].type.kind: each.where for each in indexes}
         if len(kinds) > 1:
@@ -110,9 +112,9 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
     def copies(
         file: FileIndex, block: Block, take: Take, values: dict[str, Array | Jagged]
     ) -> dict[str, Any]:
+        # Vectors were taken, and are in memory of their own.
         made: dict[str, Any] = {
-            name: _awkward(found) if isinstance(found, Jagged) else found.copy()
-            for name, found in values.items()
+            name: found if isinstance(found, Jagged) else found.copy() for name, found in values.items()
         }
         for name in wanted.stored:
             if name not in made:
@@ -123,22 +125,21 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
         for name, values in made.items():
             parts[name].append(values)
     types = wanted.types(index(wanted.columns)[0])
-    return {name: _joined(values, types[name]) for name, values in parts.items()}
+    return {name: _joined(name, values, types[name]) for name, values in parts.items()}
 
 
 def walk(
     index: Index,
     wanted: Wanted,
     selection: Selection,
-    use: Callable[[Block, Take, Mapping[str, Array]], Result],
+    use: Callable[[Block, Take, Mapping[str, Any]], Result],
 ) -> Iterator[tuple[Block, Take, Result]]:
     """Yield what `use` makes of wanted columns of the entries that count, block by block."""
 
     def work(
         _: FileIndex, block: Block, take: Take, values: dict[str, Array | Jagged]
     ) -> tuple[Block, Take, Result]:
-        numbers = {name: found for name, found in values.items() if not isinstance(found, Jagged)}
-        return block, take, use(block, take, numbers)
+        return block, take, use(block, take, values)
 
     return _scan(index, wanted, selection, work)
 
@@ -170,7 +171,7 @@ def _values(
     for name in wanted.stored:
         if name in inputs:
             values = inputs[name]
-            found[name] = _taken(values, take) if isinstance(values, Jagged) else values[take]
+            found[name] = values.taken(take) if isinstance(values, Jagged) else values[take]
     if wanted.defined:
         types = wanted.types(file)
         outs = {
@@ -184,24 +185,42 @@ def _values(
     return found
 
 
-def _taken(vectors: Jagged, take: Take) -> Jagged:
-    array = _awkward(vectors, copy=False)[take]
-    values = np.asarray(ak.flatten(array))
-    offsets = np.concatenate([[0], np.cumsum(np.asarray(ak.num(array)))]).astype(np.int64)
-    return Jagged(values, offsets)
-
-
-def _awkward(vectors: Jagged, *, copy: bool = True) -> ak.Array:
-    offsets = vectors.offsets.copy() if copy else vectors.offsets
-    values = vectors.values[: offsets[-1]]
-    content = ak.contents.NumpyArray(values.copy() if copy else values)
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), content))
-
-
-def _joined(parts: Sequence[Any], type_: ColumnType) -> Array | ak.Array:
+def _joined(name: str, parts: Sequence[Any], type_: ColumnType) -> Array | ak.Array:
+    """Return the blocks of a column, one after another."""
     if not parts:
         nothing: Array = np.empty(0, type_.dtype or np.float64)
-        return nothing if type_.kind == "scalar" else ak.Array([nothing])[:0]
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate(parts)
+        if type_.kind == "scalar":
+            return nothing
+        vectors = Texts if type_.kind == "text" else Jagged
+        return vectors(nothing.astype(type_.dtype or np.uint8), np.zeros(1, np.int64)).as_awkward(
+            type_.shape
+        )
+    if isinstance(parts[0], np.ndarray):
+        return _concatenated(name, parts)
+    if isinstance(parts[0], Jagged):
+        firsts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+        ends = [part.offsets[1:] + first for part, first in zip(parts, firsts, strict=False)]
+        values = _concatenated(name, [part.values for part in parts])
+        return type(parts[0])(values, np.concatenate([firsts[:1], *ends])).as_awkward(type_.shape)
+    leaves = [np.asarray(ak.flatten(part, axis=None)) for part in parts if not part.fields]
+    if len({leaf.dtype for leaf in leaves}) > 1 and len(leaves) == len(parts):
+        dtype = _common_dtype(name, [leaf for leaf in leaves if leaf.size])
+        parts = [ak.values_astype(part, dtype) for part in parts]
     return ak.concatenate(parts)
+
+
+def _concatenated(name: str, parts: Sequence[Array]) -> Array:
+    return np.concatenate(parts, dtype=_common_dtype(name, parts), casting="unsafe")
+
+
+def _common_dtype(name: str, parts: Sequence[Array]) -> np.dtype[Any]:
+    dtype, lost = common_dtype(parts)
+    if lost:
+        kinds = " and ".join(sorted({str(part.dtype) for part in parts}))
+        warnings.warn(
+            f"column {name!r} is {kinds} in different files: {lost} of its integers cannot be "
+            f"represented in {dtype} and were rounded. Open the files of each type on their own.",
+            PrecisionWarning,
+            stacklevel=6,
+        )
+    return dtype

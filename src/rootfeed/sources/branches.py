@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections import Counter
@@ -87,7 +88,8 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
             yield name, ColumnType("unknown to uproot", "other"), origin
             continue
         if type(interpretation) is uproot.interpretation.numerical.AsDtype:
-            yield from _plain_columns(name, origin, interpretation)
+            is_list = len(branch.member("fLeaves")) > 1
+            yield from (_leaf_list if is_list else _plain_columns)(name, origin, interpretation)
         elif isinstance(interpretation, uproot.interpretation.grouped.AsGrouped):
             continue  # a split object: its members are columns of their own
         elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
@@ -99,17 +101,40 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
 def _plain_columns(
     name: str, origin: Origin, interpretation: Any
 ) -> Iterator[tuple[str, ColumnType, Origin]]:
-    stored = interpretation.from_dtype
-    if not stored.fields:
-        type_, length = _numpy_type(interpretation.to_dtype)
-        yield name, type_, replace(origin, encoding=_swapped(stored), length=length)
-        return
-    for leaf, (dtype, place, *_) in stored.fields.items():
-        type_, length = _numpy_type(dtype)
-        encoding = replace(
-            _swapped(dtype), stride=int(stored.itemsize), place=int(place), length=max(1, length)
-        )
-        yield f"{name}.{leaf}", type_, replace(origin, leaf=leaf, encoding=encoding, length=length)
+    type_, length = _numpy_type(interpretation.to_dtype)
+    encoding = _swapped(interpretation.from_dtype)
+    yield name, type_, replace(origin, encoding=encoding, length=length)
+
+
+def _leaf_list(
+    name: str, origin: Origin, interpretation: Any
+) -> Iterator[tuple[str, ColumnType, Origin]]:
+    """Yield the leaves of a branch that has several: one after another in each entry.
+
+    uproot looks for dimensions that all of them share, and loses others.
+    """
+    fields = interpretation.from_dtype.base.fields
+    laid_out, place = [], 0
+    for leaf in origin.branch.member("fLeaves"):
+        leaf_name = str(leaf.member("fName"))
+        base = fields[leaf_name][0].base
+        type_, length = _numpy_type(np.dtype((base, _leaf_shape(leaf))))
+        laid_out.append((leaf_name, type_, replace(_swapped(base), place=place), length))
+        place += base.itemsize * int(leaf.member("fLen"))
+    for leaf_name, type_, encoding, length in laid_out:
+        encoding = replace(encoding, stride=place, length=max(1, length))
+        leaf_origin = replace(origin, leaf=leaf_name, encoding=encoding, length=length)
+        yield f"{name}.{leaf_name}", type_, leaf_origin
+
+
+def _leaf_shape(leaf: Any) -> tuple[int, ...]:
+    """Return the dimensions of a leaf that is an array; none for a number."""
+    # Brackets with a comma are a range, the others are dimensions.
+    found = [each[1:-1].strip() for each in _DIMENSION.findall(leaf.member("fTitle"))]
+    shape, elements = tuple(int(each) for each in found if each.isdecimal()), int(leaf.member("fLen"))
+    if shape and math.prod(shape) == elements:
+        return shape
+    return () if elements == 1 else (elements,)
 
 
 def _swapped(stored: np.dtype[Any]) -> Encoding:
@@ -159,10 +184,8 @@ def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType
             return
         elements, length = int(leaf.member("fLen")), 0
         if elements != 1:
-            # Brackets with a comma are a range, the others are dimensions.
-            flat = len(_DIMENSION.findall(leaf.member("fTitle"))) < 2
-            type_ = ColumnType(f"{type_}[{elements}]", "vector", type_.dtype if flat else None)
-            length = elements
+            shape, length = _leaf_shape(leaf), elements
+            type_ = ColumnType(f"{type_}{list(shape)}", "vector", type_.dtype, shape)
         encoding = replace(encoding, place=place, length=max(1, length))
         laid_out.append((leaf.member("fName"), type_, encoding, length))
         place += elements * encoding.page_bytes(1)
@@ -220,9 +243,9 @@ def _numpy_type(dtype: np.dtype[Any]) -> tuple[ColumnType, int]:
     native = base.newbyteorder("=")
     is_number = base.kind in "biuf"
     if shape:
-        flat = is_number and len(shape) == 1 and shape[0] > 0
-        type_ = ColumnType(f"{native}{list(shape)}", "vector", native if flat else None)
-        return type_, int(shape[0]) if flat else 0
+        if not is_number or min(shape) < 1:
+            return ColumnType(f"{native}{list(shape)}", "vector"), 0
+        return ColumnType(f"{native}{list(shape)}", "vector", native, shape), math.prod(shape)
     if not is_number:
         return ColumnType(str(dtype), "other"), 0
     return ColumnType(str(native), "scalar", native), 0
@@ -251,6 +274,9 @@ def branch_column(
         Where the branch does not cover all entries.
     """
     branch, encoding = origin.branch, origin.encoding
+    if type_.kind == "text":
+        text_bytes = _written_bytes(branch) / max(1, entries)
+        return Column(name, type_, None, origin.key, origin.leaf, value_bytes=text_bytes)
     if type_.dtype is None or encoding is None:
         return Column(name, type_, None, origin.key, origin.leaf)
     if branch.num_entries != entries:
@@ -330,6 +356,14 @@ def _counts(where: str, tree: Any, entries: int, branch: Any) -> Column | None:
     listed = _plain_columns(str(counting.name), Origin(counting, str(counting.name)), interpretation)
     name, type_, origin = next(listed)
     return branch_column(where, tree, entries, name, type_, origin) if type_.kind == "scalar" else None
+
+
+def _written_bytes(branch: Any) -> int:
+    """Return the bytes that a branch had before they were compressed, or an estimate."""
+    written, stored = (
+        int(branch.member(name, none_if_missing=True) or 0) for name in ("fTotBytes", "fZipBytes")
+    )
+    return written if stored <= written <= MOST_EXPANSION * stored else _TYPICAL_EXPANSION * max(0, stored)
 
 
 def _value_bytes(branch: Any, pages: Pages, item_bytes: int) -> float:

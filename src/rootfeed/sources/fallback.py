@@ -9,7 +9,7 @@ import awkward as ak
 import numpy as np
 
 from rootfeed.errors import DamagedFileError, UnsupportedColumnError
-from rootfeed.schema import Array, Column, FileIndex, Jagged
+from rootfeed.schema import Array, Column, FileIndex, Jagged, Texts
 from rootfeed.sources.metadata import damaged, open_object
 from rootfeed.sources.scratch import Scratch
 
@@ -56,7 +56,9 @@ def read_jagged(index: FileIndex, column: Column, start: int, stop: int, scratch
         Where its elements are no numbers.
     DamagedFileError
     """
-    dtype = column.type.dtype
+    if column.type.kind == "text":
+        return _read_texts(index, column, start, stop, scratch)
+    dtype, shape = column.type.dtype, column.type.shape
     if dtype is None:
         raise UnsupportedColumnError(
             f"{index.where}: column {column.name!r} ({column.type.text}) is no vector of numbers: "
@@ -64,6 +66,9 @@ def read_jagged(index: FileIndex, column: Column, start: int, stop: int, scratch
         )
     values = read_array(index, column, start, stop, scratch)
     with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
+        if shape:
+            whole = ak.to_numpy(values, allow_missing=False)
+            values = whole.reshape(len(whole), -1) if whole.shape[1:] == shape else whole
         counts = ak.to_numpy(ak.num(values, axis=1), allow_missing=False)
         numbers = ak.to_numpy(ak.flatten(values, axis=1), allow_missing=False)
     offsets = np.zeros(stop - start + 1, np.int64)
@@ -72,6 +77,17 @@ def read_jagged(index: FileIndex, column: Column, start: int, stop: int, scratch
         raise _unexpected(index, column, start, stop, found)
     np.cumsum(counts, out=offsets[1:])
     return Jagged(numbers.astype(dtype, copy=False), offsets)
+
+
+def _read_texts(index: FileIndex, column: Column, start: int, stop: int, scratch: Scratch) -> Texts:
+    values = read_array(index, column, start, stop, scratch)
+    with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
+        lists = ak.to_layout(values).to_ListOffsetArray64(True)
+        offsets = np.asarray(lists.offsets.data)
+        letters = np.asarray(lists.content.data)
+    if len(offsets) != stop - start + 1 or letters.dtype != np.uint8 or offsets[-1] > len(letters):
+        raise _unexpected(index, column, start, stop, f"{len(offsets) - 1} texts")
+    return Texts(letters, offsets)
 
 
 def _entries(column: Column, start: int, stop: int) -> str:

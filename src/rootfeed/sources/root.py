@@ -81,7 +81,7 @@ def read(
     Parameters
     ----------
     index : FileIndex
-        Holds these columns: scalars and vectors of numbers.
+        Holds these columns: scalars, vectors of numbers, and text.
     names : sequence of str
     start, stop : int
         Entries of the file.
@@ -144,7 +144,7 @@ def read_awkward(
 ) -> ak.Array:
     """Read the entries ``[start, stop)`` of any column.
 
-    For what `read` does not give: vectors of vectors, text, objects. Those are read by uproot, others by
+    For what `read` does not give: vectors of vectors, objects. Those are read by uproot, others by
     our kernels.
 
     Parameters
@@ -173,10 +173,7 @@ def read_awkward(
     [(_, values)] = read(index, [name], start, stop, out_for, Scratch(), Event())
     if not isinstance(values, Jagged):
         return ak.Array(values)
-    content = ak.contents.NumpyArray(values.values)
-    if column.length:
-        return ak.Array(ak.contents.RegularArray(content, column.length, stop - start))
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(values.offsets), content))
+    return values.as_awkward(column.type.shape)
 
 
 def vector_bytes(index: FileIndex, name: str) -> float:
@@ -196,7 +193,7 @@ def prepare(indexes: Iterable[FileIndex]) -> None:
     columns = [column for index in indexes for column in index.columns.values()]
     vectors.prepare(columns)
     wanted = {
-        (encoding, column.type.dtype)
+        (encoding, column.dtype)
         for column in columns
         if column.pages is not None
         for encoding in column.pages.encodings

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rootfeed import kernels
-from rootfeed.schema import ABSENT, Array, Column, Encoding, Jagged, Pages
+from rootfeed.schema import ABSENT, Array, Column, Encoding, Jagged, Pages, Texts
 from rootfeed.sources.compression import DamagedPageError
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.pages import Basket, PageReader, overlapping
@@ -162,8 +162,10 @@ def read_vector(reader: PageReader, column: Column, start: int, stop: int, span:
         offsets[:] = np.arange(stop - start + 1)
         offsets *= column.length
         span = Span(start * column.length, offsets)
-    values = scratch.array(f"values of {column.name}", span.stop - span.first, column.type.dtype)
+    values = scratch.array(f"values of {column.name}", span.stop - span.first, column.dtype)
     reader.fill(column, span.first, span.stop, values)
+    if column.type.kind == "text":
+        return Texts(values.view(np.uint8), span.offsets)
     return Jagged(values, span.offsets)
 
 
