@@ -108,14 +108,12 @@ class Jagged:
         if shape:
             return ak.Array(ak.contents.NumpyArray(values.reshape(len(self), *shape)))
         return ak.Array(
-            ak.contents.ListOffsetArray(
-                ak.index.Index64(self.offsets), ak.contents.NumpyArray(values)
-            )
+            ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), ak.contents.NumpyArray(values))
         )
 
 
 class Texts(Jagged):
-    """Entries of a text column: `values` are bytes (uint8), mostly of UTF-8, which nobody has checked."""
+    """Entries of a text column: `values` are bytes (uint8), of UTF-8 mostly, which nobody checks."""
 
     def as_awkward(self, shape: tuple[int, ...] = ()) -> ak.Array:
         """Return an awkward array of strings over the same memory."""
@@ -444,6 +442,12 @@ class Layout:
     def row_bytes(self) -> int:
         """Bytes of one row in a chunk."""
         return self.offsets[-1] + -(-self.sizes[-1] // self.alignment) * self.alignment
+
+    def columns_of(self, part: int) -> tuple[str, ...]:
+        """Names of the columns that a part is made of."""
+        scalars = [name for name, _ in self.parts[part].scalars]
+        vectors = [name for each in self.vectors if each.part == part for name in each.columns]
+        return tuple(dict.fromkeys(scalars + vectors))
 
     @property
     def columns(self) -> tuple[str, ...]:

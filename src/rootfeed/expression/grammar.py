@@ -388,6 +388,8 @@ def _unexpected(text: str, error: UnexpectedInput) -> tuple[int, str]:
         return position, f"{str(error.token)[:40]!r} is not expected here"
     if isinstance(error, UnexpectedCharacters):
         character = text[position : position + 1]
+        if character in ("'", '"'):
+            return position, f"the text in quotes that begins here does not end: {character} is missing"
         if character == "=":
             return position, "'=' is not expected here; to compare, write '=='"
         return position, f"{character!r} means nothing here"

@@ -13,7 +13,6 @@ from rootfeed.expression.values import (
     FLOAT32,
     FLOAT64,
     INT64,
-    Dtype,
     Scalar,
     Value,
     Vector,

@@ -45,8 +45,8 @@ from rootfeed.expression.values import (
 __all__ = ["Writer"]
 
 _TEXT_USES = (
-    '{} can only be compared with text: column == "a", column != "a", column in ["a", "b"]; for anything '
-    "else define a column by a function with vectorized=True"
+    '{} can only be compared with text: column == "a", column != "a", column in ["a", "b"]; for '
+    "anything else define a column by a function with vectorized=True"
 )
 
 

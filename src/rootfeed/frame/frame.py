@@ -19,6 +19,7 @@ from rootfeed.errors import (
     nearest,
 )
 from rootfeed.expression import Cut, Definition, Dialect, infer, parse
+from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary
 from rootfeed.frame.files import Files
 from rootfeed.frame.passing import CutPass, Passing, interrupts, passing
@@ -30,7 +31,7 @@ from rootfeed.sources import PathLike
 
 __all__ = ["Frame", "open"]
 
-Expression = str | Callable[..., Any]
+Expression = str | Parsed | Callable[..., Any]
 Result = TypeVar("Result")
 
 
@@ -309,7 +310,7 @@ class Frame:
     def walk(
         self,
         names: Sequence[str],
-        use: Callable[[Block, Take, Mapping[str, Array]], Result],
+        use: Callable[[Block, Take, Mapping[str, Any]], Result],
         *,
         raw: bool = False,
     ) -> Iterator[tuple[Block, Take, Result]]:
@@ -318,7 +319,7 @@ class Frame:
         Parameters
         ----------
         names : sequence of str
-        use : function of (Block, ndarray of int32, mapping of str to ndarray)
+        use : function of (Block, ndarray of int32, mapping of str to ndarray or Jagged)
             Called on threads with the entries that pass, relative to the block's first one.
         raw : bool
             Every entry passes, where all of the columns are stored.
@@ -381,7 +382,9 @@ class Frame:
                 f"a column's name must be made of letters, digits and underscores, got {name!r}."
             )
         if isinstance(expression, str):
-            return self._with(Definition(name, parse(expression)), show=name)
+            expression = parse(expression)
+        if isinstance(expression, Parsed):
+            return self._with(Definition(name, expression), show=name)
         if not callable(expression):
             raise ArgumentError(
                 f"{name!r} must be defined by an expression or a function, got {expression!r}."

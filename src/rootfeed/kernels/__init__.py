@@ -8,7 +8,7 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
 from rootfeed.kernels.decoding import count_inexact, mantissa, unpack, unsplit, unzigzag
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
-from rootfeed.kernels.mixing import apportion, compose, draw, skip, stir
+from rootfeed.kernels.mixing import apportion, compose, draw, skip, stir, stir_bytes
 from rootfeed.kernels.padding import (
     first_unequal,
     lengths_of,
@@ -40,6 +40,7 @@ __all__ = [
     "skip",
     "sort_descending",
     "stir",
+    "stir_bytes",
     "strip",
     "take_elements",
     "unpack",

@@ -10,6 +10,7 @@ import numpy as np
 from rootfeed import kernels
 from rootfeed.engine import ForkLock
 from rootfeed.errors import ArgumentError
+from rootfeed.exact import integer_dtype
 from rootfeed.schema import Array
 
 __all__ = ["CUT", "NOT_FINITE", "Alterations", "cast"]
@@ -63,8 +64,10 @@ def cast(values: Array, out: Array) -> int:
         least, most = int(values.min()), int(values.max())
         if least < limits.min or most > limits.max:
             worst = least if least < limits.min else most
+            found = integer_dtype(min(least, 0), most)
+            remedy = f"Choose {found}" if found is not None else "No integer dtype holds all of them"
             raise ArgumentError(
-                f"the value {worst} does not fit into {out.dtype}. Choose a wider dtype."
+                f"the value {worst} does not fit into {out.dtype}. {remedy}, or leave the column out."
             )
         out[...] = values
         return 0

@@ -306,7 +306,7 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
         index = file.index
         dtypes = [column.type.dtype for column in index.columns.values()]
         widest = max([widest, *(dtype.itemsize for dtype in dtypes if dtype is not None)])
-        vectors = [name for name in index.columns if index.columns[name].type.kind == "vector"]
+        vectors = [name for name in index.columns if index.columns[name].type.is_jagged]
         # Vectors as they are read, and once more as they are cast.
         inputs = 2 * sum(sources.vector_bytes(index, name) for name in vectors)
         inputs += sum(index.dtype(name).itemsize for name in file.wanted.inputs if name not in vectors)

@@ -53,7 +53,7 @@ class Loader:
     features : str, sequence of str, or mapping, optional
         Columns of ``x``. None means every numeric column that is neither target nor weight. A mapping
         such as ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
-        makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged` and `flat`.
+        makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged`, `flat` and `array`.
     target : str or sequence of str, optional
         Columns of ``y``.
     weights : str or what `rootfeed.normalized` returns, optional
@@ -424,8 +424,9 @@ class Loader:
         fraction : float, optional
             Share of the second of two parts, between 0 and 1.
         by : str or iterable of str, optional
-            Integer columns, such as event numbers, whose values decide instead of file and number: so
-            that an event stays on its side after skimming and merging. Reads these columns once.
+            Columns of integers, such as event numbers, or of text, whose values decide instead of file
+            and number: so that an event stays on its side after skimming and merging. Reads these
+            columns once.
         where : str, optional
             An expression: the second of two parts is where it holds. Reads its columns once.
         unit : "entry" or "block"

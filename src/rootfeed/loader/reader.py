@@ -272,11 +272,35 @@ class Reader:
                 continue
             warnings.warn(
                 f"column {column!r} has {count} values (so far) that {what} cannot represent; "
-                "they were rounded, or became infinite. Choose a wider dtype, such as "
-                "dtype='float64', or leave the column out.",
+                f"they were rounded, or became infinite. {self._remedy(column, what)}",
                 PrecisionWarning,
                 stacklevel=5,
             )
+
+    def _remedy(self, column: str, what: str) -> str:
+        """Return which dtype holds every value of a column."""
+        layout = self.schedule.dataset.layout
+        uses = [
+            number
+            for number, part in enumerate(layout.parts)
+            if column in layout.columns_of(number) and str(part.dtype) == what
+        ]
+        is_target = bool(uses) and uses[0] == layout.inputs
+        argument = "target_dtype" if is_target else "dtype"
+        needed = {
+            type_.dtype
+            for file in self.schedule.dataset.files
+            for name, type_ in file.wanted.types(file.index).items()
+            if name == column and type_.dtype is not None
+        }
+        wide = {str(dtype) for dtype in needed if dtype.kind in "iu" and dtype.itemsize == 8}
+        if not wide:
+            return f"Choose a wider dtype, such as {argument}='float64', or leave the column out."
+        exact = f"{argument}={wide.pop()!r}" if len(needed) == 1 else "an integer dtype"
+        return (
+            "No floating dtype holds all integers of 64 bits: give it an input of integers alone, with "
+            f"{exact}; define what matters of it as a smaller number (key % 1000); or leave it out."
+        )
 
 
 @dataclass(frozen=True, eq=False)

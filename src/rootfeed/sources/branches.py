@@ -363,7 +363,9 @@ def _written_bytes(branch: Any) -> int:
     written, stored = (
         int(branch.member(name, none_if_missing=True) or 0) for name in ("fTotBytes", "fZipBytes")
     )
-    return written if stored <= written <= MOST_EXPANSION * stored else _TYPICAL_EXPANSION * max(0, stored)
+    return (
+        written if stored <= written <= MOST_EXPANSION * stored else _TYPICAL_EXPANSION * max(0, stored)
+    )
 
 
 def _value_bytes(branch: Any, pages: Pages, item_bytes: int) -> float:

@@ -85,7 +85,8 @@ def _read_texts(index: FileIndex, column: Column, start: int, stop: int, scratch
         lists = ak.to_layout(values).to_ListOffsetArray64(True)
         offsets = np.asarray(lists.offsets.data)
         letters = np.asarray(lists.content.data)
-    if len(offsets) != stop - start + 1 or letters.dtype != np.uint8 or offsets[-1] > len(letters):
+    is_sound = len(offsets) == stop - start + 1 and letters.dtype == np.uint8
+    if not is_sound or np.any(np.diff(offsets, prepend=0) < 0) or offsets[-1] > len(letters):
         raise _unexpected(index, column, start, stop, f"{len(offsets) - 1} texts")
     return Texts(letters, offsets)
 

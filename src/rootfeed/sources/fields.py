@@ -140,7 +140,7 @@ class _Listing:
             return
         # A std::bitset has its column itself.
         inner = below[0] if below else number
-        shape = (int(record.repetition),) if record.repetition else ()
+        shape: tuple[int, ...] = (int(record.repetition),) if record.repetition else ()
         for _ in self.records:  # a damaged file can make a field its own descendant
             again, deeper = self.records[inner].repetition, self.children.get(inner, [])
             if inner == number or not shape or not again or len(deeper) != 1:
