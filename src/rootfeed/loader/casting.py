@@ -65,7 +65,8 @@ def cast(values: Array, out: Array) -> int:
         if least < limits.min or most > limits.max:
             worst = least if least < limits.min else most
             found = integer_dtype(min(least, 0), most)
-            remedy = f"Choose {found}" if found is not None else "No integer dtype holds all of them"
+            wider = f"Choose a wider dtype, such as {str(found)!r}"
+            remedy = "No integer dtype holds all of them: define others" if found is None else wider
             raise ArgumentError(
                 f"the value {worst} does not fit into {out.dtype}. {remedy}, or leave the column out."
             )

@@ -27,7 +27,7 @@ from rootfeed.loader.schedule import Schedule
 from rootfeed.loader.sides import Rule, Unit, as_columns, checked, divide, fractions_of, in_order
 from rootfeed.loader.state import Position, fingerprint, loaded, saved
 from rootfeed.loader.strata import Strata, by_frame, by_label
-from rootfeed.loader.structure import Features, layout
+from rootfeed.loader.structure import Columns, Features, layout
 from rootfeed.loader.weights import Normalized, weighted
 from rootfeed.plan import Shard, Sizes, Tail, Words, needed_bytes
 
@@ -54,7 +54,7 @@ class Loader:
         Columns of ``x``. None means every numeric column that is neither target nor weight. A mapping
         such as ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
         makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged`, `flat` and `array`.
-    target : str or sequence of str, optional
+    target : str, what `rootfeed.flat` returns, or sequence of these, optional
         Columns of ``y``.
     weights : str or what `rootfeed.normalized` returns, optional
         Column of ``w``, or an expression. Weights that are NaN or infinite are counted and reported as
@@ -122,7 +122,7 @@ class Loader:
         frames: Frame | Sequence[Frame] | Mixed,
         batch_size: int = 1024,
         features: Features | None = None,
-        target: str | Iterable[str] | None = None,
+        target: Columns | None = None,
         weights: str | Normalized | None = None,
         *,
         sampling: Balanced | None = None,

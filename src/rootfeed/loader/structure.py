@@ -16,10 +16,12 @@ from rootfeed.loader.batches import names
 from rootfeed.loader.inputs import MOST_ELEMENTS, FixedArray, Flat, Padded, Ragged
 from rootfeed.schema import ColumnType, Layout, Part, Vectors
 
-__all__ = ["Features", "check_layout", "check_vector", "layout"]
+__all__ = ["Columns", "Features", "check_layout", "check_vector", "layout"]
 
-_Matrix = str | Flat | Iterable[str | Flat]
-Features = _Matrix | FixedArray | Mapping[str, _Matrix | Padded | Ragged | FixedArray]
+Columns = str | Flat | Iterable[str | Flat]
+"""Columns of a matrix."""
+
+Features = Columns | FixedArray | Mapping[str, Columns | Padded | Ragged | FixedArray]
 """Columns of a matrix, arrays, or a mapping of names to matrices, arrays and collections."""
 
 _Types = Mapping[str, ColumnType]
@@ -28,7 +30,7 @@ _Types = Mapping[str, ColumnType]
 def layout(
     frames: Sequence[Frame],
     features: Features | None,
-    target: str | Iterable[str] | None,
+    target: Columns | None,
     weights: str | None,
     dtype: npt.DTypeLike,
     target_dtype: npt.DTypeLike,
@@ -47,14 +49,15 @@ def layout(
     MissingColumnError, UnsupportedColumnError
         Where a column does not exist, or cannot be used like that.
     """
-    targets = _names("target", target)
+    targets = _columns("target", () if target is None else target)
     weight = _names("weights", weights)
     if len(weight) > 1:
         raise ArgumentError(f"weights must be one column, got {list(weight)}.")
     if weight and not targets:
         raise ArgumentError(f"weights={weight[0]!r} needs a target: a batch is x, (x, y) or (x, y, w).")
     if features is None:
-        features = _all_numbers(frames[0], (*targets, *weight, *others))
+        used = (each.column if isinstance(each, Flat) else each for each in targets)
+        features = _all_numbers(frames[0], (*used, *weight, *others))
     real = _dtype("dtype", dtype)
     parts: list[Part] = []
     vectors: list[Vectors] = []
@@ -189,17 +192,9 @@ def _add(
         _add_arrays(name, asked, dtype, parts, vectors, shapes)
         return
     argument = f"features[{name!r}]" if name not in ("", "target", "weights") else name or "features"
-    items = [asked] if isinstance(asked, Flat | str) and asked != "" else asked
-    if not isinstance(items, Iterable):
-        raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
     columns: list[str] = []
     scalars: list[tuple[str, int]] = []
-    for item in items:
-        if isinstance(item, Padded | Ragged | FixedArray):
-            raise ArgumentError(
-                f"{argument} names {item!r} among columns of a matrix. Give it a name of its own in a "
-                "mapping, or use rootfeed.flat."
-            )
+    for item in _columns(argument, asked):
         if isinstance(item, Flat):
             _check_value(item.value, dtype)
             vectors.append(Vectors((item.column,), number, len(columns), item.length, item.value))
@@ -233,16 +228,30 @@ def _names(argument: str, names: Any) -> tuple[str, ...]:
         raise ArgumentError(f"{argument} must be names of columns, got {names!r}.")
     chosen = (names,) if isinstance(names, str) else tuple(names)
     for name in chosen:
-        if isinstance(name, Flat | Padded | Ragged | FixedArray):
-            raise ArgumentError(
-                f"{argument} must be names of columns with one number per entry, got {name!r}. "
-                f"{_define(name.column if isinstance(name, Flat) else name.columns[0])}"
-            )
         if not isinstance(name, str):
             raise ArgumentError(f"{argument} must be names of columns, got {name!r}.")
     repeated = [name for name in dict.fromkeys(chosen) if chosen.count(name) > 1]
     if repeated:
         raise ArgumentError(f"{argument} names {repeated[0]!r} more than once.")
+    return chosen
+
+
+def _columns(argument: str, asked: Any) -> tuple[str | Flat, ...]:
+    """Return what a matrix is made of."""
+    items = (asked,) if isinstance(asked, str | Flat | Padded | Ragged | FixedArray) else asked
+    if not isinstance(items, Iterable):
+        raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
+    chosen = tuple(items) if items != ("",) else ()
+    for item in chosen:
+        if isinstance(item, Padded | Ragged | FixedArray):
+            mapping = "" if argument == "target" else "Give it a name of its own in a mapping, or use "
+            flattened = f"rootfeed.flat({item.columns[0]!r}, length=4)"
+            raise ArgumentError(
+                f"{argument} names {item!r} among columns of a matrix. "
+                f"{mapping or 'Use '}{flattened} in its place."
+            )
+        if not isinstance(item, str | Flat):
+            raise ArgumentError(f"{argument} must be names of columns, got {item!r}.")
     return chosen
 
 
@@ -270,11 +279,11 @@ def check_layout(where: str, layout: Layout, types: _Types) -> None:
         for name, _ in part.scalars:
             _check_scalar(where, name, _found(where, name, types, use), part.dtype, use)
     for each in layout.vectors:
-        dtype = layout.parts[each.part].dtype
+        dtype, use = layout.parts[each.part].dtype, uses[each.part]
         for name in each.columns:
-            type_ = _found(where, name, types, "feature")
+            type_ = _found(where, name, types, use)
             check_vector(where, name, type_)
-            _check_fractions(where, name, type_, dtype, "feature")
+            _check_fractions(where, name, type_, dtype, use)
         if each.sort_by is not None:
             check_vector(where, each.sort_by, _found(where, each.sort_by, types, "key"), is_key=True)
 
@@ -294,9 +303,11 @@ def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any]
             remedy = _compare(name)
         elif type_.kind == "vector" and type_.dtype is not None:
             remedy = _define(name)
-            if use == "feature":
+            if use != "weight":
                 length = math.prod(type_.shape) if type_.shape else 4
-                remedy = f"Use rootfeed.flat({name!r}, length={length}) in its place. Or: {remedy}"
+                flattened = f"rootfeed.flat({name!r}, length={length}) in its place. {remedy}"
+                padded = "rootfeed.padded or ragged in a mapping, or " if use == "feature" else ""
+                remedy = f"Use {padded}{flattened}"
         raise UnsupportedColumnError(
             f"{where}: column {name!r} ({type_.text}) {what}; it cannot be a {use}. {remedy}"
         )
