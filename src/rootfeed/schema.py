@@ -137,8 +137,9 @@ class Encoding:
     name : str
         ``plain`` (little-endian), ``swapped`` (big-endian), ``split`` (byte planes),
         ``zigzag`` (byte planes of zigzag integers), ``bit``, ``truncated`` and ``quantized``
-        (RNTuple's packed reals), ``mantissa`` and ``ranged`` (TTree's ``Float16_t`` and ``Double32_t``);
-        of offsets also ``delta`` (byte planes of the differences).
+        (RNTuple's packed reals), ``mantissa`` and ``ranged`` (TTree's ``Float16_t`` and ``Double32_t``),
+        ``text`` and ``counted text`` (a TTree's texts, whose length is in one byte, and in four after
+        255, or always in four); of offsets also ``delta`` (byte planes of the differences).
     stored : numpy.dtype
         The native dtype of an element once it is decoded, before it is widened to the column's.
     bits : int

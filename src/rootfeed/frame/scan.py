@@ -125,7 +125,18 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
         for name, values in made.items():
             parts[name].append(values)
     types = wanted.types(index(wanted.columns)[0])
-    return {name: _joined(name, values, types[name]) for name, values in parts.items()}
+    found = {}
+    for name, values in parts.items():
+        found[name], (dtypes, dtype, lost) = _joined(values, types[name])
+        if lost:
+            warnings.warn(
+                f"column {name!r} is {' and '.join(dtypes)} in different files: {lost} of its integers "
+                f"cannot be represented in {dtype} and were rounded. Open the files of each type on "
+                "their own.",
+                PrecisionWarning,
+                stacklevel=4,
+            )
+    return found
 
 
 def walk(
@@ -185,42 +196,46 @@ def _values(
     return found
 
 
-def _joined(name: str, parts: Sequence[Any], type_: ColumnType) -> Array | ak.Array:
-    """Return the blocks of a column, one after another."""
+def _joined(parts: Sequence[Any], type_: ColumnType) -> tuple[Array | ak.Array, _Types]:
+    """Return the blocks of a column, one after another, and what became of their types."""
     if not parts:
-        nothing: Array = np.empty(0, type_.dtype or np.float64)
+        nothing: Array = np.empty(0, type_.dtype or np.uint8)
         if type_.kind == "scalar":
-            return nothing
+            return nothing, _types([nothing])
         vectors = Texts if type_.kind == "text" else Jagged
-        return vectors(nothing.astype(type_.dtype or np.uint8), np.zeros(1, np.int64)).as_awkward(
-            type_.shape
-        )
+        return vectors(nothing, np.zeros(1, np.int64)).as_awkward(type_.shape), _types([nothing])
     if isinstance(parts[0], np.ndarray):
-        return _concatenated(name, parts)
+        kinds = _types(parts)
+        return np.concatenate(parts, dtype=kinds[1], casting="unsafe"), kinds
     if isinstance(parts[0], Jagged):
         firsts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
         ends = [part.offsets[1:] + first for part, first in zip(parts, firsts, strict=False)]
-        values = _concatenated(name, [part.values for part in parts])
-        return type(parts[0])(values, np.concatenate([firsts[:1], *ends])).as_awkward(type_.shape)
-    leaves = [np.asarray(ak.flatten(part, axis=None)) for part in parts if not part.fields]
-    if len({leaf.dtype for leaf in leaves}) > 1 and len(leaves) == len(parts):
-        dtype = _common_dtype(name, [leaf for leaf in leaves if leaf.size])
-        parts = [ak.values_astype(part, dtype) for part in parts]
-    return ak.concatenate(parts)
+        values, kinds = _joined([part.values for part in parts], _ELEMENTS)
+        vectors = type(parts[0])
+        return vectors(values, np.concatenate([firsts[:1], *ends])).as_awkward(type_.shape), kinds
+    # Vectors of vectors, or of arrays; objects keep the types that awkward gives them.
+    elements = [_elements(part.layout) for part in parts]
+    numbers = [each for each in elements if each is not None]
+    kinds = _types(numbers if len(numbers) == len(parts) else [])
+    if len(kinds[0]) > 1:
+        parts = [ak.values_astype(part, kinds[1]) for part in parts]
+    return ak.concatenate(parts), kinds
 
 
-def _concatenated(name: str, parts: Sequence[Array]) -> Array:
-    return np.concatenate(parts, dtype=_common_dtype(name, parts), casting="unsafe")
+def _elements(layout: Any) -> Array | None:
+    """Return the numbers at the bottom of vectors of vectors; None where they are something else."""
+    while layout.is_list and layout.parameter("__array__") is None:
+        layout = layout.content
+    return np.asarray(layout.data) if layout.is_numpy and not layout.parameters else None
 
 
-def _common_dtype(name: str, parts: Sequence[Array]) -> np.dtype[Any]:
-    dtype, lost = common_dtype(parts)
-    if lost:
-        kinds = " and ".join(sorted({str(part.dtype) for part in parts}))
-        warnings.warn(
-            f"column {name!r} is {kinds} in different files: {lost} of its integers cannot be "
-            f"represented in {dtype} and were rounded. Open the files of each type on their own.",
-            PrecisionWarning,
-            stacklevel=6,
-        )
-    return dtype
+_Types = tuple[list[str], np.dtype[Any], int]
+_ELEMENTS = ColumnType("elements", "scalar")
+
+
+def _types(parts: Sequence[Array]) -> _Types:
+    """Return the dtypes of some arrays, their common one, and how many integers it cannot represent."""
+    filled = [part for part in parts if part.size] or parts[:1]
+    if not filled:
+        return [], np.dtype(np.float64), 0
+    return sorted({str(part.dtype) for part in filled}), *common_dtype(filled)

@@ -325,7 +325,7 @@ def scratch_page_bytes(files: Sequence[DatasetFile]) -> int:
                 stored = max(stored, int(pages.stored_bytes.max()))
                 longest = int(np.diff(pages.bounds).max())
                 contents = max(contents, *(each.page_bytes(longest) for each in pages.encodings))
-                if column.type.kind == "vector" and column.offsets is None and not column.length:
+                if column.type.is_jagged and column.offsets is None and not column.length:
                     # A TTree's basket of vectors: elements, a header and a position for each entry.
                     header = max(each.header_bytes for each in pages.encodings)
                     contents = max(contents, int(longest * (column.value_bytes + header + 4)))

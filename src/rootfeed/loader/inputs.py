@@ -145,7 +145,11 @@ def flat(column: str, length: int, value: float = 0.0) -> Flat:
 
 
 def _columns(what: str, columns: str | Iterable[str]) -> tuple[str, ...]:
-    names = (columns,) if isinstance(columns, str) or not isinstance(columns, Iterable) else tuple(columns)
+    names = (
+        (columns,)
+        if isinstance(columns, str)
+        else tuple(columns if isinstance(columns, Iterable) else ())
+    )
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ArgumentError(f"{what} takes names of vector columns, got {columns!r}.")
     return names

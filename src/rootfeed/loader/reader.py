@@ -285,21 +285,22 @@ class Reader:
             for number, part in enumerate(layout.parts)
             if column in layout.columns_of(number) and str(part.dtype) == what
         ]
-        is_target = bool(uses) and uses[0] == layout.inputs
-        argument = "target_dtype" if is_target else "dtype"
-        needed = {
-            type_.dtype
-            for file in self.schedule.dataset.files
-            for name, type_ in file.wanted.types(file.index).items()
-            if name == column and type_.dtype is not None
+        use = min(uses, default=0)
+        argument = "target_dtype" if use == layout.inputs else "dtype"
+        types = {file.wanted.types(file.index)[column].dtype for file in self.schedule.dataset.files} - {
+            None
         }
-        wide = {str(dtype) for dtype in needed if dtype.kind in "iu" and dtype.itemsize == 8}
+        wide = [
+            dtype for dtype in types if dtype is not None and dtype.kind in "iu" and dtype.itemsize == 8
+        ]
         if not wide:
             return f"Choose a wider dtype, such as {argument}='float64', or leave the column out."
-        exact = f"{argument}={wide.pop()!r}" if len(needed) == 1 else "an integer dtype"
+        exact = ""
+        if len(types) == 1 and use <= layout.inputs:
+            exact = f"Where all columns of that dtype are integers, {argument}='{wide[0]}' does. "
         return (
-            "No floating dtype holds all integers of 64 bits: give it an input of integers alone, with "
-            f"{exact}; define what matters of it as a smaller number (key % 1000); or leave it out."
+            f"Not even {argument}='float64' holds all integers of 64 bits. {exact}"
+            f"Define a smaller number from it, such as {column} % 1000, or leave it out."
         )
 
 

@@ -241,7 +241,7 @@ def _columns(argument: str, asked: Any) -> tuple[str | Flat, ...]:
     items = (asked,) if isinstance(asked, str | Flat | Padded | Ragged | FixedArray) else asked
     if not isinstance(items, Iterable):
         raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
-    chosen = tuple(items) if items != ("",) else ()
+    chosen = () if isinstance(asked, str) and not asked else tuple(items)
     for item in chosen:
         if isinstance(item, Padded | Ragged | FixedArray):
             mapping = "" if argument == "target" else "Give it a name of its own in a mapping, or use "

@@ -94,8 +94,15 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
             continue  # a split object: its members are columns of their own
         elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
             yield _jagged_column(name, origin, interpretation)
+        elif isinstance(interpretation, uproot.interpretation.strings.AsStrings):
+            encoding = Encoding(
+                "text" if interpretation.length_bytes == "1-5" else "counted text",
+                np.dtype(np.uint8),
+                header_bytes=int(interpretation.header_bytes),
+            )
+            yield name, ColumnType(str(branch.typename), "text"), replace(origin, encoding=encoding)
         else:
-            yield name, ColumnType(str(branch.typename), _kind(interpretation)), origin
+            yield name, ColumnType(str(branch.typename), "other"), origin
 
 
 def _plain_columns(
@@ -231,12 +238,6 @@ def _branch_name(branch: Any) -> str:
     return name
 
 
-def _kind(interpretation: Any) -> Any:
-    if isinstance(interpretation, uproot.interpretation.strings.AsStrings):
-        return "text"
-    return "other"
-
-
 def _numpy_type(dtype: np.dtype[Any]) -> tuple[ColumnType, int]:
     """Return the type of a column of this dtype, and the elements of an array."""
     base, shape = dtype.subdtype or (dtype, ())
@@ -274,10 +275,8 @@ def branch_column(
         Where the branch does not cover all entries.
     """
     branch, encoding = origin.branch, origin.encoding
-    if type_.kind == "text":
-        text_bytes = _written_bytes(branch) / max(1, entries)
-        return Column(name, type_, None, origin.key, origin.leaf, value_bytes=text_bytes)
-    if type_.dtype is None or encoding is None:
+    dtype = Column(name, type_, None, origin.key).dtype
+    if dtype is None or encoding is None:
         return Column(name, type_, None, origin.key, origin.leaf)
     if branch.num_entries != entries:
         raise DamagedFileError(
@@ -297,7 +296,7 @@ def branch_column(
         )
     keep = np.flatnonzero(np.diff(bounds) != 0)
     position = {int(page): place for place, page in enumerate(keep)}
-    is_jagged = type_.kind == "vector" and not origin.length
+    is_jagged = type_.is_jagged and not origin.length
     pages = Pages(
         bounds=np.append(bounds[keep], bounds[-1]) * max(1, origin.length),
         offset=offset[keep],
@@ -312,9 +311,9 @@ def branch_column(
         },
     )
     if is_jagged:
-        value_bytes = _value_bytes(branch, pages, type_.dtype.itemsize)
+        value_bytes = _value_bytes(branch, pages, dtype.itemsize)
     else:
-        value_bytes = float(origin.length * type_.dtype.itemsize)
+        value_bytes = float(origin.length * dtype.itemsize)
     return Column(
         name,
         type_,
@@ -356,16 +355,6 @@ def _counts(where: str, tree: Any, entries: int, branch: Any) -> Column | None:
     listed = _plain_columns(str(counting.name), Origin(counting, str(counting.name)), interpretation)
     name, type_, origin = next(listed)
     return branch_column(where, tree, entries, name, type_, origin) if type_.kind == "scalar" else None
-
-
-def _written_bytes(branch: Any) -> int:
-    """Return the bytes that a branch had before they were compressed, or an estimate."""
-    written, stored = (
-        int(branch.member(name, none_if_missing=True) or 0) for name in ("fTotBytes", "fZipBytes")
-    )
-    return (
-        written if stored <= written <= MOST_EXPANSION * stored else _TYPICAL_EXPANSION * max(0, stored)
-    )
 
 
 def _value_bytes(branch: Any, pages: Pages, item_bytes: int) -> float:

@@ -197,6 +197,7 @@ def prepare(indexes: Iterable[FileIndex]) -> None:
         for column in columns
         if column.pages is not None
         for encoding in column.pages.encodings
+        if "text" not in encoding.name
     }
     for encoding, dtype in wanted:
         decode(encoding, nothing, 0, 0, np.empty(0, dtype), scratch)
