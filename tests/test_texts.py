@@ -31,7 +31,10 @@ from rootfeed.errors import (
 )
 from rootfeed.expression import texts as texts_module
 from rootfeed.expression.texts import decoded, distinct, encoded, equal, same
-from rootfeed.schema import Texts
+from rootfeed.schema import Encoding, Texts
+from rootfeed.sources.compression import DamagedPageError
+from rootfeed.sources.pages import Basket
+from rootfeed.sources.strings import text_parts, text_places
 from rootfiles.texts import FORMATS, TEXTS, write_texts
 
 ENTRIES = 333
@@ -116,6 +119,9 @@ def test_columns_of_text_are_compared(frame: rf.Frame) -> None:
 
 def test_in_works_for_numbers(frame: rf.Frame) -> None:
     assert ids(frame.filter("id in [3, 5, 1000]")) == [3, 5]
+    many = ", ".join(map(str, range(101)))
+    with pytest.raises(ExpressionTypeError, match="at most 100 numbers, got 101"):
+        frame.filter(f"id in [{many}]")
     assert ids(frame.filter("id not in [3, 5] and id < 8")) == [0, 1, 2, 4, 6, 7]
     found = frame.define("z", "Sum(line[line in {0, 5, 7.0}])").arrays("z")["z"]
     assert found.tolist()[:4] == [0, 5, 7, 0]
@@ -372,6 +378,49 @@ def test_a_damaged_page_of_texts_is_found(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DamagedFileError, match="column 's'"):
         rf.open(path).filter('s == "001001001"').count()
+
+
+def basket(texts: list[bytes], encoding: Encoding, nothing_of_empty: bool) -> tuple[Basket, np.ndarray]:
+    """What ROOT writes of some texts, and where each lies."""
+    written = []
+    for text in texts:
+        length = len(text).to_bytes(4, "big")
+        if encoding.name == "text":
+            length = bytes([len(text)]) if len(text) < 255 else b"\xff" + length
+        whole = bytes(encoding.header_bytes) + length + text
+        written.append(b"" if nothing_of_empty and not text else whole)
+    data = np.frombuffer(b"".join(written), np.uint8)
+    return Basket(data, 0, len(data)), np.cumsum([0, *map(len, written)])
+
+
+@given(
+    st.lists(st.binary(max_size=5) | st.integers(250, 260).map(bytes), min_size=1, max_size=8),
+    st.sampled_from(["text", "counted text"]),
+    st.sampled_from([0, 6]),
+    st.booleans(),
+    st.data(),
+)
+def test_baskets_of_texts(
+    texts: list[bytes], name: str, header_bytes: int, nothing_of_empty: bool, data: Any
+) -> None:
+    encoding = Encoding(name, np.dtype("u1"), header_bytes=header_bytes)
+    found, places = basket(texts, encoding, nothing_of_empty)
+    firsts, ends = text_parts(found, encoding, places, 0)
+    lengths = np.diff(ends, prepend=0)
+    raw = found.raw.tobytes()
+    assert [raw[a : a + n] for a, n in zip(firsts, lengths, strict=True)] == texts
+    if not nothing_of_empty or b"" not in texts:
+        told = text_places(found, encoding, len(texts)).view(">i4")
+        assert told.tolist() == places.tolist()
+    # Whatever the bytes and the positions are: texts within the basket, or an error.
+    noise = np.array(data.draw(st.lists(st.integers(0, 255), max_size=9)), np.uint8)
+    inside = np.sort(np.array(data.draw(st.lists(st.integers(0, len(noise)), min_size=2, max_size=5))))
+    for places in (inside, text_places(Basket(noise, 0, len(noise)), encoding, 3).view(">i4")):
+        try:
+            firsts, ends = text_parts(Basket(noise, 0, len(noise)), encoding, places.astype(int), 0)
+        except DamagedPageError:
+            continue
+        assert ((firsts >= 0) & (firsts + np.diff(ends, prepend=0) <= len(noise))).all()
 
 
 # --- the arithmetic ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from itertools import pairwise
 from operator import eq, ge, gt, le, lt, ne
 
 from rootfeed.expression.builder import Builder
+from rootfeed.expression.grammar import MOST_DEPTH
 from rootfeed.expression.nodes import Among, Compare, Node, Unary
 from rootfeed.expression.values import (
     BOOL,
@@ -157,6 +158,10 @@ def compare(builder: Builder, node: Compare, operands: Sequence[Value]) -> Value
 
 def among(builder: Builder, node: Among, operand: Value, items: Sequence[Value]) -> Value:
     """Write whether a number, or each element of a vector, is equal to one of some numbers."""
+    if len(items) > MOST_DEPTH:
+        builder.wrong(
+            node, f"'in' takes at most {MOST_DEPTH} numbers, got {len(items)}; define a column"
+        )
     for item in items:
         if isinstance(item, Vector):
             builder.wrong(node, f"'in' takes a list of numbers, got a {shown(item)} in it")

@@ -107,7 +107,8 @@ def distinct(texts: Texts, most: int) -> tuple[list[str], npt.NDArray[np.int64]]
     After more than `most` of them it stops: that entries are few times many is what it is made for.
     """
     codes = np.zeros(len(texts), np.int64)
-    left, found = np.arange(len(texts)), list[str]()
+    left = np.arange(len(texts))
+    found: list[str] = []
     while len(left) and len(found) <= most:
         first, stop = texts.offsets[left[0]], texts.offsets[left[0] + 1]
         text = texts.values[first:stop].tobytes()

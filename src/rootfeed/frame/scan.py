@@ -182,7 +182,7 @@ def _values(
     for name in wanted.stored:
         if name in inputs:
             values = inputs[name]
-            found[name] = values.taken(take) if isinstance(values, Jagged) else values[take]
+            found[name] = _taken(values, take) if isinstance(values, Jagged) else values[take]
     if wanted.defined:
         types = wanted.types(file)
         outs = {
@@ -194,6 +194,14 @@ def _values(
         found.update(outs)
         found.update(vectors)
     return found
+
+
+def _taken(vectors: Jagged, take: Take) -> Jagged:
+    """Return some entries, or all of them, in memory of their own."""
+    if len(take) < len(vectors):
+        return vectors.taken(take)
+    values, offsets = vectors.values[: vectors.offsets[-1]], vectors.offsets
+    return type(vectors)(values.copy(), offsets.copy())
 
 
 def _joined(parts: Sequence[Any], type_: ColumnType) -> tuple[Array | ak.Array, _Types]:

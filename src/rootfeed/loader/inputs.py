@@ -145,11 +145,8 @@ def flat(column: str, length: int, value: float = 0.0) -> Flat:
 
 
 def _columns(what: str, columns: str | Iterable[str]) -> tuple[str, ...]:
-    names = (
-        (columns,)
-        if isinstance(columns, str)
-        else tuple(columns if isinstance(columns, Iterable) else ())
-    )
+    several = columns if isinstance(columns, Iterable) else ()
+    names = (columns,) if isinstance(columns, str) else tuple(several)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ArgumentError(f"{what} takes names of vector columns, got {columns!r}.")
     return names
