@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import awkward as ak
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 import rootfeed as rf
 import rootfeed.root as ROOT
+from rootfeed import sources
 from rootfeed.errors import ArgumentError, RootfeedError, UnsupportedColumnError
 from rootfiles.environment import load_root
 from rootfiles.texts import FORMATS, write_texts
@@ -262,3 +265,20 @@ def test_arrays_of_no_entries(frame: rf.Frame) -> None:
     found = frame.filter("id < 0").arrays(["image", "line"])
     assert np.asarray(found["image"]).shape == (0, 2, 3)
     assert str(ak.type(found["line"])) == "0 * 3 * float32"
+
+
+def test_uproot_gives_the_same(frame: rf.Frame) -> None:
+    index = frame.index(["image", "line"])[0]
+    plain = {
+        name: replace(each, pages=None, offsets=None, length=0) for name, each in index.columns.items()
+    }
+    for name in plain:
+        for start, stop in ((0, ENTRIES), (9, 130), (9, 9)):
+            scratch = sources.Scratch()
+            read = sources.read(
+                replace(index, columns=plain), [name], start, stop, np.empty, scratch, Event()
+            )
+            [(_, found)] = read
+            assert np.array_equal(found.values, written(name)[start:stop].reshape(-1))
+            assert len(found) == stop - start
+            scratch.close()

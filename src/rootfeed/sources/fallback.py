@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -68,7 +69,8 @@ def read_jagged(index: FileIndex, column: Column, start: int, stop: int, scratch
     with damaged(f"{index.where}: {_entries(column, start, stop)} cannot be read"):
         if shape:
             whole = ak.to_numpy(values, allow_missing=False)
-            values = whole.reshape(len(whole), -1) if whole.shape[1:] == shape else whole
+            if whole.shape[1:] == shape:
+                values = whole.reshape(len(whole), math.prod(shape))
         counts = ak.to_numpy(ak.num(values, axis=1), allow_missing=False)
         numbers = ak.to_numpy(ak.flatten(values, axis=1), allow_missing=False)
     offsets = np.zeros(stop - start + 1, np.int64)
