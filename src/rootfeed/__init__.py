@@ -2,12 +2,13 @@
 
 from rootfeed import errors
 from rootfeed.frame import Frame, open
-from rootfeed.loader import Loader, balanced, flat, mixed, normalized, padded, ragged
+from rootfeed.loader import Loader, array, balanced, flat, mixed, normalized, padded, ragged
 
 __all__ = [
     "Frame",
     "Loader",
     "__version__",
+    "array",
     "balanced",
     "errors",
     "flat",

@@ -127,7 +127,8 @@ class RDataFrame:
         left_out = set(_names(exclude))
         names = [name for name in _names(columns) or self.GetColumnNames() if name not in left_out]
         arrays = self.frame.arrays(names)
-        return {name: _as_objects(array) for name, array in arrays.items()}
+        types = self.frame.columns
+        return {name: _as_objects(array, types[name].shape) for name, array in arrays.items()}
 
     def GetColumnNames(self) -> list[str]:
         """Return the names of all columns, sorted, as ROOT does for a TTree; defined ones come first."""
@@ -171,9 +172,12 @@ def _names(columns: str | Iterable[str] | None) -> list[str]:
     return [name for name in as_tuple(() if columns is None else columns) if name]
 
 
-def _as_objects(array: Any) -> Any:
+def _as_objects(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return vectors as ROOT has them: arrays of several dimensions are flattened."""
     if isinstance(array, np.ndarray):
         return array
+    if shape:
+        array = np.asarray(array).reshape(len(array), -1)
     objects = np.empty(len(array), object)
     for number, item in enumerate(array):
         objects[number] = item if isinstance(item, str) else np.asarray(item)
@@ -390,17 +394,22 @@ def _generators(
         )
     sizes = dict(max_vec_sizes or {})
     given = _names(columns) or [*_numeric(frames[0]), *sizes]
-    features: list[str | Flat] = [
-        flat(name, sizes[name], vec_padding) if name in sizes else name
-        for name in given
-        if name not in targets and name != weights
-    ]
+
+    def used(name: str) -> str | Flat:
+        return flat(name, sizes[name], vec_padding) if name in sizes else name
+
+    features = [used(name) for name in given if name not in targets and name != weights]
     if not features:
         raise ArgumentError(f"columns={given} leave no feature beside target and weights.")
     if unused := set(sizes) - set(given):
         raise ArgumentError(f"max_vec_sizes names {sorted(unused)}, which are not among the columns.")
     types = frames[0].frame.columns
     for name in given:
+        if name in types and types[name].kind == "vector" and name == weights:
+            raise ArgumentError(
+                f"column {name!r} holds vectors, which are no weights. Define a number from it: "
+                f"Define('weight', 'Sum({name})')."
+            )
         if name in types and types[name].kind == "vector" and name not in sizes:
             raise ArgumentError(
                 f"column {name!r} holds vectors: give their length, max_vec_sizes={{{name!r}: n}}."
@@ -409,7 +418,7 @@ def _generators(
         _sampled(frames, sampling_type, sampling_ratio, replacement),
         batch_size,
         features=features,
-        target=targets or None,
+        target=[used(name) for name in targets] or None,
         weights=weights or None,
         shuffle=shuffle,
         seed=set_seed or None,

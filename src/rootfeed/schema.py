@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "ABSENT",
@@ -25,6 +28,7 @@ __all__ = [
     "Layout",
     "Pages",
     "Part",
+    "Texts",
     "Vectors",
 ]
 
@@ -51,11 +55,20 @@ class ColumnType:
         For a scalar the native dtype, in which no value is altered. For a vector the native dtype of its
         elements where they are plain numbers; None where they are not (text, objects, vectors), so that
         only awkward arrays hold it.
+    shape : tuple of int
+        Of an array of fixed dimensions those of an entry, such as ``(2, 3)``; empty for everything else.
+        As a vector it is flattened, the last dimension fastest.
     """
 
     text: str
     kind: Literal["scalar", "vector", "text", "other"]
     dtype: np.dtype[Any] | None = None
+    shape: tuple[int, ...] = ()
+
+    @property
+    def is_jagged(self) -> bool:
+        """Whether `Jagged` holds its entries, not one number each."""
+        return self.kind in ("vector", "text")
 
     def __str__(self) -> str:
         return str(self.dtype) if self.kind == "scalar" else self.text
@@ -79,6 +92,41 @@ class Jagged:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def taken(self, entries: npt.NDArray[np.integer[Any]]) -> Self:
+        """Return some entries, in memory of their own."""
+        lengths = np.diff(self.offsets)[entries]
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        starts = np.repeat(self.offsets[:-1][entries] - offsets[:-1], lengths)
+        return type(self)(self.values[starts + np.arange(offsets[-1])], offsets)
+
+    def as_awkward(self, shape: tuple[int, ...] = ()) -> ak.Array:
+        """Return an awkward array over the same memory; `shape` is that of fixed arrays."""
+        import awkward as ak
+
+        values = self.values[: self.offsets[-1]]
+        if shape:
+            return ak.Array(ak.contents.NumpyArray(values.reshape(len(self), *shape)))
+        return ak.Array(
+            ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), ak.contents.NumpyArray(values))
+        )
+
+
+class Texts(Jagged):
+    """Entries of a text column: `values` are bytes (uint8), of UTF-8 mostly, which nobody checks."""
+
+    def as_awkward(self, shape: tuple[int, ...] = ()) -> ak.Array:
+        """Return an awkward array of strings over the same memory."""
+        import awkward as ak
+
+        letters = ak.contents.NumpyArray(
+            self.values[: self.offsets[-1]], parameters={"__array__": "char"}
+        )
+        offsets = ak.index.Index64(self.offsets)
+        return ak.Array(
+            ak.contents.ListOffsetArray(offsets, letters, parameters={"__array__": "string"})
+        )
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -89,8 +137,9 @@ class Encoding:
     name : str
         ``plain`` (little-endian), ``swapped`` (big-endian), ``split`` (byte planes),
         ``zigzag`` (byte planes of zigzag integers), ``bit``, ``truncated`` and ``quantized``
-        (RNTuple's packed reals), ``mantissa`` and ``ranged`` (TTree's ``Float16_t`` and ``Double32_t``);
-        of offsets also ``delta`` (byte planes of the differences).
+        (RNTuple's packed reals), ``mantissa`` and ``ranged`` (TTree's ``Float16_t`` and ``Double32_t``),
+        ``text`` and ``counted text`` (a TTree's texts, whose length is in one byte, and in four after
+        255, or always in four); of offsets also ``delta`` (byte planes of the differences).
     stored : numpy.dtype
         The native dtype of an element once it is decoded, before it is widened to the column's.
     bits : int
@@ -224,6 +273,11 @@ class Column:
     value_bytes: float = 0.0
 
     @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The native dtype of its elements, which are bytes where it holds text."""
+        return np.dtype(np.int8) if self.type.kind == "text" else self.type.dtype
+
+    @property
     def entry_bounds(self) -> npt.NDArray[np.int64]:
         """Entries between which pages end, the first and the last one of the file included.
 
@@ -351,6 +405,8 @@ class Part:
         Of the elements, a batch gets those that are there, not the padding.
     scalars : tuple of (str, int)
         The columns that hold one number per entry, and their positions in a row of the part.
+    shape : tuple of int or None
+        Of arrays of fixed dimensions those of a row in a batch; None for everything else.
     """
 
     columns: tuple[str, ...]
@@ -359,6 +415,7 @@ class Part:
     length: int | None = None
     ragged: bool = False
     scalars: tuple[tuple[str, int], ...] = ()
+    shape: tuple[int, ...] | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -441,6 +498,12 @@ class Layout:
     def row_bytes(self) -> int:
         """Bytes of one row in a chunk."""
         return self.offsets[-1] + -(-self.sizes[-1] // self.alignment) * self.alignment
+
+    def columns_of(self, part: int) -> tuple[str, ...]:
+        """Names of the columns that a part is made of."""
+        scalars = [name for name, _ in self.parts[part].scalars]
+        vectors = [name for each in self.vectors if each.part == part for name in each.columns]
+        return tuple(dict.fromkeys(scalars + vectors))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -219,7 +219,7 @@ def test_definitions_after_a_cut_see_only_what_passes() -> None:
         (
             "label + 1",
             ExpressionTypeError,
-            "column 'label' holds no plain numbers:\n  label + 1\n  ^^^^^",
+            "anything else define a column by a function with vectorized=True:\n  label + 1\n  ^^^^^",
         ),
         ("sqrt(x, n)", ExpressionTypeError, "sqrt takes 1 arguments, got 2"),
         ("x > 0 ? v : 1", ExpressionTypeError, "one side is a number and the other a vector"),

@@ -42,7 +42,7 @@ def pointed(message: str) -> str:
         ("(i + 1", ""),
         ("i +", ""),
         ("i j", "j"),
-        ("'i'", "'"),
+        ("'i", "'"),
     ],
 )
 def test_syntax(text: str, shown: str) -> None:

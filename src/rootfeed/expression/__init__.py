@@ -4,7 +4,15 @@ from rootfeed.expression.body import infer
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.cuts import Cuts, compile_cuts
 from rootfeed.expression.grammar import parse
-from rootfeed.expression.names import advised, hidden, label, name_in, quoted, reference, visible
+from rootfeed.expression.names import (
+    advised,
+    hidden,
+    label,
+    name_in,
+    reference,
+    visible,
+    written,
+)
 from rootfeed.expression.nodes import Expression
 from rootfeed.expression.program import Outputs, compile_outputs
 from rootfeed.expression.steps import Cut, Definition
@@ -24,7 +32,7 @@ __all__ = [
     "label",
     "name_in",
     "parse",
-    "quoted",
     "reference",
     "visible",
+    "written",
 ]

@@ -14,12 +14,14 @@ from rootfeed.expression.names import advised, hidden, in_text, visible
 from rootfeed.expression.nodes import Expression, Name, Quoted
 from rootfeed.expression.python import compiled_function, result_type, vectorized_type
 from rootfeed.expression.steps import Cut, Definition, Step
+from rootfeed.expression.texts import TextTest
 from rootfeed.expression.values import (
     BOOL,
     FLOAT64,
     INT64,
     UINT64,
     Scalar,
+    TextColumn,
     Value,
     Vector,
     number,
@@ -42,6 +44,8 @@ are many, so that no kernel takes longer than some seconds.
 
 NUMBERS = {"entry": INT64, "rdfentry_": UINT64}
 """Names of an entry's number in the whole dataset, where no column is called like that."""
+
+_TRUTH = ColumnType("bool", "scalar", BOOL)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,9 @@ def infer(steps: Sequence[Step], columns: Types, dialect: Dialect) -> dict[str, 
     return types
 
 
-def _type(value: Value) -> ColumnType:
+def _type(value: Value | TextColumn) -> ColumnType:
+    if isinstance(value, TextColumn):
+        return ColumnType("text", "text")
     if isinstance(value, Scalar):
         return ColumnType(str(value.dtype), "scalar", value.dtype)
     return ColumnType(f"vector of {value.dtype}", "vector", value.dtype)
@@ -138,17 +144,19 @@ class Body:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.values: dict[str, Value] = {}
         self.made: dict[str, ColumnType] = {}
-        """Types of the columns that are made before this kernel, by a key of each definition."""
+        """Types of the columns that are made before or beside this kernel, by a key of each."""
         self.before: dict[str, str] = {}
         """The keys of those of them that names stand for."""
+        self.tests: dict[TextTest, str] = {}
+        """What texts are asked, and the key of the boolean column that it makes."""
         # How deeply the elements of a definition nest until they come from an array: Python's stack is
         # finite.
         self._nested: dict[str, int] = {}
-        self.writer = Writer(dialect, self._resolve)
+        self.writer = Writer(dialect, self._resolve, self._test)
 
     # --- names --------------------------------------------------------------------------------
 
-    def _resolve(self, node: Name, told: Callable[[str], str] = in_text) -> Value | None:
+    def _resolve(self, node: Name, told: Callable[[str], str] = in_text) -> Value | TextColumn | None:
         name = node.name
         if name in self.values:
             return self.values[name]
@@ -168,9 +176,14 @@ class Body:
         message = mark(self.writer.text, node.start, f"there is no column {name!r}", node.stop)
         raise MissingColumnError(f"{message}\n{nearest(name, visible(types), told)}")
 
-    def _column(self, name: str, type_: ColumnType) -> Value | None:
-        if type_.dtype is None:
-            return None
+    def _column(self, name: str, type_: ColumnType) -> Value | TextColumn | None:
+        if type_.kind == "text":
+            return TextColumn(name)
+        return None if type_.dtype is None else self._numbers(name, type_)
+
+    def _numbers(self, name: str, type_: ColumnType) -> Value:
+        """Return a column that the kernel reads: a stored one, or one that is made beside it."""
+        assert type_.dtype is not None, name
         argument = self.inputs.setdefault(name, f"a{len(self.inputs)}")
         at = "j" if name in self.made else "i"
         if type_.kind == "scalar":
@@ -179,6 +192,12 @@ class Body:
         return self.writer.counted(
             type_.dtype, f"({stop} - {first})", lambda k: f"{argument}_v[{first} + {k}]"
         )
+
+    def _test(self, test: TextTest) -> Value:
+        """Return what texts are asked, as a column that is made beside the kernel."""
+        key = self.tests.setdefault(test, hidden("text", len(self.tests)))
+        self.made[key] = _TRUTH
+        return self._numbers(key, _TRUTH)
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -190,7 +209,7 @@ class Body:
                 self._check_cut(step.how, value)
             return value
         assert isinstance(step, Definition)
-        arguments = []
+        arguments: list[Value | TextColumn] = []
         text = f"{step.label} = {_name_of(step.how)}("
         start = len(text)
         self.writer.text = f"{text}{', '.join(step.needs)})"
@@ -207,7 +226,15 @@ class Body:
             arguments.append(value_)
         if step.vectorized:
             return self._vectorized(step, arguments)
-        return self._called(step, arguments)
+        return self._called(step, [self._number_argument(step, each) for each in arguments])
+
+    def _number_argument(self, step: Definition, argument: Value | TextColumn) -> Value:
+        if isinstance(argument, TextColumn):
+            raise ExpressionTypeError(
+                f"the function for {step.label!r} takes column {argument.name!r}, which holds text. Give "
+                "vectorized=True: it then gets awkward arrays of many entries."
+            )
+        return argument
 
     def _check_cut(self, cut: Expression, value: Value) -> None:
         """Refuse vectors and, as ROOT does, numbers: a comparison may have been forgotten."""
@@ -237,14 +264,12 @@ class Body:
         self.writer.line(f"{length} = {array}.size")
         return self.writer.counted(dtype, length, lambda k: f"{array}[{k}]")
 
-    def _vectorized(self, step: Definition, arguments: Sequence[Value]) -> Value:
+    def _vectorized(self, step: Definition, arguments: Sequence[Value | TextColumn]) -> Value:
         """Return a column that a function makes beside the kernel."""
         type_ = vectorized_type(step, [_type(each) for each in arguments])
         key = key_of(step, 0)
         self.made[key] = type_
-        value = self._column(key, type_)
-        assert value is not None
-        return value
+        return self._numbers(key, type_)
 
     def keep(self, step: Definition, uses: int) -> None:
         """Write a definition for those that follow, stored where it is used several times."""

@@ -19,6 +19,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 
 from rootfeed.errors import ExpressionError
 from rootfeed.expression.nodes import (
+    Among,
     Binary,
     Call,
     Cast,
@@ -32,8 +33,10 @@ from rootfeed.expression.nodes import (
     Node,
     Number,
     Quoted,
+    Text,
     Unary,
 )
+from rootfeed.expression.texts import encoded
 
 __all__ = ["MOST_DEPTH", "mark", "parse", "shortened"]
 
@@ -111,6 +114,11 @@ _GRAMMAR = rf"""
     | bits_and AMPERSAND comparison -> binary
 ?comparison: shift
     | shift (COMPARISON shift)+ -> compare
+    | shift IN _choices -> among
+    | shift "not" IN _choices -> not_among
+_choices: LSQUARE conditional ("," conditional)* RSQUARE
+    | LBRACE conditional ("," conditional)* RBRACE
+    | "(" conditional ("," conditional)* RPAREN
 ?shift: sum
     | shift SHIFT sum -> binary
 ?sum: product
@@ -126,6 +134,7 @@ _GRAMMAR = rf"""
     | postfix LSQUARE conditional RSQUARE -> indexed
     | postfix "." PATH "(" [conditional ("," conditional)*] RPAREN -> method
 ?atom: NUMBER -> number
+    | STRING -> text
     | (PATH | TYPE) -> name
     | QUOTED -> quoted
     | COL "(" STRING RPAREN -> quoted
@@ -153,6 +162,8 @@ POWER.2: "**"
 BANG: "!"
 TILDE: "~"
 NUMBER.3: /{_INTEGER}|{_NUMBER}/
+STRING: /"[^"\n]*"|'[^'\n]*'/
+IN.2: /in(?!\w)/
 STATIC_CAST.5: /static_cast\s*<\s*{_TYPE}\s*>/
 VECTOR.5: /(?:ROOT::)?(?:VecOps::)?RVec(?:\s*<\s*{_TYPE}\s*>|[FDIULBC]{{1,2}}(?!\w))/
 TYPE.4: /{_TYPE}/
@@ -176,6 +187,15 @@ class _Nodes(Transformer[Token, Node]):
     def number(self, children: list[Any]) -> Node:
         value, dtype = _number(str(children[0]), children[0].start_pos)
         return Number(*_place(children), value, dtype)
+
+    def text(self, children: list[Any]) -> Node:
+        written, start = str(children[0]), children[0].start_pos
+        if "\\" in written:
+            raise _ProblemError("a text in quotes cannot hold a backslash", start)
+        try:
+            return Text(*_place(children), encoded(written[1:-1]))
+        except UnicodeEncodeError:
+            raise _ProblemError("this text is no Unicode", start) from None
 
     def name(self, children: list[Any]) -> Node:
         text = str(children[0])
@@ -221,6 +241,14 @@ class _Nodes(Transformer[Token, Node]):
     def compare(self, children: list[Any]) -> Node:
         operators = tuple(str(operator) for operator in children[1::2])
         return Compare(*_place(children), operators, tuple(children[::2]))
+
+    def among(self, children: list[Any]) -> Node:
+        operand, *items = _nodes(children)
+        return Among(*_place(children), operand, tuple(items))
+
+    def not_among(self, children: list[Any]) -> Node:
+        found = self.among(children)
+        return Unary(found.start, found.stop, found.depth + 1, "!", found)
 
     def ternary(self, children: list[Any]) -> Node:
         return Conditional(*_place(children), *children)
@@ -374,6 +402,8 @@ def _unexpected(text: str, error: UnexpectedInput) -> tuple[int, str]:
         return position, f"{str(error.token)[:40]!r} is not expected here"
     if isinstance(error, UnexpectedCharacters):
         character = text[position : position + 1]
+        if character in ("'", '"'):
+            return position, f"the text in quotes that begins here does not end: {character} is missing"
         if character == "=":
             return position, "'=' is not expected here; to compare, write '=='"
         if character == "`":

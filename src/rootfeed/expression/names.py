@@ -11,7 +11,17 @@ from rootfeed.errors import ExpressionError, RootfeedError
 from rootfeed.expression.grammar import parse, shortened
 from rootfeed.expression.nodes import Expression, Name, Quoted
 
-__all__ = ["advised", "hidden", "in_text", "label", "name_in", "quoted", "reference", "visible"]
+__all__ = [
+    "advised",
+    "hidden",
+    "in_text",
+    "label",
+    "name_in",
+    "quoted",
+    "reference",
+    "visible",
+    "written",
+]
 
 _HIDDEN = "\ud800"  # half a character, which no file's bytes are decoded to
 _QUOTES = re.compile("`[^`]*`|\"[^\"\n]*\"|'[^'\n]*'")
@@ -37,6 +47,11 @@ def name_in(text: str) -> str | None:
     except ExpressionError:
         return None
     return node.name if isinstance(node, Name) else None
+
+
+def written(name: str) -> str:
+    """Return a name as texts write it: in backticks where it needs them."""
+    return name if is_plain(name) else quoted(name)
 
 
 def is_plain(name: str) -> bool:

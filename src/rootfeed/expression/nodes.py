@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
+    "Among",
     "Binary",
     "Call",
     "Cast",
@@ -20,6 +21,7 @@ __all__ = [
     "Node",
     "Number",
     "Quoted",
+    "Text",
     "Unary",
 ]
 
@@ -39,6 +41,13 @@ class Number(Node):
 
     value: float | int | bool
     dtype: np.dtype[np.generic]
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    """A text in quotes, as bytes of UTF-8."""
+
+    value: bytes
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,14 @@ class Compare(Node):
 
     operators: tuple[str, ...]
     operands: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Among(Node):
+    """``operand in [a, b]``: whether it is equal to one of them."""
+
+    operand: Node
+    items: tuple[Node, ...]
 
 
 @dataclass(frozen=True)

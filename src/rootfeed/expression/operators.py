@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import eq, ge, gt, le, lt, ne
 
 from rootfeed.expression.builder import Builder
-from rootfeed.expression.nodes import Compare, Node, Unary
+from rootfeed.expression.grammar import MOST_DEPTH
+from rootfeed.expression.nodes import Among, Compare, Node, Unary
 from rootfeed.expression.values import (
     BOOL,
     FLOAT32,
     FLOAT64,
     INT64,
-    Dtype,
     Scalar,
     Value,
     Vector,
@@ -25,7 +26,7 @@ from rootfeed.expression.values import (
     type_text,
 )
 
-__all__ = ["binary", "compare", "unary"]
+__all__ = ["among", "binary", "compare", "unary"]
 
 
 def unary(builder: Builder, node: Unary, value: Value) -> Value:
@@ -144,18 +145,32 @@ def compare(builder: Builder, node: Compare, operands: Sequence[Value]) -> Value
     """Write comparisons."""
     if builder.dialect == "c++" and len(operands) > 2:
         return _compare_in_turn(builder, node, operands)
-    pairs = list(pairwise(operands))
-    dtypes = [_comparable(builder, a, b) for a, b in pairs]
+    tests = [
+        _comparison(builder, operator, a, b)
+        for operator, (a, b) in zip(node.operators, pairwise(operands), strict=True)
+    ]
 
     def code(texts: Sequence[str]) -> str:
-        parts = []
-        for number_, (operator, dtype) in enumerate(zip(node.operators, dtypes, strict=True)):
-            a = converted(texts[number_], operands[number_].dtype, dtype)
-            b = converted(texts[number_ + 1], operands[number_ + 1].dtype, dtype)
-            parts.append(f"({a} {operator} {b})")
-        return " and ".join(parts)
+        return " and ".join(test(a, b) for test, (a, b) in zip(tests, pairwise(texts), strict=True))
 
     return builder.condition(builder.map(BOOL, code, operands))
+
+
+def among(builder: Builder, node: Among, operand: Value, items: Sequence[Value]) -> Value:
+    """Write whether a number, or each element of a vector, is equal to one of some numbers."""
+    if len(items) > MOST_DEPTH:
+        builder.wrong(
+            node, f"'in' takes at most {MOST_DEPTH} numbers, got {len(items)}; define a column"
+        )
+    for item in items:
+        if isinstance(item, Vector):
+            builder.wrong(node, f"'in' takes a list of numbers, got a {shown(item)} in it")
+    tests = [_comparison(builder, "==", operand, item) for item in items]
+
+    def code(texts: Sequence[str]) -> str:
+        return " or ".join(test(texts[0], text) for test, text in zip(tests, texts[1:], strict=True))
+
+    return builder.condition(builder.map(BOOL, code, [operand, *items]))
 
 
 def _compare_in_turn(builder: Builder, node: Compare, operands: Sequence[Value]) -> Value:
@@ -179,14 +194,26 @@ def _compare_in_turn(builder: Builder, node: Compare, operands: Sequence[Value])
     return result
 
 
-def _comparable(builder: Builder, a: Value, b: Value) -> Dtype:
-    """Return the type in which two values are compared: C++'s, but signs matter in Python."""
+def _comparison(builder: Builder, operator: str, a: Value, b: Value) -> Callable[[str, str], str]:
+    """Return how texts of two values are compared: in C++'s type, but signs matter in Python."""
     dtype = common(a.dtype, b.dtype)
     if builder.dialect == "python" and dtype.kind == "u":
-        signed = [each for each in (a, b) if promoted(each.dtype).kind == "i"]
-        natural = all(isinstance(e, Scalar) and (e.constant or -1) >= 0 for e in signed)
-        if signed and not natural and dtype.itemsize < 8:
-            return INT64
-        if signed and not natural:
-            return FLOAT64
-    return dtype
+        signed = [promoted(each.dtype).kind == "i" for each in (a, b)]
+        natural = [isinstance(e, Scalar) and (e.constant or -1) >= 0 for e in (a, b)]
+        if any(is_signed and not safe for is_signed, safe in zip(signed, natural, strict=True)):
+            if dtype.itemsize == 8:
+                # No type holds both: what is negative is less than anything unsigned.
+                negative = str(_ORDER[operator](-1, 0) if signed[0] else _ORDER[operator](0, -1))
+                return lambda x, y: (
+                    f"({negative} if {x if signed[0] else y} < 0 else "
+                    f"np.uint64({x}) {operator} np.uint64({y}))"
+                )
+            dtype = INT64
+
+    def code(x: str, y: str) -> str:
+        return f"({converted(x, a.dtype, dtype)} {operator} {converted(y, b.dtype, dtype)})"
+
+    return code
+
+
+_ORDER = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}

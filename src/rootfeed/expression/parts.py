@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import EvaluationError, RootfeedError
+from rootfeed.errors import EvaluationError, PrecisionWarning, RootfeedError
 from rootfeed.expression.body import NUMBERS, Body, Types, key_of
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.kernels import compiled
-from rootfeed.expression.python import vectorized_result
+from rootfeed.expression.python import nothing, vectorized_result
 from rootfeed.expression.steps import Cut, Definition, Step
 from rootfeed.expression.values import BOOL, Dtype, Scalar, Vector, type_text
 from rootfeed.schema import Array, ColumnType, Jagged
@@ -64,13 +65,8 @@ class Entries:
 
 def taken(column: Array | Jagged, take: npt.NDArray[np.int32]) -> Array | Jagged:
     """Return a column for some entries."""
-    if not isinstance(column, Jagged):
-        some: Array = column[take]
-        return some
-    lengths = np.diff(column.offsets)[take]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    starts = np.repeat(column.offsets[:-1][take] - offsets[:-1], lengths)
-    return Jagged(column.values[starts + np.arange(offsets[-1])], offsets)
+    some: Array | Jagged = column.taken(take) if isinstance(column, Jagged) else column[take]
+    return some
 
 
 class Function:
@@ -101,6 +97,7 @@ class Function:
     ) -> None:
         self._step, self._type = step, type_
         self._key = key_of(step, place)
+        self._warned = False
         self._needs = [before.get(name, name) for name in step.needs]
         # What is neither made nor stored is an entry's number.
         self.stored = tuple(name for name in step.needs if name not in before and name in columns)
@@ -118,9 +115,12 @@ class Function:
             else:
                 given.append((entries.first_number + entries.take).astype(NUMBERS[name]))
         try:
-            found = vectorized_result(self._step, given, len(entries.take), self._type)
+            found, lost = vectorized_result(self._step, given, len(entries.take), self._type)
         except Exception as error:
             raise entries.failed(error, f"the function for {self._step.label!r}") from error
+        if lost and not self._warned:
+            self._warned = True
+            warnings.warn(f"{entries.where}: {lost}", PrecisionWarning, stacklevel=2)
         if self._key in outs:
             outs[self._key][:] = found
         return {self._key: found}
@@ -173,7 +173,9 @@ class Kernel:
         }
         names = {key_of(step, k): step.name for k, step in steps.items() if isinstance(step, Definition)}
         self._write(steps, uses, names)
-        self.stored = tuple(name for name in body.inputs if name not in made)
+        asked = (name for test in body.tests for name in (test.column, *test.columns))
+        numbers = (name for name in body.inputs if name not in body.made)
+        self.stored = tuple(dict.fromkeys([*numbers, *asked]))
         self._failures = tuple(body.writer.failures)
         self.compiled = compiled(self.source, body.functions, self._nothing())
 
@@ -253,9 +255,7 @@ class Kernel:
         """Return arguments of the types that it is called with, for no entries."""
         known: dict[str, Array | Jagged] = {}
         for name in self._body.inputs:
-            type_ = self._type_of(name)
-            values = np.empty(0, type_.dtype)
-            known[name] = values if type_.kind == "scalar" else Jagged(values, np.zeros(1, np.int64))
+            known[name] = nothing(self._type_of(name))
         scalars = [np.empty(0, dtype) for dtype in self._scalars.values()]
         return self._arguments(
             known,
@@ -310,6 +310,9 @@ class Kernel:
             outs[key] if key in outs else np.empty(len(entries.take), dtype)
             for key, dtype in self._scalars.items()
         ]
+        if self._body.tests:
+            tests = self._body.tests.items()
+            known = {**known, **{key: test.run(known, entries.take) for test, key in tests}}
         given = self._arguments(known, entries.first_number, entries.take, scalars, passed, passing)
         try:
             vectors = self.compiled(*given)

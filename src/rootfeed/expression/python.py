@@ -11,10 +11,11 @@ from numba import types
 
 from rootfeed.compiling import compiler
 from rootfeed.errors import EvaluationError, ExpressionTypeError
+from rootfeed.exact import inexact
 from rootfeed.expression.steps import Definition
-from rootfeed.schema import Array, ColumnType, Jagged
+from rootfeed.schema import Array, ColumnType, Jagged, Texts
 
-__all__ = ["compiled_function", "result_type", "vectorized_result", "vectorized_type"]
+__all__ = ["compiled_function", "nothing", "result_type", "vectorized_result", "vectorized_type"]
 
 _Types = Sequence[tuple[bool, np.dtype[Any]]]
 
@@ -85,13 +86,8 @@ def result_type(name: str, dispatcher: Any, given: _Types) -> tuple[bool, np.dty
 
 
 def _offered(column: Array | Jagged) -> Any:
-    """Return a column as a vectorized function gets it: vectors as awkward arrays."""
-    if not isinstance(column, Jagged):
-        return column
-    import awkward as ak
-
-    content = ak.contents.NumpyArray(column.values[: column.offsets[-1]])
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(column.offsets), content))
+    """Return a column as a vectorized function gets it: vectors and text as awkward arrays."""
+    return column.as_awkward() if isinstance(column, Jagged) else column
 
 
 def _called(step: Definition, given: Sequence[Array | Jagged], entries: int) -> Array | Jagged:
@@ -122,16 +118,20 @@ def _column(name: str, result: Any, entries: int) -> Array | Jagged:
     return found
 
 
+def nothing(type_: ColumnType) -> Array | Jagged:
+    """Return a column of no entries."""
+    if type_.kind == "scalar":
+        return np.empty(0, type_.dtype)
+    ends = np.zeros(1, np.int64)
+    if type_.kind == "text":
+        return Texts(np.empty(0, np.uint8), ends)
+    return Jagged(np.empty(0, type_.dtype), ends)
+
+
 def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType:
     """Return the type of what a vectorized function makes: it is called with no entries to learn it."""
-    nothing: list[Array | Jagged] = [
-        np.empty(0, each.dtype)
-        if each.kind == "scalar"
-        else Jagged(np.empty(0, each.dtype), np.zeros(1, np.int64))
-        for each in given
-    ]
     try:
-        found = _called(step, nothing, 0)
+        found = _called(step, [nothing(each) for each in given], 0)
     except Exception as error:
         raise ExpressionTypeError(
             f"the function for {step.label!r} failed when it was called with no entries, to learn its "
@@ -145,8 +145,13 @@ def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType
 
 def vectorized_result(
     step: Definition, given: Sequence[Array | Jagged], entries: int, type_: ColumnType
-) -> Array | Jagged:
+) -> tuple[Array | Jagged, str]:
     """Call a vectorized function for some entries.
+
+    Returns
+    -------
+    tuple of ndarray or Jagged and str
+        Its result, and what a warning has to tell of values that its type cannot hold, if there are any.
 
     Raises
     ------
@@ -167,7 +172,28 @@ def vectorized_result(
                 f"the function for {step.label!r} returned {dtype}, and {type_.dtype} when it was asked "
                 "before."
             )
-        if isinstance(found, Jagged):
-            return Jagged(found.values.astype(type_.dtype), found.offsets)
-        return found.astype(type_.dtype)
-    return found
+        if not isinstance(found, Jagged):
+            return _converted(step.name, found, type_.dtype)
+        values, lost = _converted(step.name, found.values, type_.dtype)
+        return Jagged(values, found.offsets), lost
+    return found, ""
+
+
+def _converted(name: str, values: Array, dtype: np.dtype[Any]) -> tuple[Array, str]:
+    """Return what a function returned in the type that it had before, and what was lost by that."""
+    with np.errstate(over="ignore"):
+        converted = values.astype(dtype)
+    lost = inexact(values, dtype) if values.dtype.kind in "iu" else 0
+    if not lost:
+        return converted, ""
+    advice = f"Give its array a dtype, as in np.array(..., dtype=np.{values.dtype})"
+    if dtype.kind != "f":
+        raise EvaluationError(
+            f"the function for {name!r} returned {lost} values that do not fit into {dtype}, its type "
+            f"when it was called with no entries. {advice}."
+        )
+    return converted, (
+        f"the function for {name!r} returned {values.dtype}, and {dtype} when it was called with no "
+        f"entries, to learn its type: {lost} values (so far) cannot be represented in {dtype} and were "
+        f"rounded. {advice}."
+    )

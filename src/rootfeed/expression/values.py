@@ -23,6 +23,7 @@ __all__ = [
     "Dtype",
     "Indexed",
     "Scalar",
+    "TextColumn",
     "Value",
     "Vector",
     "common",
@@ -97,6 +98,13 @@ class Indexed(Vector):
 
 
 Value = Scalar | Vector
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """A stored column of texts: no value of a kernel's."""
+
+    name: str
 
 
 def promoted(dtype: Dtype) -> Dtype:

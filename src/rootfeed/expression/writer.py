@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rootfeed.errors import ExpressionTypeError
 from rootfeed.expression.builder import Builder, Dialect
 from rootfeed.expression.functions import call
-from rootfeed.expression.grammar import mark, shortened
+from rootfeed.expression.grammar import shortened
 from rootfeed.expression.nodes import (
+    Among,
     Binary,
     Call,
     Cast,
@@ -22,14 +22,17 @@ from rootfeed.expression.nodes import (
     Name,
     Node,
     Number,
+    Text,
     Unary,
 )
-from rootfeed.expression.operators import binary, compare, unary
+from rootfeed.expression.operators import among, binary, compare, unary
+from rootfeed.expression.texts import TextTest
 from rootfeed.expression.values import (
     BOOL,
     Dtype,
     Indexed,
     Scalar,
+    TextColumn,
     Value,
     Vector,
     merged,
@@ -41,6 +44,11 @@ from rootfeed.expression.values import (
 
 __all__ = ["Writer"]
 
+_TEXT_USES = (
+    '{} can only be compared with text: column == "a", column != "a", column in ["a", "b"]; for '
+    "anything else define a column by a function with vectorized=True"
+)
+
 
 class Writer(Builder):
     """Writes expressions into a kernel.
@@ -49,12 +57,19 @@ class Writer(Builder):
     ----------
     dialect : str
     resolve : function of Name
-        Returns the value of a name; None where a column holds no plain numbers.
+        Returns the value of a name; None where a column holds neither plain numbers nor text.
+    test : function of TextTest
+        Returns the boolean column that is made beside the kernel.
     """
 
-    def __init__(self, dialect: Dialect, resolve: Callable[[Name], Value | None]) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        resolve: Callable[[Name], Value | TextColumn | None],
+        test: Callable[[TextTest], Value],
+    ) -> None:
         super().__init__(dialect)
-        self._resolve = resolve
+        self._resolve, self._test = resolve, test
         self._types: dict[int, tuple[bool, Dtype]] = {}
 
     def write(self, expression: Expression) -> Value:
@@ -103,8 +118,18 @@ class Writer(Builder):
                 return unary(self, node, self.value(node.operand))
             case Binary():
                 return binary(self, node, node.operator, self.value(node.left), self.value(node.right))
+            case Text():
+                self.wrong(node, _TEXT_USES.format("a text in quotes"))
             case Compare():
+                if any(self._text(each) for each in node.operands):
+                    return self._compare_texts(node)
                 return compare(self, node, [self.value(each) for each in node.operands])
+            case Among():
+                if any(self._text(each) for each in (node.operand, *node.items)):
+                    return self._test_texts(node, node.operand, node.items)
+                return among(
+                    self, node, self.value(node.operand), [self.value(each) for each in node.items]
+                )
             case Logic():
                 return self._logic(node)
             case Conditional():
@@ -121,16 +146,49 @@ class Writer(Builder):
 
     def _name(self, node: Name) -> Value:
         found = self._resolve(node)
+        if isinstance(found, TextColumn):
+            self.wrong(node, _TEXT_USES.format(f"column {shortened(node.name)!r}, which holds text,"))
         if found is None:
-            raise ExpressionTypeError(
-                mark(
-                    self.text,
-                    node.start,
-                    f"column {shortened(node.name)!r} holds no plain numbers",
-                    node.stop,
-                )
-            )
+            self.wrong(node, f"column {shortened(node.name)!r} holds no plain numbers")
         return found
+
+    # --- texts --------------------------------------------------------------------------------
+
+    def _text(self, node: Node) -> Text | TextColumn | None:
+        """Return what a node is, where that is text."""
+        if isinstance(node, Text):
+            return node
+        if not isinstance(node, Name):
+            return None
+        found = self._resolve(node)
+        return found if isinstance(found, TextColumn) else None
+
+    def _compare_texts(self, node: Compare) -> Value:
+        if len(node.operands) > 2 or node.operators[0] not in ("==", "!="):
+            self.wrong(node, "texts can only be compared two at a time, by == or !=")
+        left, right = node.operands
+        if isinstance(left, Text):
+            left, right = right, left
+        found = self._test_texts(node, left, (right,))
+        if node.operators[0] == "==":
+            return found
+        return self.map(BOOL, lambda texts: f"not {texts[0]}", [found])
+
+    def _test_texts(self, node: Node, operand: Node, items: Sequence[Node]) -> Value:
+        """Have texts compared beside the kernel."""
+        column, others = self._text(operand), [self._text(each) for each in items]
+        if not isinstance(column, TextColumn):
+            self.wrong(node, _TEXT_USES.format("a text"))
+        for item, other in zip(items, others, strict=True):
+            if other is None:
+                self.wrong(
+                    item,
+                    f"column {shortened(column.name)!r} holds text and is compared with a number; "
+                    'a text stands in quotes, as in "signal"',
+                )
+        literals = {other.value for other in others if isinstance(other, Text)}
+        columns = {other.name for other in others if isinstance(other, TextColumn)}
+        return self._test(TextTest(column.name, tuple(sorted(literals)), tuple(sorted(columns))))
 
     def _logic(self, node: Logic) -> Value:
         left = self.value(node.left)

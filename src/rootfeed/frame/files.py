@@ -11,7 +11,12 @@ from typing import Any
 
 from rootfeed import sources
 from rootfeed.engine import ForkLock
-from rootfeed.errors import DuplicateNameWarning, MissingColumnError, nearest
+from rootfeed.errors import (
+    DuplicateNameWarning,
+    MissingColumnError,
+    UnsupportedColumnError,
+    nearest,
+)
 from rootfeed.progress import progress
 from rootfeed.schema import ColumnType, FileIndex
 from rootfeed.sources import Location
@@ -108,11 +113,27 @@ class Files:
                     warnings.warn(text, DuplicateNameWarning, stacklevel=2)
                 self._told.add(name)
 
+    def _check_shape(self, name: str, index: FileIndex) -> None:
+        """Refuse arrays of other dimensions than in the first file: flattened, they would be mixed up.
+
+        Those of one dimension are vectors, which may differ in length.
+        """
+        shape, other = self.types[name].shape, index.columns[name].type.shape
+        if shape != other and max(len(shape), len(other)) > 1:
+            first = self.locations[0].path
+            raise UnsupportedColumnError(
+                f"column {name!r} has the shape {other} in {index.path} and {shape} in {first}. "
+                "Leave it out, or open these files on their own."
+            )
+
     def _read_indexes(self, numbers: Sequence[int], wanted: Sequence[str]) -> None:
         def read(number: int) -> FileIndex:
             known = self._indexes.get(number)
             names = dict.fromkeys([*(known.columns if known else ()), *wanted])
-            return sources.index(self.locations[number], list(names))
+            index = sources.index(self.locations[number], list(names))
+            for name in wanted:
+                self._check_shape(name, index)
+            return index
 
         if len(numbers) <= 1:
             for number in numbers:

@@ -44,7 +44,7 @@ from rootfeed.sources import Location, Named
 
 __all__ = ["Frame", "open", "over"]
 
-Expression = str | Callable[..., Any]
+Expression = str | Parsed | Callable[..., Any]
 Result = TypeVar("Result")
 Of = ParamSpec("Of")
 
@@ -355,7 +355,7 @@ class Frame:
     def walk(
         self,
         names: Sequence[str],
-        use: Callable[[Block, Take, Mapping[str, Array]], Result],
+        use: Callable[[Block, Take, Mapping[str, Any]], Result],
         *,
         raw: bool = False,
     ) -> Iterator[tuple[Block, Take, Result]]:
@@ -364,7 +364,7 @@ class Frame:
         Parameters
         ----------
         names : sequence of str
-        use : function of (Block, ndarray of int32, mapping of str to ndarray)
+        use : function of (Block, ndarray of int32, mapping of str to ndarray or Jagged)
             Called on threads with the entries that pass, relative to the block's first one.
         raw : bool
             Every entry passes, where all of the columns are stored.
@@ -435,7 +435,9 @@ class Frame:
         vectorized: bool,
     ) -> Definition:
         if isinstance(expression, str):
-            return Definition(name, self._parsed(expression, columns, vectorized))
+            expression = self._parsed(expression, columns, vectorized)
+        if isinstance(expression, Parsed):
+            return Definition(name, expression)
         if not callable(expression):
             raise ArgumentError(
                 f"{label(name)!r} must be defined by an expression or a function, got {expression!r}."

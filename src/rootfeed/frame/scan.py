@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -10,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import sources
-from rootfeed.errors import UnsupportedColumnError
+from rootfeed.errors import PrecisionWarning, UnsupportedColumnError
+from rootfeed.exact import common_dtype
 from rootfeed.frame.answers import Sketch, Summary
 from rootfeed.frame.passing import Passing
 from rootfeed.frame.sweep import Inputs, sweep
 from rootfeed.frame.wanted import Wanted
-from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
+from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged, Texts
 
 __all__ = ["Index", "Known", "Selection", "Take", "collect", "describe", "longest", "walk"]
 
@@ -64,7 +66,7 @@ def _scan(
     needed = dict.fromkeys((*wanted.columns, *selection.columns))
     indexes = index(needed)
     firsts: list[int] = np.cumsum([0, *(each.entries for each in indexes)]).tolist()
-    read = [name for name in needed if indexes[0].columns[name].type.dtype is not None]
+    read = [name for name in needed if indexes[0].columns[name].dtype is not None]
     for name in needed:
         kinds = {each.columns[name].type.kind: each.where for each in indexes}
         if len(kinds) > 1:
@@ -110,9 +112,9 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
     def copies(
         file: FileIndex, block: Block, take: Take, values: dict[str, Array | Jagged]
     ) -> dict[str, Any]:
+        # Vectors were taken, and are in memory of their own.
         made: dict[str, Any] = {
-            name: _awkward(found) if isinstance(found, Jagged) else found.copy()
-            for name, found in values.items()
+            name: found if isinstance(found, Jagged) else found.copy() for name, found in values.items()
         }
         for name in wanted.stored:
             if name not in made:
@@ -123,22 +125,32 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
         for name, values in made.items():
             parts[name].append(values)
     types = wanted.types(index(wanted.columns)[0])
-    return {name: _joined(values, types[name]) for name, values in parts.items()}
+    found = {}
+    for name, values in parts.items():
+        found[name], (dtypes, dtype, lost) = _joined(values, types[name])
+        if lost:
+            warnings.warn(
+                f"column {name!r} is {' and '.join(dtypes)} in different files: {lost} of its integers "
+                f"cannot be represented in {dtype} and were rounded. Open the files of each type on "
+                "their own.",
+                PrecisionWarning,
+                stacklevel=4,
+            )
+    return found
 
 
 def walk(
     index: Index,
     wanted: Wanted,
     selection: Selection,
-    use: Callable[[Block, Take, Mapping[str, Array]], Result],
+    use: Callable[[Block, Take, Mapping[str, Any]], Result],
 ) -> Iterator[tuple[Block, Take, Result]]:
     """Yield what `use` makes of wanted columns of the entries that count, block by block."""
 
     def work(
         _: FileIndex, block: Block, take: Take, values: dict[str, Array | Jagged]
     ) -> tuple[Block, Take, Result]:
-        numbers = {name: found for name, found in values.items() if not isinstance(found, Jagged)}
-        return block, take, use(block, take, numbers)
+        return block, take, use(block, take, values)
 
     return _scan(index, wanted, selection, work)
 
@@ -185,23 +197,53 @@ def _values(
 
 
 def _taken(vectors: Jagged, take: Take) -> Jagged:
-    array = _awkward(vectors, copy=False)[take]
-    values = np.asarray(ak.flatten(array))
-    offsets = np.concatenate([[0], np.cumsum(np.asarray(ak.num(array)))]).astype(np.int64)
-    return Jagged(values, offsets)
+    """Return some entries, or all of them, in memory of their own."""
+    if len(take) < len(vectors):
+        return vectors.taken(take)
+    values, offsets = vectors.values[: vectors.offsets[-1]], vectors.offsets
+    return type(vectors)(values.copy(), offsets.copy())
 
 
-def _awkward(vectors: Jagged, *, copy: bool = True) -> ak.Array:
-    offsets = vectors.offsets.copy() if copy else vectors.offsets
-    values = vectors.values[: offsets[-1]]
-    content = ak.contents.NumpyArray(values.copy() if copy else values)
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), content))
-
-
-def _joined(parts: Sequence[Any], type_: ColumnType) -> Array | ak.Array:
+def _joined(parts: Sequence[Any], type_: ColumnType) -> tuple[Array | ak.Array, _Types]:
+    """Return the blocks of a column, one after another, and what became of their types."""
     if not parts:
-        nothing: Array = np.empty(0, type_.dtype or np.float64)
-        return nothing if type_.kind == "scalar" else ak.Array([nothing])[:0]
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate(parts)
-    return ak.concatenate(parts)
+        nothing: Array = np.empty(0, type_.dtype or np.uint8)
+        if type_.kind == "scalar":
+            return nothing, _types([nothing])
+        vectors = Texts if type_.kind == "text" else Jagged
+        return vectors(nothing, np.zeros(1, np.int64)).as_awkward(type_.shape), _types([nothing])
+    if isinstance(parts[0], np.ndarray):
+        kinds = _types(parts)
+        return np.concatenate(parts, dtype=kinds[1], casting="unsafe"), kinds
+    if isinstance(parts[0], Jagged):
+        firsts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+        ends = [part.offsets[1:] + first for part, first in zip(parts, firsts, strict=False)]
+        values, kinds = _joined([part.values for part in parts], _ELEMENTS)
+        vectors = type(parts[0])
+        return vectors(values, np.concatenate([firsts[:1], *ends])).as_awkward(type_.shape), kinds
+    # Vectors of vectors, or of arrays; objects keep the types that awkward gives them.
+    elements = [_elements(part.layout) for part in parts]
+    numbers = [each for each in elements if each is not None]
+    kinds = _types(numbers if len(numbers) == len(parts) else [])
+    if len(kinds[0]) > 1:
+        parts = [ak.values_astype(part, kinds[1]) for part in parts]
+    return ak.concatenate(parts), kinds
+
+
+def _elements(layout: Any) -> Array | None:
+    """Return the numbers at the bottom of vectors of vectors; None where they are something else."""
+    while layout.is_list and layout.parameter("__array__") is None:
+        layout = layout.content
+    return np.asarray(layout.data) if layout.is_numpy and not layout.parameters else None
+
+
+_Types = tuple[list[str], np.dtype[Any], int]
+_ELEMENTS = ColumnType("elements", "scalar")
+
+
+def _types(parts: Sequence[Array]) -> _Types:
+    """Return the dtypes of some arrays, their common one, and how many integers it cannot represent."""
+    filled = [part for part in parts if part.size] or parts[:1]
+    if not filled:
+        return [], np.dtype(np.float64), 0
+    return sorted({str(part.dtype) for part in filled}), *common_dtype(filled)

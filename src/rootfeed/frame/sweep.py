@@ -89,7 +89,7 @@ def sweep(
 
 
 def _bytes(index: FileIndex, name: str) -> float:
-    if index.columns[name].type.kind == "vector":
+    if index.columns[name].type.is_jagged:
         return sources.vector_bytes(index, name)
     return index.dtype(name).itemsize
 

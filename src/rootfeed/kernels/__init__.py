@@ -15,7 +15,7 @@ from rootfeed.kernels.decoding import (
     unzigzag,
 )
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
-from rootfeed.kernels.mixing import apportion, compose, draw, skip, stir
+from rootfeed.kernels.mixing import apportion, compose, draw, skip, stir, stir_bytes
 from rootfeed.kernels.padding import (
     first_unequal,
     lengths_of,
@@ -48,6 +48,7 @@ __all__ = [
     "skip",
     "sort_descending",
     "stir",
+    "stir_bytes",
     "strip",
     "take_elements",
     "unpack",

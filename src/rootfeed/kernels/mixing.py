@@ -7,7 +7,7 @@ import numpy as np
 from rootfeed.kernels.choice import below, random
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["apportion", "compose", "draw", "skip", "stir"]
+__all__ = ["apportion", "compose", "draw", "skip", "stir", "stir_bytes"]
 
 _SLICE = 4096  # numbers that stay in the processor's cache
 
@@ -126,3 +126,25 @@ def stir(words, states):
     """
     for i in range(states.size):
         states[i] = random(states[i] ^ words[i], 0)
+
+
+@kernel()
+def stir_bytes(values, offsets, states):
+    """Mix some bytes into each of some random states, in place.
+
+    Parameters
+    ----------
+    values : ndarray of uint8
+    offsets : ndarray of int64, shape (n + 1,)
+        State ``i`` gets ``values[offsets[i] : offsets[i + 1]]``, eight at a time, and their number.
+    states : ndarray of uint64, shape (n,)
+    """
+    for i in range(states.size):
+        first, stop = offsets[i], offsets[i + 1]
+        state = random(states[i] ^ np.uint64(stop - first), 0)
+        for start in range(first, stop, 8):
+            word = np.uint64(0)
+            for place in range(start, min(start + 8, stop)):
+                word |= np.uint64(values[place]) << np.uint64(8 * (place - start))
+            state = random(state ^ word, 0)
+        states[i] = state

@@ -1,8 +1,8 @@
 """The loader: joins frame, plan, engine and formats, and owns the state of an epoch."""
 
-from rootfeed.loader.inputs import flat, padded, ragged
+from rootfeed.loader.inputs import array, flat, padded, ragged
 from rootfeed.loader.loader import Loader
 from rootfeed.loader.sampling import balanced, mixed
 from rootfeed.loader.weights import normalized
 
-__all__ = ["Loader", "balanced", "flat", "mixed", "normalized", "padded", "ragged"]
+__all__ = ["Loader", "array", "balanced", "flat", "mixed", "normalized", "padded", "ragged"]

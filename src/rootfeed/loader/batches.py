@@ -19,7 +19,7 @@ def names(layout: Layout) -> tuple[str, ...] | None:
     found: list[str] = []
     for part in layout.parts[: layout.inputs]:
         found.append(part.name)
-        if part.length is not None:
+        if part.length is not None and part.shape is None:
             found.append(f"{part.name}_offsets" if part.ragged else f"{part.name}_mask")
     return tuple(found)
 
@@ -39,7 +39,8 @@ def batches(layout: Layout, parts: Sequence[Array], size: int) -> Iterator[tuple
     ------
     tuple of ndarray
         A matrix (n, columns) for each part of numbers; for padded vectors (n, length, columns) and a
-        mask (n, length); for ragged ones values (total, columns) and offsets (n + 1,).
+        mask (n, length); for ragged ones values (total, columns) and offsets (n + 1,); for arrays of
+        fixed dimensions (n, *shape).
     """
     wholes = [rows.view(part.dtype) for rows, part in zip(parts, layout.parts, strict=False)]
     lengths = parts[-1].view(np.int32) if layout.vectors else None
@@ -50,6 +51,9 @@ def batches(layout: Layout, parts: Sequence[Array], size: int) -> Iterator[tuple
             rows = whole[start : start + size]
             if part.length is None:
                 arrays.append(rows)
+                continue
+            if part.shape is not None:
+                arrays.append(rows.reshape(len(rows), *part.shape))
                 continue
             assert lengths is not None
             real = lengths[start : start + size, whose[number]]

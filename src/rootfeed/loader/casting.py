@@ -10,6 +10,7 @@ import numpy as np
 from rootfeed import kernels
 from rootfeed.engine import ForkLock
 from rootfeed.errors import ArgumentError
+from rootfeed.exact import integer_dtype
 from rootfeed.schema import Array
 
 __all__ = ["CUT", "NOT_FINITE", "Alterations", "altered", "cast", "is_exact"]
@@ -108,4 +109,9 @@ def _check_range(values: Array, wanted: np.dtype[Any]) -> None:
     least, most = int(values.min()), int(values.max())
     if least < limits.min or most > limits.max:
         worst = least if least < limits.min else most
-        raise ArgumentError(f"the value {worst} does not fit into {wanted}. Choose a wider dtype.")
+        found = integer_dtype(min(least, 0), most)
+        wider = f"Choose a wider dtype, such as {str(found)!r}"
+        remedy = "No integer dtype holds all of them: define others" if found is None else wider
+        raise ArgumentError(
+            f"the value {worst} does not fit into {wanted}. {remedy}, or leave the column out."
+        )

@@ -312,7 +312,7 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
         index = file.index
         dtypes = [column.type.dtype for column in index.columns.values()]
         widest = max([widest, *(dtype.itemsize for dtype in dtypes if dtype is not None)])
-        vectors = [name for name in index.columns if index.columns[name].type.kind == "vector"]
+        vectors = [name for name in index.columns if index.columns[name].type.is_jagged]
         # Vectors as they are read, and once more as they are cast.
         inputs = 2 * sum(sources.vector_bytes(index, name) for name in vectors)
         inputs += sum(index.dtype(name).itemsize for name in file.wanted.inputs if name not in vectors)
@@ -331,7 +331,7 @@ def scratch_page_bytes(files: Sequence[DatasetFile]) -> int:
                 stored = max(stored, int(pages.stored_bytes.max()))
                 longest = int(np.diff(pages.bounds).max())
                 contents = max(contents, *(each.page_bytes(longest) for each in pages.encodings))
-                if column.type.kind == "vector" and column.offsets is None and not column.length:
+                if column.type.is_jagged and column.offsets is None and not column.length:
                     # A TTree's basket of vectors: elements, a header and a position for each entry.
                     header = max(each.header_bytes for each in pages.encodings)
                     contents = max(contents, int(longest * (column.value_bytes + header + 4)))

@@ -76,7 +76,7 @@ def _pieces(dataset: Dataset, block: Block) -> list[tuple[str, ...]]:
         return [columns]  # whose pages are fetched at once: fewer and larger requests
     sizes = [
         int(len(block) * sources.vector_bytes(index, name))
-        if index.columns[name].type.kind == "vector"
+        if index.columns[name].type.is_jagged
         else len(block) * index.dtype(name).itemsize
         for name in columns
     ]

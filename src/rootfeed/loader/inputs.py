@@ -10,7 +10,10 @@ import numpy as np
 
 from rootfeed.errors import ArgumentError
 
-__all__ = ["Flat", "Padded", "Ragged", "flat", "padded", "ragged"]
+__all__ = ["FixedArray", "Flat", "Padded", "Ragged", "array", "flat", "padded", "ragged"]
+
+MOST_ELEMENTS = 2**20
+"""Of a vector in a row, exclusive."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,35 @@ class Flat:
     def names(self) -> tuple[str, ...]:
         """Names of the columns that it becomes."""
         return tuple(f"{self.column}_{number}" for number in range(self.length))
+
+
+@dataclass(frozen=True)
+class FixedArray:
+    """Arrays of fixed dimensions, as they are: see `array`."""
+
+    columns: tuple[str, ...]
+    is_stacked: bool
+
+
+def array(columns: str | Iterable[str]) -> FixedArray:
+    """Ask for arrays of fixed dimensions as they are, such as ``float image[28][28]``.
+
+    ``rf.array("image")`` gives ``x`` of shape (n, 28, 28), as the only feature or as an input in a
+    mapping. Nothing is padded, so there is no mask.
+
+    Parameters
+    ----------
+    columns : str or iterable of str
+        Columns of one shape, the same in all files. Several, or one in a list, are stacked along a last
+        axis, as the columns of `padded` are: (n, 28, 28, columns).
+
+    Examples
+    --------
+    >>> import rootfeed as rf
+    >>> rf.array(["red", "green", "blue"])
+    FixedArray(columns=('red', 'green', 'blue'), is_stacked=True)
+    """
+    return FixedArray(_columns("array", columns), not isinstance(columns, str))
 
 
 def padded(
@@ -113,7 +145,8 @@ def flat(column: str, length: int, value: float = 0.0) -> Flat:
 
 
 def _columns(what: str, columns: str | Iterable[str]) -> tuple[str, ...]:
-    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    several = columns if isinstance(columns, Iterable) else ()
+    names = (columns,) if isinstance(columns, str) else tuple(several)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ArgumentError(f"{what} takes names of vector columns, got {columns!r}.")
     return names
@@ -124,8 +157,8 @@ def _length(what: str, length: int) -> int:
         number = -1 if isinstance(length, bool) else operator.index(length)
     except TypeError:
         number = -1
-    if not 0 < number < 2**20:
-        raise ArgumentError(f"{what} takes a length of at least 1, got {length!r}.")
+    if not 0 < number < MOST_ELEMENTS:
+        raise ArgumentError(f"{what} takes a length from 1 to {MOST_ELEMENTS - 1}, got {length!r}.")
     return number
 
 

@@ -37,7 +37,7 @@ from rootfeed.loader.sides import (
 )
 from rootfeed.loader.state import Fingerprint, Position, fingerprint, loaded, saved
 from rootfeed.loader.strata import Strata, by_frame, by_label
-from rootfeed.loader.structure import Features, layout
+from rootfeed.loader.structure import Columns, Features, layout
 from rootfeed.loader.weights import Normalized, weighted
 from rootfeed.plan import Shard, Sizes, Tail, Words, needed_bytes
 
@@ -63,8 +63,8 @@ class Loader:
     features : str, sequence of str, or mapping, optional
         Columns of ``x``. None means every numeric column that is neither target nor weight. A mapping
         such as ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
-        makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged` and `flat`.
-    target : str or sequence of str, optional
+        makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged`, `flat` and `array`.
+    target : str, what `rootfeed.flat` returns, or sequence of these, optional
         Columns of ``y``.
     weights : str or what `rootfeed.normalized` returns, optional
         Column of ``w``, or an expression; the name of a column is that column, whatever it may mean as
@@ -137,7 +137,7 @@ class Loader:
         frames: Frame | Sequence[Frame] | Mixed,
         batch_size: int = 1024,
         features: Features | None = None,
-        target: str | Iterable[str] | None = None,
+        target: Columns | None = None,
         weights: str | Normalized | None = None,
         *,
         sampling: Balanced | None = None,
@@ -468,8 +468,9 @@ class Loader:
         fraction : float, optional
             Share of the second of two parts, between 0 and 1.
         by : str or iterable of str, optional
-            Integer columns, such as event numbers, whose values decide instead of file and number: so
-            that an event stays on its side after skimming and merging. Reads these columns once.
+            Columns of integers, such as event numbers, or of text, whose values decide instead of file
+            and number: so that an event stays on its side after skimming and merging. Reads these
+            columns once.
         where : str, optional
             An expression: the second of two parts is where it holds. Reads its columns once.
         unit : "entry" or "block"

@@ -20,6 +20,7 @@ from rootfeed.errors import (
     RootfeedWarning,
     WeightWarning,
 )
+from rootfeed.expression import written
 from rootfeed.loader.batches import batches
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
 from rootfeed.loader.dataset import Dataset, Taken
@@ -256,14 +257,15 @@ class Reader:
     def _warn(self) -> None:
         """Report altered values, and those that are no numbers, once for each column."""
         for column, what, count, example in self._alterations.take():
-            for text, category in _told(self._layout, column, what, count, example):
+            for text, category in _told(self.schedule.dataset, column, what, count, example):
                 warnings.warn(text, category, stacklevel=6)
 
 
 def _told(
-    layout: Layout, column: str, what: str, count: int, example: str
+    dataset: Dataset, column: str, what: str, count: int, example: str
 ) -> Iterator[tuple[str, type[RootfeedWarning]]]:
     """Yield what is to be said of values of a column, and as which warning."""
+    layout = dataset.layout
     if what.startswith(CUT):
         yield (
             f"column {column!r} has {count} vectors (so far) that were {what} elements. "
@@ -287,10 +289,32 @@ def _told(
     else:
         yield (
             f"column {column!r} has {count} values (so far) that {what} cannot represent; "
-            "they were rounded, or became infinite. Choose a wider dtype, such as "
-            "dtype='float64', or leave the column out.",
+            f"they were rounded, or became infinite. {_remedy(dataset, column, what)}",
             PrecisionWarning,
         )
+
+
+def _remedy(dataset: Dataset, column: str, what: str) -> str:
+    """Return which dtype holds every value of a column."""
+    layout = dataset.layout
+    uses = [
+        number
+        for number, part in enumerate(layout.parts)
+        if column in layout.columns_of(number) and str(part.dtype) == what
+    ]
+    use = min(uses, default=0)
+    argument = "target_dtype" if use == layout.inputs else "dtype"
+    types = {file.wanted.types(file.index)[column].dtype for file in dataset.files} - {None}
+    wide = [dtype for dtype in types if dtype is not None and dtype.kind in "iu" and dtype.itemsize == 8]
+    if not wide:
+        return f"Choose a wider dtype, such as {argument}='float64', or leave the column out."
+    exact = ""
+    if len(types) == 1 and use <= layout.inputs:
+        exact = f"Where all columns of that dtype are integers, {argument}='{wide[0]}' does. "
+    return (
+        f"Not even {argument}='float64' holds all integers of 64 bits. {exact}"
+        f"Define a smaller number from it, such as {written(column)} % 1000, or leave it out."
+    )
 
 
 @dataclass(frozen=True, eq=False)

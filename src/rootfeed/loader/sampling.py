@@ -50,7 +50,8 @@ def balanced(
     Parameters
     ----------
     label : str
-        Column whose values are the classes, 255 at most. It is read once, when the loader is made.
+        Column whose values are the classes, 255 at most: numbers, or text. It is read once, when the
+        loader is made.
     shares : mapping of value to float, optional
         Share of each class, ``{0: 0.9, 1: 0.1}``; they are divided by their sum. Equal ones if left
         out.

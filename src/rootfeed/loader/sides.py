@@ -27,7 +27,7 @@ from rootfeed.plan import (
     random_key,
     words_of,
 )
-from rootfeed.schema import Array, Block
+from rootfeed.schema import Array, Block, Texts
 
 __all__ = [
     "Rule",
@@ -51,7 +51,7 @@ class Rule:
     Attributes
     ----------
     by : tuple of str
-        Integer columns whose values decide; without any, the file's identity and the entry do.
+        Columns of integers or text whose values decide; without any, file's identity and entry do.
     where : str or None
         An expression: the last part is where it holds.
     unit : "entry" or "block"
@@ -217,13 +217,15 @@ def _by_value(
     for frame in frames:
         for name in columns:
             type_ = frame.columns.get(name)
-            if type_ is not None and (type_.dtype is None or type_.dtype.kind not in "iub"):
+            is_integer = type_ is None or (type_.dtype is not None and type_.dtype.kind in "iub")
+            if type_ is not None and not (type_.kind == "text" or is_integer):
                 raise UnsupportedColumnError(
                     f"{frame.files[0]}: column {name!r} ({type_.text}) cannot decide a split. "
-                    "Its values must be integers, such as event numbers."
+                    "Its values must be integers, such as event numbers, or text."
                 )
     key = random_key(seed, "split by", generation)
-    hashed(key, [np.empty(0, np.int64)])  # compiled before threads need it
+    # Compiled before threads need it.
+    hashed(key, [np.empty(0, np.int64), Texts(np.empty(0, np.uint8), np.zeros(1, np.int64))])
     limits = np.cumsum(np.asarray(fractions, np.float64))[:-1]
 
     def part(values: Mapping[str, Array]) -> Array:
@@ -233,10 +235,17 @@ def _by_value(
     return _codes(frames, columns, part)
 
 
-def hashed(key: np.uint64, columns: Sequence[Array]) -> npt.NDArray[np.uint64]:
+def hashed(key: np.uint64, columns: Sequence[Array | Texts]) -> npt.NDArray[np.uint64]:
     """Return 64 random bits for each row, which depend on nothing but the key and the values."""
     states = np.full(len(columns[0]), key)
     for values in columns:
+        if isinstance(values, Texts):
+            kernels.stir_bytes(values.values, values.offsets, states)
+            continue
+        if values.dtype.kind not in "iub":  # in one of several files
+            raise UnsupportedColumnError(
+                f"what decides a split is {values.dtype} in some files, expected integers or text."
+            )
         wide = values.astype(np.uint64 if values.dtype.kind == "u" else np.int64)
         kernels.stir(wide.view(np.uint64), states)
     return states

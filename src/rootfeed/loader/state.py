@@ -295,9 +295,10 @@ def fingerprint(
     """Return what a state must agree in with the loader that goes on with it."""
     files = [(file.index.identity.hex(), file.index.entries) for file in dataset.files]
     layout = dataset.layout
-    columns = [(part.columns, str(part.dtype), part.length, part.ragged) for part in layout.parts] + [
-        (each.columns, each.length, each.value, each.sort_by) for each in layout.vectors
-    ]
+    columns = [
+        (part.columns, str(part.dtype), part.length, part.ragged, *(part.shape or ()))
+        for part in layout.parts
+    ] + [(each.columns, each.length, each.value, each.sort_by) for each in layout.vectors]
     rows = [int(rows) for rows in dataset.counts.sum(0)]
     every = [list(some) for some in steps]
     words = {

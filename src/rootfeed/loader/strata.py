@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
-from rootfeed.expression import Definition
+from rootfeed.expression import Definition, texts
 from rootfeed.frame import Frame
 from rootfeed.plan import Words, words_of
-from rootfeed.schema import Array, Block
+from rootfeed.schema import Array, Block, Texts
 
-__all__ = ["Strata", "by_frame", "by_label", "new_name", "values_of"]
+__all__ = ["Strata", "by_frame", "by_label", "distinct", "new_name", "values_of"]
 
 Codes = npt.NDArray[np.uint8]
 
@@ -72,7 +72,7 @@ def by_label(frames: Sequence[Frame], label: str, *, raw: bool = False) -> Strat
     ----------
     frames : sequence of Frame
     label : str
-        A column of numbers.
+        A column of numbers, or of text.
     raw : bool
         Look at entries that do not pass the cuts, too, if the column is stored.
 
@@ -86,19 +86,18 @@ def by_label(frames: Sequence[Frame], label: str, *, raw: bool = False) -> Strat
     found: dict[Any, int] = {}
     codes: list[Codes] = []
 
-    def distinct(_: Block, __: Any, values: dict[str, Array]) -> tuple[Array, Codes]:
-        some, inverse = np.unique(values[label], return_inverse=True)
-        return some[: _MOST + 1], inverse.astype(np.uint8)
+    def classes(_: Block, __: Any, values: dict[str, Any]) -> tuple[list[Any], Array]:
+        return distinct(values[label])
 
-    for file, where, entries, parts in values_of(frames, [label], distinct, raw=raw):
+    for file, where, entries, parts in values_of(frames, [label], classes, raw=raw):
         mine = np.zeros(entries, np.uint8)
         for block, take, (values, inverse) in parts:
-            if values.dtype.kind == "f" and np.isnan(values).any():
+            if any(value != value for value in values):
                 raise ArgumentError(
                     f"{where}: column {label!r} is NaN in entries [{block.start}, {block.stop}). "
                     "A class must have a number: cut such entries, or define another label."
                 )
-            numbers = [found.setdefault(value, len(found)) for value in values.tolist()]
+            numbers = [found.setdefault(value, len(found)) for value in values]
             if len(found) > _MOST:
                 raise ArgumentError(
                     f"column {label!r} has more than {_MOST} values (up to {where}); "
@@ -114,6 +113,17 @@ def by_label(frames: Sequence[Frame], label: str, *, raw: bool = False) -> Strat
     return Strata(tuple(values), _planes([renamed[each] for each in codes], len(values)))
 
 
+def distinct(column: Array | Texts) -> tuple[list[Any], Array]:
+    """Return the values of a label, a few more than there may be, and which of them each entry has.
+
+    As Python's numbers, so that integers of any size stay different; or as texts.
+    """
+    if isinstance(column, Texts):
+        return texts.distinct(column, _MOST)
+    some, inverse = np.unique(column, return_inverse=True)
+    return some[: _MOST + 1].tolist(), inverse
+
+
 def values_of(
     frames: Sequence[Frame], names: Sequence[str], use: Any, *, raw: bool = False
 ) -> Iterator[tuple[int, str, int, list[Any]]]:
@@ -123,13 +133,14 @@ def values_of(
     ----------
     frames : sequence of Frame
     names : sequence of str
-        Columns with one number per entry.
-    use : function of (Block, ndarray of int32, mapping of str to ndarray)
+        Columns with one number, or one text, per entry.
+    use : function of (Block, ndarray of int32, mapping of str to ndarray or Texts)
         Called on threads with the entries of a block that pass, relative to its first one.
     raw : bool
         Look at entries that do not pass the cuts, too, if the columns are stored.
     """
     first = 0
+    kinds: dict[str, tuple[str, str]] = {}
     for frame in frames:
         for name in names:
             with frame.naming_friends():
@@ -138,10 +149,16 @@ def values_of(
                         f"{frame.files[0]} has no column {name!r}. {nearest(name, frame.columns)}"
                     )
             type_ = (frame.columns if name in frame.columns else frame.stored)[name]
-            if type_.kind != "scalar":
+            if type_.kind not in ("scalar", "text"):
                 raise UnsupportedColumnError(
-                    f"{frame.files[0]}: column {name!r} ({type_.text}) does not hold one number per "
-                    "entry."
+                    f"{frame.files[0]}: column {name!r} ({type_.text}) does not hold one number, or one "
+                    "text, per entry. Define one from it, or name another column."
+                )
+            kind, where = kinds.setdefault(name, (type_.kind, frame.files[0]))
+            if type_.kind != kind:
+                raise UnsupportedColumnError(
+                    f"column {name!r} is a {type_.kind} in {frame.files[0]} and a {kind} in {where}. "
+                    "Define a column that is the same in both."
                 )
         walk = frame.walk(names, use, raw=raw)
         following = next(walk, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,15 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
+from rootfeed.expression import written
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
-from rootfeed.loader.inputs import Flat, Padded, Ragged
+from rootfeed.loader.inputs import MOST_ELEMENTS, FixedArray, Flat, Padded, Ragged
 from rootfeed.schema import ColumnType, Layout, Part, Vectors
 
-__all__ = ["Features", "check_layout", "check_vector", "layout"]
+__all__ = ["Columns", "Features", "check_layout", "check_vector", "layout"]
 
-Features = str | Iterable[str | Flat] | Mapping[str, str | Padded | Ragged | Flat | Iterable[str | Flat]]
-"""Columns of a matrix, or a mapping of names to matrices and collections."""
+Columns = str | Flat | Iterable[str | Flat]
+"""Columns of a matrix."""
+
+Features = Columns | FixedArray | Mapping[str, Columns | Padded | Ragged | FixedArray]
+"""Columns of a matrix, arrays, or a mapping of names to matrices, arrays and collections."""
 
 _Types = Mapping[str, ColumnType]
 
@@ -26,7 +31,7 @@ _Types = Mapping[str, ColumnType]
 def layout(
     frames: Sequence[Frame],
     features: Features | None,
-    target: str | Iterable[str] | None,
+    target: Columns | None,
     weights: str | None,
     dtype: npt.DTypeLike,
     target_dtype: npt.DTypeLike,
@@ -45,19 +50,22 @@ def layout(
     MissingColumnError, UnsupportedColumnError
         Where a column does not exist, or cannot be used like that.
     """
-    targets = _names("target", target)
+    targets = _columns("target", () if target is None else target)
     weight = _names("weights", weights)
     if len(weight) > 1:
         raise ArgumentError(f"weights must be one column, got {list(weight)}.")
     if weight and not targets:
         raise ArgumentError(f"weights={weight[0]!r} needs a target: a batch is x, (x, y) or (x, y, w).")
     if features is None:
-        features = _all_numbers(frames[0], (*targets, *weight, *others))
+        used = (each.column if isinstance(each, Flat) else each for each in targets)
+        features = _all_numbers(frames[0], (*used, *weight, *others))
     real = _dtype("dtype", dtype)
     parts: list[Part] = []
     vectors: list[Vectors] = []
-    every = features.values() if isinstance(features, Mapping) else ()
+    every = list(features.values()) if isinstance(features, Mapping) else [features]
     lengths = _longest(frames, [each.columns[0] for each in every if isinstance(each, Ragged)])
+    arrays = [each for each in every if isinstance(each, FixedArray)]
+    shapes = _shapes(frames, [name for each in arrays for name in each.columns])
     if isinstance(features, Mapping) and all(isinstance(t, ColumnType) for t in features.values()):
         features = list(features)  # the columns of a frame
     if isinstance(features, Mapping):
@@ -66,16 +74,16 @@ def layout(
         for name, asked in features.items():
             if not isinstance(name, str) or not name:
                 raise ArgumentError(f"features must map names to inputs, got the name {name!r}.")
-            _add(name, asked, real, parts, vectors, lengths)
+            _add(name, asked, real, parts, vectors, lengths, shapes)
     else:
-        _add("", features, real, parts, vectors, lengths)
+        _add("", features, real, parts, vectors, lengths, shapes)
     inputs = len(parts)
     for use, chosen, kind in (
         ("target", targets, _dtype("target_dtype", target_dtype)),
         ("weights", weight, real if real.kind == "f" else np.dtype(np.float32)),
     ):
         if chosen:
-            _add(use, chosen, kind, parts, vectors, lengths)
+            _add(use, chosen, kind, parts, vectors, lengths, shapes)
     made = Layout(tuple(parts), tuple(vectors), inputs, isinstance(features, Mapping))
     for name, uses in Counter(names(made) or ()).items():
         if uses > 1:
@@ -94,7 +102,9 @@ def _all_numbers(frame: Frame, others: Sequence[str]) -> tuple[str, ...]:
         name for name, type_ in frame.columns.items() if type_.kind == "scalar" and name not in others
     )
     if not chosen:
-        raise ArgumentError(f"{frame!r} has no numeric column left to use as a feature.")
+        raise ArgumentError(
+            f"{frame!r} has no numeric column left to use as a feature. Name the features."
+        )
     return chosen
 
 
@@ -106,6 +116,55 @@ def _longest(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, int]:
     return {name: max(1, *(lengths[name] for lengths in found)) for name in columns}
 
 
+def _shapes(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each column of arrays, which must be the same in all files."""
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for frame in frames if columns else ():
+        for name in columns:
+            type_ = _found(frame.files[0], name, frame.columns, "feature")
+            check_vector(frame.files[0], name, type_)
+            if not type_.shape:
+                raise UnsupportedColumnError(
+                    f"{frame.files[0]}: column {name!r} ({type_.text}) differs in length; "
+                    "rootfeed.array takes arrays of fixed dimensions. Use rootfeed.padded or flat."
+                )
+        for index in frame.index(columns):
+            for name in columns:
+                shape = index.columns[name].type.shape
+                first, known = found.setdefault(name, (index.path, shape))
+                if shape != known:
+                    raise UnsupportedColumnError(
+                        f"column {name!r} has the shape {shape} in {index.path} and {known} in {first}; "
+                        "rootfeed.array takes arrays of one shape. Open these files on their own"
+                        + (", or use rootfeed.padded." if len(shape) == len(known) == 1 else ".")
+                    )
+    return {name: shape for name, (_, shape) in found.items()}
+
+
+def _add_arrays(
+    name: str,
+    asked: FixedArray,
+    dtype: np.dtype[Any],
+    parts: list[Part],
+    vectors: list[Vectors],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    first = asked.columns[0]
+    shape = shapes[first]
+    for other in asked.columns:
+        if shapes[other] != shape:
+            raise ArgumentError(
+                f"columns {first!r} and {other!r} have the shapes {shape} and {shapes[other]}: they "
+                "cannot be stacked. Give each an input of its own."
+            )
+    length, count = math.prod(shape), len(asked.columns)
+    if length >= MOST_ELEMENTS:
+        raise ArgumentError(f"column {first!r} has {length} elements; at most 2^20 - 1 are possible.")
+    vectors.append(Vectors(asked.columns, len(parts), 0, length, 0.0))
+    shape = (*shape, count) if asked.is_stacked else shape
+    parts.append(Part(_names("array", asked.columns), dtype, name, length, shape=shape))
+
+
 def _add(
     name: str,
     asked: Any,
@@ -113,6 +172,7 @@ def _add(
     parts: list[Part],
     vectors: list[Vectors],
     longest: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
     """Add what was asked for under a name to the parts, and to the vectors in them."""
     number = len(parts)
@@ -130,18 +190,13 @@ def _add(
         parts.append(Part(asked.columns, dtype, name, length, ragged=True))
         vectors.append(Vectors(asked.columns, number, 0, length, 0.0, asked.sort_by))
         return
+    if isinstance(asked, FixedArray):
+        _add_arrays(name, asked, dtype, parts, vectors, shapes)
+        return
     argument = f"features[{name!r}]" if name not in ("", "target", "weights") else name or "features"
-    items = [asked] if isinstance(asked, Flat | str) and asked != "" else asked
-    if not isinstance(items, Iterable):
-        raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
     columns: list[str] = []
     scalars: list[tuple[str, int]] = []
-    for item in items:
-        if isinstance(item, Padded | Ragged):
-            raise ArgumentError(
-                f"{argument} names {item!r} among columns of a matrix. Give it a name of its own in a "
-                "mapping, or use rootfeed.flat."
-            )
+    for item in _columns(argument, asked):
         if isinstance(item, Flat):
             _check_value(item.value, dtype)
             vectors.append(Vectors((item.column,), number, len(columns), item.length, item.value))
@@ -185,6 +240,25 @@ def _names(argument: str, names: Any) -> tuple[str, ...]:
     return chosen
 
 
+def _columns(argument: str, asked: Any) -> tuple[str | Flat, ...]:
+    """Return what a matrix is made of."""
+    items = (asked,) if isinstance(asked, str | Flat | Padded | Ragged | FixedArray) else asked
+    if not isinstance(items, Iterable):
+        raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
+    chosen = () if isinstance(asked, str) and not asked else tuple(items)
+    for item in chosen:
+        if isinstance(item, Padded | Ragged | FixedArray):
+            mapping = "" if argument == "target" else "Give it a name of its own in a mapping, or use "
+            flattened = f"rootfeed.flat({item.columns[0]!r}, length=4)"
+            raise ArgumentError(
+                f"{argument} names {item!r} among columns of a matrix. "
+                f"{mapping or 'Use '}{flattened} in its place."
+            )
+        if not isinstance(item, str | Flat):
+            raise ArgumentError(f"{argument} must be names of columns, got {item!r}.")
+    return chosen
+
+
 def _dtype(argument: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)
@@ -209,13 +283,13 @@ def check_layout(where: str, layout: Layout, types: _Types) -> None:
         for name, _ in part.scalars:
             _check_scalar(where, name, _found(where, name, types, use), part.dtype, use)
     for each in layout.vectors:
-        dtype = layout.parts[each.part].dtype
+        dtype, use = layout.parts[each.part].dtype, uses[each.part]
         for name in each.columns:
-            type_ = _found(where, name, types, "feature")
+            type_ = _found(where, name, types, use)
             check_vector(where, name, type_)
-            _check_fractions(where, name, type_, dtype, "feature")
+            _check_fractions(where, name, type_, dtype, use)
         if each.sort_by is not None:
-            check_vector(where, each.sort_by, _found(where, each.sort_by, types, "key"))
+            check_vector(where, each.sort_by, _found(where, each.sort_by, types, "key"), is_key=True)
 
 
 def _found(where: str, name: str, types: _Types, use: str) -> ColumnType:
@@ -228,30 +302,59 @@ def _found(where: str, name: str, types: _Types, use: str) -> ColumnType:
 
 def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], use: str) -> None:
     if type_.kind != "scalar":
-        what, remedy = {
-            "vector": (
-                "holds several numbers per entry",
-                "Use rootfeed.padded, ragged or flat, or define a number from it.",
-            ),
-            "text": ("holds text", "Choose columns whose type in frame.columns is a number."),
-        }.get(
-            type_.kind,
-            ("is not a number", "Choose columns whose type in frame.columns is a number."),
-        )
+        what, remedy = _NO_NUMBER.get(type_.kind, "is not a number"), "Choose another column."
+        if type_.kind == "text":
+            remedy = _compare(name)
+        elif type_.kind == "vector" and type_.dtype is not None:
+            remedy = _define(name)
+            if use != "weight":
+                length = math.prod(type_.shape) if type_.shape else 4
+                flattened = f"rootfeed.flat({name!r}, length={length}) in its place. {remedy}"
+                padded = "rootfeed.padded or ragged in a mapping, or " if use == "feature" else ""
+                remedy = f"Use {padded}{flattened}"
         raise UnsupportedColumnError(
             f"{where}: column {name!r} ({type_.text}) {what}; it cannot be a {use}. {remedy}"
         )
     _check_fractions(where, name, type_, dtype, use)
 
 
-def check_vector(where: str, name: str, type_: ColumnType) -> None:
+_NO_NUMBER = {"vector": "holds several numbers per entry", "text": "holds text"}
+_DEFINE = "frame = frame.define('number', {!r})"
+
+
+def _define(name: str) -> str:
+    """Return how a vector becomes a number."""
+    column = written(name)
+    example = _DEFINE.format(f"Sum({column})")
+    return f"Define a number from it, {example}, Max({column}) or {column}[0], and name that."
+
+
+def _compare(name: str) -> str:
+    """Return how a text becomes a number."""
+    example = _DEFINE.format(f'{written(name)} == "signal"')
+    return f"Define a number from it, {example}, and name that."
+
+
+def check_vector(where: str, name: str, type_: ColumnType, *, is_key: bool = False) -> None:
     """Refuse a column that does not hold numbers in vectors."""
-    if type_.kind != "vector" or type_.dtype is None:
-        what = "holds one number per entry" if type_.kind == "scalar" else "holds no plain numbers"
-        raise UnsupportedColumnError(
-            f"{where}: column {name!r} ({type_.text}) {what}; collections take vectors of numbers. "
-            + ("Name it in a list of columns." if type_.kind == "scalar" else "Leave it out.")
+    if type_.kind == "vector" and type_.dtype is not None:
+        return
+    what, remedy = _NO_VECTOR.get(type_.kind, "holds no plain numbers"), "Leave it out."
+    if is_key:
+        what, remedy = (
+            f"{what}; sort_by takes a vector of numbers",
+            "Name one that goes with the others.",
         )
+    else:
+        what = f"{what}; collections take vectors of numbers"
+        if type_.kind == "scalar":
+            remedy = "Name it in a list of columns."
+        elif type_.kind == "text":
+            remedy = _compare(name)
+    raise UnsupportedColumnError(f"{where}: column {name!r} ({type_.text}) {what}. {remedy}")
+
+
+_NO_VECTOR = {"scalar": "holds one number per entry", "text": "holds text"}
 
 
 def _check_fractions(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], use: str) -> None:

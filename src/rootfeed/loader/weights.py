@@ -11,9 +11,22 @@ from typing import Any, Literal
 import numpy as np
 
 from rootfeed.errors import ArgumentError, EvaluationError, WeightWarning
-from rootfeed.expression import name_in, quoted
+from rootfeed.exact import integer_dtype
+from rootfeed.expression import Expression, name_in
+from rootfeed.expression.nodes import (
+    Binary,
+    Call,
+    Compare,
+    Conditional,
+    Name,
+    Node,
+    Number,
+    Quoted,
+    Text,
+)
+from rootfeed.expression.texts import encoded
 from rootfeed.frame import Frame
-from rootfeed.loader.strata import by_label, new_name, values_of
+from rootfeed.loader.strata import by_label, distinct, new_name, values_of
 from rootfeed.schema import Array, Block
 
 __all__ = ["Normalized", "normalized", "weighted"]
@@ -50,7 +63,8 @@ def normalized(
     weights : str
         A column, or an expression.
     per : str, optional
-        A label: the weights of each of its values (64 at most) get a factor of their own.
+        A label, of numbers or text: the weights of each of its values (64 at most) get a factor of
+        their own.
     to : float or mapping, optional
         What each sum becomes. None keeps the sum of all weights, and makes classes equal; without
         `per`, it makes the mean weight 1.
@@ -101,15 +115,34 @@ def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...]
         return tuple(made), name, ()
     made = [frame.redefine(name, f"double({name})") for frame in made]
     factors = _factors(made, name, weights)
-    value = f"abs({name})" if weights.negative == "abs" else name
-    if weights.per is None:
-        scaled = f"{value} * {factors[None]!r}"
-    else:
-        scaled = "0.0"
-        for label, factor in factors.items():
-            scaled = f"{quoted(weights.per)} == {label!r} ? {value} * {factor!r} : ({scaled})"
+    scaled = Expression(f"{weights}", _scaled(name, weights, factors))
     made = [frame.redefine(name, scaled) for frame in made]
     return tuple(made), name, () if column is None else (column,)
+
+
+def _scaled(name: str, weights: Normalized, factors: Mapping[Any, float]) -> Node:
+    """Return the weight times the factor of its class, as an expression."""
+    value: Node = Name(0, 0, 1, name)
+    if weights.negative == "abs":
+        value = Call(0, 0, 2, "abs", (value,))
+    real = np.dtype(np.float64)
+    if weights.per is None:
+        return Binary(0, 0, 3, "*", value, Number(0, 0, 1, factors[None], real))
+    scaled: Node = Number(0, 0, 1, 0.0, real)
+    for label, factor in factors.items():
+        is_one = Compare(0, 0, 2, ("==",), (Quoted(0, 0, 1, weights.per), _literal(label)))
+        product = Binary(0, 0, 3, "*", value, Number(0, 0, 1, factor, real))
+        scaled = Conditional(0, 0, max(4, scaled.depth + 1), is_one, product, scaled)
+    return scaled
+
+
+def _literal(label: Any) -> Node:
+    """Return a class's value as an expression has it."""
+    if isinstance(label, str):
+        return Text(0, 0, 1, encoded(label))
+    if isinstance(label, int) and not isinstance(label, bool):
+        return Number(0, 0, 1, label, integer_dtype(label, label) or np.dtype(np.float64))
+    return Number(0, 0, 1, label, np.dtype(np.bool_ if isinstance(label, bool) else np.float64))
 
 
 def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any, float]:
@@ -123,11 +156,14 @@ def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any,
     sums = dict.fromkeys(labels, 0.0)
     count = zeros = negatives = 0
 
+    places = {label: number for number, label in enumerate(labels)}
+
     def summed(_: Block, __: Any, values: Mapping[str, Array]) -> tuple[Any, ...]:
         weights = values[name]
         classes = np.zeros(len(weights), np.int64)
         if asked.per is not None:
-            classes = np.searchsorted(np.array(labels), values[asked.per])
+            some, inverse = distinct(values[asked.per])
+            classes = np.array([places[label] for label in some], np.int64)[inverse]
         used = np.abs(weights) if asked.negative == "abs" else weights
         wrong = np.flatnonzero(~np.isfinite(weights))
         return (
@@ -176,7 +212,7 @@ def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any,
 def _check(asked: Normalized, labels: Sequence[Any]) -> None:
     """Refuse classes that no expression can tell, or that do not match the sums that were asked for."""
     for label in labels:
-        if not math.isfinite(label):
+        if isinstance(label, float) and not math.isfinite(label):
             raise ArgumentError(
                 f"{asked.per!r} is infinite in some entries. Cut them, or define another label."
             )

@@ -57,23 +57,24 @@ def branch_column(
             "(TBranch::SetFile), which rootfeed does not read. Leave it out, or write the tree into one "
             "file (with TTree::CloneTree, or Snapshot of ROOT's RDataFrame)."
         )
-    if type_.dtype is None or encoding is None:
+    dtype = Column(name, type_, None, origin.key).dtype
+    if dtype is None or encoding is None:
         return Column(name, type_, None, origin.key, origin.leaf)
     if branch.num_entries != entries:
         raise DamagedFileError(
             f"{where}: column {name!r} has {branch.num_entries} entries, the tree has {entries}: it "
             "was not filled at every entry. Leave it out."
         )
-    is_jagged = type_.kind == "vector" and not origin.length
+    is_jagged = type_.is_jagged and not origin.length
     pages = branch_pages(branch, encoding, max(1, origin.length), with_sizes=is_jagged)
     if np.any(pages.offset == _NOWHERE):
         raise DamagedFileError(
             f"{where}: column {name!r} has baskets without a position. Copy or produce the file again."
         )
     if is_jagged:
-        value_bytes = _value_bytes(branch, pages, type_.dtype.itemsize)
+        value_bytes = _value_bytes(branch, pages, dtype.itemsize)
     else:
-        value_bytes = float(origin.length * type_.dtype.itemsize)
+        value_bytes = float(origin.length * dtype.itemsize)
     return Column(
         name,
         type_,

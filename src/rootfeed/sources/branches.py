@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -128,10 +129,7 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
     """Yield what a branch holds."""
     branch = origin.branch
     leaves = branch.member("fLeaves")
-    # uproot misses dimensions in lists of leaves.
-    if any(_packed(branch, leaf) is not None for leaf in leaves) or (
-        len(leaves) > 1 and not all(map(_is_flat, leaves))
-    ):
+    if any(_packed(branch, leaf) is not None for leaf in leaves):
         yield from _packed_columns(name, origin)
         return
     try:
@@ -139,35 +137,66 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
     except Exception:  # uproot raises whatever its parsers meet in exotic streamers
         yield name, ColumnType("unknown to uproot", "other"), origin
         return
+    in_collection = branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS
     if type(interpretation) is uproot.interpretation.numerical.AsDtype:
-        yield from _plain_columns(name, origin, interpretation)
+        yield from (_leaf_list if len(leaves) > 1 else _plain_columns)(name, origin, interpretation)
     elif isinstance(interpretation, uproot.interpretation.grouped.AsGrouped):
         return  # a split object: its members are columns of their own
     elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
         yield _jagged_column(name, origin, interpretation)
+    elif isinstance(interpretation, uproot.AsStrings) and not in_collection:
+        encoding = Encoding(
+            "text" if interpretation.length_bytes == "1-5" else "counted text",
+            np.dtype(np.uint8),
+            header_bytes=int(interpretation.header_bytes),
+        )
+        yield name, ColumnType(str(branch.typename), "text"), replace(origin, encoding=encoding)
     else:
-        if branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS and (
+        if in_collection and (
             isinstance(interpretation, uproot.AsStrings)
             or not isinstance(getattr(interpretation, "model", None), uproot.containers.AsArray | None)
         ):
             origin = replace(origin, refused="uproot takes it for one in each entry")
-        yield name, ColumnType(str(branch.typename), _kind(interpretation)), origin
+        yield name, ColumnType(str(branch.typename), "other"), origin
 
 
 def _plain_columns(
     name: str, origin: Origin, interpretation: Any
 ) -> Iterator[tuple[str, ColumnType, Origin]]:
-    stored = interpretation.from_dtype
-    if not stored.fields:
-        type_, length = _numpy_type(interpretation.to_dtype)
-        yield name, type_, replace(origin, encoding=_swapped(stored), length=length)
-        return
-    for leaf, (dtype, place, *_) in stored.fields.items():
-        type_, length = _numpy_type(dtype)
-        encoding = replace(
-            _swapped(dtype), stride=int(stored.itemsize), place=int(place), length=max(1, length)
-        )
-        yield f"{name}.{leaf}", type_, replace(origin, leaf=leaf, encoding=encoding, length=length)
+    type_, length = _numpy_type(interpretation.to_dtype)
+    encoding = _swapped(interpretation.from_dtype)
+    yield name, type_, replace(origin, encoding=encoding, length=length)
+
+
+def _leaf_list(
+    name: str, origin: Origin, interpretation: Any
+) -> Iterator[tuple[str, ColumnType, Origin]]:
+    """Yield the leaves of a branch that has several: one after another in each entry.
+
+    uproot looks for dimensions that all of them share, and loses others.
+    """
+    fields = interpretation.from_dtype.base.fields
+    laid_out, place = [], 0
+    for leaf in origin.branch.member("fLeaves"):
+        leaf_name = str(leaf.member("fName"))
+        base = fields[leaf_name][0].base
+        type_, length = _numpy_type(np.dtype((base, _leaf_shape(leaf))))
+        laid_out.append((leaf_name, type_, replace(_swapped(base), place=place), length))
+        place += base.itemsize * int(leaf.member("fLen"))
+    for leaf_name, type_, encoding, length in laid_out:
+        encoding = replace(encoding, stride=place, length=max(1, length))
+        leaf_origin = replace(origin, leaf=leaf_name, encoding=encoding, length=length)
+        yield f"{name}.{leaf_name}", type_, leaf_origin
+
+
+def _leaf_shape(leaf: Any) -> tuple[int, ...]:
+    """Return the dimensions of a leaf that is an array; none for a number."""
+    # Brackets with a comma are a range, the others are dimensions.
+    found = [each[1:-1].strip() for each in _DIMENSION.findall(leaf.member("fTitle"))]
+    shape, elements = tuple(int(each) for each in found if each.isdecimal()), int(leaf.member("fLen"))
+    if shape and math.prod(shape) == elements:
+        return shape
+    return () if elements == 1 else (elements,)
 
 
 def _swapped(stored: np.dtype[Any]) -> Encoding:
@@ -199,7 +228,7 @@ def _packed(branch: Any, leaf: Any) -> bool | None:
 def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
     """Yield the leaves of a branch of which at least one is a packed real, or not flat."""
     leaves = origin.branch.member("fLeaves")
-    laid_out: list[tuple[str, ColumnType, Encoding, int, str]] = []
+    laid_out: list[tuple[str, ColumnType, Encoding, int]] = []
     place = 0
     for leaf in leaves:
         type_, encoding = _leaf_layout(origin.branch, leaf)
@@ -217,30 +246,21 @@ def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType
             type_ = ColumnType("packed reals of undefined layout", "other")
             yield name, type_, replace(origin, refused=refused)
             return
-        elements, length, refused = int(leaf.member("fLen")), 0, ""
+        elements, length = int(leaf.member("fLen")), 0
         if elements != 1:
-            flat = _is_flat(leaf)
-            if not flat and (len(leaves) > 1 or encoding.name != "swapped"):
-                refused = "neither rootfeed nor uproot reads its several dimensions"
-            type_ = ColumnType(f"{type_}[{elements}]", "vector", type_.dtype if flat else None)
-            length = elements
+            shape, length = _leaf_shape(leaf), elements
+            type_ = ColumnType(f"{type_}{list(shape)}", "vector", type_.dtype, shape)
         encoding = replace(encoding, place=place, length=max(1, length))
-        laid_out.append((leaf.member("fName"), type_, encoding, length, refused))
+        laid_out.append((leaf.member("fName"), type_, encoding, length))
         place += elements * encoding.page_bytes(1)
     if len(laid_out) == 1:
-        _, type_, encoding, length, refused = laid_out[0]
-        yield name, type_, replace(origin, encoding=encoding, length=length, refused=refused)
+        _, type_, encoding, length = laid_out[0]
+        yield name, type_, replace(origin, encoding=encoding, length=length)
         return
-    for leaf_name, type_, encoding, length, refused in laid_out:
+    for leaf_name, type_, encoding, length in laid_out:
         encoding = replace(encoding, stride=place)
-        leaf_origin = replace(origin, leaf=leaf_name, encoding=encoding, length=length, refused=refused)
+        leaf_origin = replace(origin, leaf=leaf_name, encoding=encoding, length=length)
         yield f"{name}.{leaf_name}", type_, leaf_origin
-
-
-def _is_flat(leaf: Any) -> bool:
-    """Tell whether a leaf has one dimension at most."""
-    # Brackets with a comma are a range, the others are dimensions.
-    return len(_DIMENSION.findall(leaf.member("fTitle"))) < 2
 
 
 def _leaf_layout(branch: Any, leaf: Any) -> tuple[ColumnType, Encoding | None]:
@@ -274,21 +294,15 @@ def _branch_name(branch: Any) -> str:
     return name
 
 
-def _kind(interpretation: Any) -> Any:
-    if isinstance(interpretation, uproot.interpretation.strings.AsStrings):
-        return "text"
-    return "other"
-
-
 def _numpy_type(dtype: np.dtype[Any]) -> tuple[ColumnType, int]:
     """Return the type of a column of this dtype, and the elements of an array."""
     base, shape = dtype.subdtype or (dtype, ())
     native = base.newbyteorder("=")
     is_number = base.kind in "biuf"
     if shape:
-        flat = is_number and len(shape) == 1 and shape[0] > 0
-        type_ = ColumnType(f"{native}{list(shape)}", "vector", native if flat else None)
-        return type_, int(shape[0]) if flat else 0
+        if not is_number or min(shape) < 1:
+            return ColumnType(f"{native}{list(shape)}", "vector"), 0
+        return ColumnType(f"{native}{list(shape)}", "vector", native, shape), math.prod(shape)
     if not is_number:
         return ColumnType(str(dtype), "other"), 0
     return ColumnType(str(native), "scalar", native), 0

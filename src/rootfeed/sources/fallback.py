@@ -6,6 +6,7 @@ Where it fails, the pages tell whether they are damaged or hold a type that it c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Event
@@ -15,7 +16,7 @@ import awkward as ak
 import numpy as np
 
 from rootfeed.errors import DamagedFileError, RootfeedError, UnsupportedColumnError
-from rootfeed.schema import Array, Column, FileIndex, Jagged
+from rootfeed.schema import Array, Column, FileIndex, Jagged, Texts
 from rootfeed.sources import baskets, branches, tables
 from rootfeed.sources.failures import Located, unavailable
 from rootfeed.sources.metadata import damaged, open_object, reason
@@ -59,7 +60,9 @@ def read_jagged(index: FileIndex, column: Column, start: int, stop: int, scratch
         Where its elements are no numbers.
     DamagedFileError
     """
-    dtype = column.type.dtype
+    if column.type.kind == "text":
+        return _read_texts(index, column, start, stop, scratch)
+    dtype, shape = column.type.dtype, column.type.shape
     if dtype is None:
         raise UnsupportedColumnError(
             f"{index.where}: column {column.name!r} ({column.type.text}) is no vector of numbers: "
@@ -67,12 +70,26 @@ def read_jagged(index: FileIndex, column: Column, start: int, stop: int, scratch
         )
     offsets = np.zeros(stop - start + 1, np.int64)
     with _reading(index, column, start, stop, scratch) as values:
+        if shape:
+            whole = ak.to_numpy(values, allow_missing=False)
+            if whole.shape[1:] == shape:
+                values = whole.reshape(len(whole), math.prod(shape))
         counts = ak.to_numpy(ak.num(values, axis=1), allow_missing=False)
         numbers = ak.to_numpy(ak.flatten(values, axis=1), allow_missing=False)
         if len(counts) != stop - start or numbers.ndim != 1 or numbers.dtype.names:
             raise TypeError(f"it gave {len(counts)} entries of elements of shape {numbers.shape[1:]}")
     np.cumsum(counts, out=offsets[1:])
     return Jagged(numbers.astype(dtype, copy=False), offsets)
+
+
+def _read_texts(index: FileIndex, column: Column, start: int, stop: int, scratch: Scratch) -> Texts:
+    with _reading(index, column, start, stop, scratch) as values:
+        lists = ak.to_layout(values).to_ListOffsetArray64(True)
+        offsets, letters = np.asarray(lists.offsets.data), np.asarray(lists.content.data)
+        is_sound = len(offsets) == stop - start + 1 and letters.dtype == np.uint8
+        if not is_sound or np.any(np.diff(offsets, prepend=0) < 0) or offsets[-1] > len(letters):
+            raise TypeError(f"it gave {len(offsets) - 1} texts")
+    return Texts(letters, offsets)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ColumnType
 from rootfeed.sources.compression import MOST_EXPANSION, DamagedPageError, checked_xxh3
 
-__all__ = ["Origin", "check_envelopes", "columns_below", "fields"]
+__all__ = ["OFFSETS", "Origin", "check_envelopes", "columns_below", "fields"]
 
 _FIELD_DTYPES: dict[str, Any] = {
     "bool": np.bool_,
@@ -49,6 +50,9 @@ class Origin:
     offsets: Sequence[Any] = ()
     length: int = 0
 
+
+OFFSETS = frozenset({0x0E, 0x0F, 0x1A, 0x1B})
+"""Types of columns that say where elements end (RNTuple binary format specification)."""
 
 _OPTIONALS = ("std::optional", "std::unique_ptr")
 """Stored as collections of one element at most, and no vectors all the same."""
@@ -132,8 +136,13 @@ class _Listing:
         inner, columns = self._number(number)
         dtype = _FIELD_DTYPES.get(cardinality[1] if cardinality else inner)
         if dtype is None or (cardinality and offsets is not None):
-            kind: Any = "text" if inner.startswith("std::string") else "other"
-            return name, _type(type_name, kind, offsets), Origin(number)
+            is_text = inner.startswith("std::string")
+            type_ = _type(type_name, "text" if is_text else "other", offsets)
+            if not is_text or offsets is not None:
+                return name, type_, Origin(number)
+            ends = [record for record in columns if record.type in OFFSETS]
+            characters = [record for record in columns if record.type not in OFFSETS]
+            return name, type_, Origin(number, characters, ends)
         if cardinality:
             offsets_of, columns = columns, self._elements(self.physical(number))
             type_ = ColumnType(type_name, "scalar", np.dtype(dtype))
@@ -153,6 +162,12 @@ class _Listing:
             return
         # A std::bitset has its column itself.
         inner = below[0] if below else number
+        shape: tuple[int, ...] = (int(record.repetition),) if record.repetition else ()
+        for _ in self.records:  # a damaged file can make a field its own descendant
+            again, deeper = self.records[inner].repetition, self.children.get(inner, [])
+            if inner == number or not shape or not again or len(deeper) != 1:
+                break
+            shape, inner = (*shape, int(again)), deeper[0]
         role, roles = self.records[inner].struct_role, uproot.const.RNTupleFieldRole
         offsets = self.columns.get(self.physical(number), ())
         if role == roles.LEAF and not (below and self.records[inner].repetition):
@@ -162,8 +177,8 @@ class _Listing:
             if dtype is None:
                 yield name, type_, Origin(number)
             else:
-                type_ = ColumnType(record.type_name, "vector", np.dtype(dtype))
-                length = int(record.repetition)
+                type_ = ColumnType(record.type_name, "vector", np.dtype(dtype), shape)
+                length = math.prod(shape) if shape else 0
                 yield name, type_, Origin(number, columns, () if length else offsets, length)
             return
         yield name, type_, Origin(number)

@@ -126,7 +126,7 @@ class RootObject:
                 return column
             if column.offsets is not None:
                 _check(self, name, pages, None)
-            elif type_.kind == "vector" and not column.length:
+            elif type_.is_jagged and not column.length:
                 # Entries may be empty, but each has a position, unless it is counted elsewhere.
                 entry_bytes = pages.encodings[0].header_bytes + (0 if column.counts else _POSITION_BYTES)
                 _check(self, name, pages, self.entries, entry_bytes)

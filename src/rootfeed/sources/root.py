@@ -99,7 +99,7 @@ def read(
     Parameters
     ----------
     index : FileIndex
-        Holds these columns: scalars and vectors of numbers.
+        Holds these columns: scalars, vectors of numbers, and text.
     names : sequence of str
     start, stop : int
         Entries of the file.
@@ -187,7 +187,7 @@ def read_awkward(
 ) -> ak.Array:
     """Read the entries ``[start, stop)`` of any column.
 
-    For what `read` does not give: vectors of vectors, text, objects. Those are read by uproot, others by
+    For what `read` does not give: vectors of vectors, objects. Those are read by uproot, others by
     our kernels.
 
     Parameters
@@ -216,10 +216,7 @@ def read_awkward(
     [(_, values)] = read(index, [name], start, stop, out_for, Scratch(), Event())
     if not isinstance(values, Jagged):
         return ak.Array(values)
-    content = ak.contents.NumpyArray(values.values)
-    if column.length:
-        return ak.Array(ak.contents.RegularArray(content, column.length, stop - start))
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(values.offsets), content))
+    return values.as_awkward(column.type.shape)
 
 
 def vector_bytes(index: FileIndex, name: str) -> float:
@@ -239,10 +236,11 @@ def prepare(indexes: Iterable[FileIndex]) -> None:
     columns = [column for index in indexes for column in index.columns.values()]
     vectors.prepare(columns)
     wanted = {
-        (encoding, column.type.dtype)
+        (encoding, column.dtype)
         for column in columns
         if column.pages is not None
         for encoding in column.pages.encodings
+        if "text" not in encoding.name
     }
     for encoding, dtype in wanted:
         decode(encoding, nothing, 0, 0, np.empty(0, dtype), scratch)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ABSENT, Column, ColumnType, Encoding, Pages
-from rootfeed.sources.fields import Origin, columns_below
+from rootfeed.sources.fields import OFFSETS, Origin, columns_below
 
 __all__ = ["field_column", "stored_pages"]
 
@@ -49,7 +49,6 @@ _ENCODINGS: dict[int, tuple[str, str]] = {
     0x1C: ("truncated", "f4"),
     0x1D: ("quantized", "f8"),
 }
-_OFFSETS = frozenset({0x0E, 0x0F, 0x1A, 0x1B})
 
 # Fewest and most bits of an element of these; one of the others has the bits of its stored dtype.
 _BITS = {"bit": (1, 1), "truncated": (10, 31), "quantized": (1, 32)}
@@ -87,19 +86,20 @@ def field_column(
     values, offsets = origin.values, origin.offsets
     # uproot leaves the underscore of a pair's members out.
     key = str(ntuple.all_fields[origin.field].path)
-    is_jagged = type_.kind == "vector" and not origin.length
+    is_jagged = type_.is_jagged and not origin.length
+    dtype = Column(name, type_, None, key).dtype
     # The sizes of a collection, which the file calls its cardinality.
     is_sizes = type_.kind == "scalar" and bool(offsets)
     if (
         not values
         or any(record.type not in _ENCODINGS for record in values)
-        or any(record.type in _OFFSETS for record in values if not is_sizes)
-        or any(record.type not in _OFFSETS for record in offsets)
+        or any(record.type in OFFSETS for record in values if not is_sizes)
+        or any(record.type not in OFFSETS for record in offsets)
         or (is_jagged and not offsets)
     ):
         return Column(name, type_, None, key)
-    assert type_.dtype is not None
-    if origin.length * type_.dtype.itemsize > _MOST_ENTRY_BYTES:
+    assert dtype is not None
+    if origin.length * dtype.itemsize > _MOST_ENTRY_BYTES:
         raise DamagedFileError(
             f"{where}: column {name!r} claims {origin.length} elements for each entry. "
             "Copy or produce the file again."
@@ -122,7 +122,7 @@ def field_column(
         key,
         offsets=ends,
         length=origin.length,
-        value_bytes=elements * type_.dtype.itemsize / max(1, entries),
+        value_bytes=elements * dtype.itemsize / max(1, entries),
     )
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from rootfeed import kernels
-from rootfeed.schema import ABSENT, Array, Column, Encoding, Jagged, Pages
+from rootfeed.schema import ABSENT, Array, Column, Encoding, Jagged, Pages, Texts
 from rootfeed.sources.compression import DamagedPageError
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.pages import Basket, PageReader, overlapping
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.strings import text_parts, text_places
 
 __all__ = ["Span", "prepare", "read_spans", "read_vector"]
 
@@ -162,14 +163,17 @@ def read_vector(reader: PageReader, column: Column, start: int, stop: int, span:
         offsets[:] = np.arange(stop - start + 1)
         offsets *= column.length
         span = Span(start * column.length, offsets)
-    values = scratch.array(f"values of {column.name}", span.stop - span.first, column.type.dtype)
+    values = scratch.array(f"values of {column.name}", span.stop - span.first, column.dtype)
     reader.fill(column, span.first, span.stop, values)
+    if column.type.kind == "text":
+        return Texts(values.view(np.uint8), span.offsets)
     return Jagged(values, span.offsets)
 
 
 def _read_baskets(reader: PageReader, column: Column, start: int, stop: int) -> Jagged:
     """Read a TTree's vectors: how many elements there are is known basket by basket."""
-    pages, scratch, dtype = column.pages, reader.scratch, column.type.dtype
+    pages, scratch, dtype = column.pages, reader.scratch, column.dtype
+    is_text = column.type.kind == "text"
     assert pages is not None
     name = f"values of {column.name}"
     offsets = scratch.array(f"offsets of {column.name}", stop - start + 1, np.int64)
@@ -185,6 +189,8 @@ def _read_baskets(reader: PageReader, column: Column, start: int, stop: int) -> 
         with reader.naming(column, f"entries [{first}, {end})"):
             counted = _counted_places(reader, column, first, high)
             basket = reader.basket(pages, page, end - first)
+            if is_text and not basket.has_places:
+                counted = text_places(basket, encoding, end - first)
             if basket.has_places:
                 raw, key_bytes = basket.places(low - first, high - first), basket.key_bytes
             elif counted is None:
@@ -197,7 +203,7 @@ def _read_baskets(reader: PageReader, column: Column, start: int, stop: int) -> 
                 key_bytes,
                 basket.data_bytes,
                 high == end and basket.has_places,
-                encoding.header_bytes,
+                0 if is_text else encoding.header_bytes,
                 encoding.page_bytes(1),
                 places,
                 ends,
@@ -207,16 +213,22 @@ def _read_baskets(reader: PageReader, column: Column, start: int, stop: int) -> 
                     f"entry {low + good} lies at the bytes [{places[good]}, {places[good + 1]}) of "
                     f"{basket.data_bytes}, with elements of {encoding.page_bytes(1)} bytes"
                 )
+            if is_text:
+                firsts, ends[:] = text_parts(basket, encoding, places, low)
             found = int(ends[-1])
             values = scratch.grown(name, elements, elements + found, dtype)
-            if encoding.header_bytes:
+            if is_text:
+                lengths = np.diff(ends, prepend=0)
+                letters = np.repeat(firsts + lengths - ends, lengths) + np.arange(found)
+                values[elements:] = basket.raw.view(values.dtype)[letters]
+            elif encoding.header_bytes:
                 _strip(basket, encoding, places, low, values[elements:])
             else:
                 raw = basket.raw[places[0] : places[-1]]
                 decode(encoding, raw, found, 0, values[elements:], scratch)
         ends += elements
         elements += found
-    return Jagged(values, offsets)
+    return Texts(values.view(np.uint8), offsets) if is_text else Jagged(values, offsets)
 
 
 def _counted_places(reader: PageReader, column: Column, first: int, stop: int) -> Array | None:
@@ -257,7 +269,7 @@ def prepare(columns: Iterable[Column]) -> None:
     for column in columns:
         if column.offsets is not None:
             offsets |= {encoding.stored for encoding in column.offsets.encodings}
-        elif column.type.kind == "vector" and column.pages is not None and not column.length:
+        elif column.type.is_jagged and column.pages is not None and not column.length:
             values |= {encoding.stored.itemsize for encoding in column.pages.encodings}
     for dtype in offsets:
         words = scratch.array("words", 0, dtype)
