@@ -231,8 +231,8 @@ class Body:
     def _number_argument(self, step: Definition, argument: Value | TextColumn) -> Value:
         if isinstance(argument, TextColumn):
             raise ExpressionTypeError(
-                f"the function for {step.label!r} takes column {argument.name!r}, which holds text. Give "
-                "vectorized=True: it then gets awkward arrays of many entries."
+                f"the function for {step.label!r} takes column {argument.name!r}, which holds text. "
+                "Give vectorized=True: it then gets awkward arrays of many entries."
             )
         return argument
 
