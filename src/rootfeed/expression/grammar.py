@@ -169,7 +169,6 @@ VECTOR.5: /(?:ROOT::)?(?:VecOps::)?RVec(?:\s*<\s*{_TYPE}\s*>|[FDIULBC]{{1,2}}(?!
 TYPE.4: /{_TYPE}/
 QUOTED: /`(?:[^`]|``)*`/
 COL.5: /col(?=\s*\(\s*["'])/
-STRING: /"[^"\n]*"|'[^'\n]*'/
 PATH: /(?:::)?[A-Za-z_]\w*(?:(?:::|\.)[A-Za-z_]\w*)*/
 %ignore /[ \t\r\n]+/
 """
