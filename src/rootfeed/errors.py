@@ -121,7 +121,7 @@ class EvaluationError(RootfeedError, ValueError):
 
 
 class DamagedFileError(RootfeedError, OSError):
-    """A file is truncated, was changed since it was indexed, or contradicts itself."""
+    """A file is truncated, overwritten, or contradicts itself."""
 
 
 class ChangedFileError(RootfeedError, OSError):
