@@ -160,7 +160,9 @@ class Mixing:
         size, row_bytes = self.options.batch_size, self.dataset.layout.row_bytes
         share = self.budget_bytes / self.options.budget_bytes  # of a part of a split
         now, needed = self.options.budget_bytes, budget_for(rows, chunk_rows, row_bytes, size) / share
-        return f'memory="{_rounded(max(needed, now * _MORE)) / 1e9:g} GB" instead of {now / 1e9:.3g} GB'
+        unit, name = (1e9, "GB") if now >= 1e9 else (1e6, "MB")
+        more = _rounded(max(needed, now * _MORE)) / unit
+        return f'memory="{more:g} {name}" instead of {now / unit:.3g} {name}'
 
 
 def _rounded(number: float) -> int:
