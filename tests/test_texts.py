@@ -212,6 +212,17 @@ def test_functions_of_many_entries_get_texts(frame: rf.Frame) -> None:
         frame.define("z", lambda s: 1)
 
 
+def test_a_column_called_text_is_not_what_texts_are_asked(frame: rf.Frame) -> None:
+    for name in ("text", "s_0", "kernel"):
+        made = frame.define(name, lambda id: id * 2, vectorized=True)
+        held = made.filter(f's == "Zbl" && {name} > 300')
+        assert ids(held) == [entry for entry in range(151, ENTRIES) if STRINGS[entry] == "Zbl"]
+        signed = made.define("signed", f's == "Zbl" ? {name} : -{name}').arrays("signed")["signed"]
+        assert signed.tolist() == [
+            2 * entry if text == "Zbl" else -2 * entry for entry, text in enumerate(STRINGS)
+        ]
+
+
 # --- labels -----------------------------------------------------------------------------------
 
 SIZES = {"in memory": {}, "streamed": {"chunk_entries": 40, "block_entries": 10}}

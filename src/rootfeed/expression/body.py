@@ -195,7 +195,8 @@ class Body:
 
     def _test(self, test: TextTest) -> Value:
         """Return what texts are asked, as a column that is made beside the kernel."""
-        key = self.tests.setdefault(test, hidden("text", len(self.tests)))
+        # No definition has an empty name, whose key this might be.
+        key = self.tests.setdefault(test, hidden("", len(self.tests)))
         self.made[key] = _TRUTH
         return self._numbers(key, _TRUTH)
 
