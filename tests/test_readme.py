@@ -88,7 +88,7 @@ def test_exact_epochs_and_other_loops() -> None:
     data = pytest.importorskip("torch.utils.data")
     text = block("rf.balanced")
     whole = ran(text)
-    assert Path("checkpoint.json").stat().st_size < 1000  # "a few hundred bytes"
+    assert Path("checkpoint.json").stat().st_size < 2000  # "one or two kilobytes"
     # After a restart: the last state is that of the first batch of the last epoch.
     again = ran(text)
     for one, two in zip(whole["x"], again["x"], strict=True):

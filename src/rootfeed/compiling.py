@@ -15,7 +15,6 @@ import pickle
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from numba.core import sigutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 
-from rootfeed.errors import CacheWarning
+from rootfeed.errors import CacheWarning, warn
 
 __all__ = ["compile_declared", "compiler", "warn_of_cache"]
 
@@ -143,11 +142,10 @@ def warn_of_cache(folder: str | Path | None, error: BaseException | str) -> None
     _warned = True
     where = "on disk" if folder is None else f"in {str(folder)!r}"
     cause = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    warnings.warn(
+    warn(
         f"compiled kernels cannot be kept {where} ({cause}). Each process compiles them anew, which "
         "takes seconds. Set NUMBA_CACHE_DIR to a folder that can be written and has room.",
         CacheWarning,
-        stacklevel=2,
     )
 
 

@@ -42,6 +42,8 @@ Every message says what was expected, what was found, where (file, column, entri
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "UnsupportedFileError",
     "WeightWarning",
     "nearest",
+    "warn",
 ]
 
 
@@ -118,7 +121,7 @@ class EvaluationError(RootfeedError, ValueError):
 
 
 class DamagedFileError(RootfeedError, OSError):
-    """A file is truncated, was changed since it was indexed, or contradicts itself."""
+    """A file is truncated, overwritten, or contradicts itself."""
 
 
 class ChangedFileError(RootfeedError, OSError):
@@ -191,6 +194,14 @@ class CacheWarning(RootfeedWarning):
 
 class CutVectorWarning(RootfeedWarning):
     """Vectors in the files are longer than an input has room for, and were cut."""
+
+
+def warn(text: str, category: type[RootfeedWarning]) -> None:
+    """Issue a warning at the line, outside of this package, that led to it."""
+    package, level, frame = __name__.partition(".")[0], 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
 
 
 def nearest(name: str, candidates: Iterable[str], shown: Callable[[str], str] = repr) -> str:

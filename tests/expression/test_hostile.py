@@ -372,10 +372,10 @@ def test_the_deepest_texts_still_have_types() -> None:
         "n ? x : " * 90 + "x",
         "v + (" * 90 + "v" + ")" * 90,
         "n && (" * 90 + "n" + ")" * 90,
-        "Where(v > 0, v, " * 90 + "v" + ")" * 90,
-        "v[(int) " * 40 + "n" + "]" * 40,
+        "Where(v > 0, v, " * 80 + "v" + ")" * 80,
+        "v[(int) " * 30 + "n" + "]" * 30,
         "-" * 90 + "v",
-        "Sort(" * 90 + "v" + ")" * 90,
+        "Sort(" * 70 + "v" + ")" * 70,
     ):
         infer([Definition("r", parse(text))], TYPES, "python")
     assert time.monotonic() - started < 30

@@ -71,10 +71,21 @@ def test_texts_in_the_trees_own_record_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("counted", (-1, 3)), ("plane", (2, 3)), ("list.b", ()), ("list.c", (3,))]
+    ("name", "shape"),
+    [
+        ("counted", (-1, 3)),
+        ("plane", (2, 3)),
+        ("packed_plane", (2, 3)),
+        ("packed_plane_range", (2, 3)),
+        ("list.a", (2, 2)),
+        ("list.b", ()),
+        ("list.c", (3,)),
+    ],
 )
 def test_arrays_are_read_in_their_shape(texts: Path, name: str, shape: tuple[int, ...]) -> None:
-    got = ak.to_list(read(texts, name))
+    got = read(texts, name)
+    # A real in a range of 1000 has 32 bits, and rounds to its steps.
+    got = ak.to_list(ak.round(got) if name == "packed_plane_range" else got)
     for entry in range(ENTRIES):
         elements = 3 * (entry % 4) if name == "counted" else int(np.prod(shape))
         steps = {"list.b": -entry, "list.c": entry - np.arange(3)}
@@ -92,14 +103,6 @@ def test_arrays_are_read_in_their_shape(texts: Path, name: str, shape: tuple[int
                 "rootfeed does not know how its packed reals are laid out",
             )
             for name in ("packed_counted", "packed_counted_range")
-        ),
-        *(
-            (name, type_, "neither rootfeed nor uproot reads its several dimensions")
-            for name, type_ in (
-                ("packed_plane", "float32[6]"),
-                ("packed_plane_range", "float64[6]"),
-                ("list.a", "float32[4]"),
-            )
         ),
     ],
 )
@@ -186,7 +189,7 @@ def test_damaged_texts_name_the_entry(tmp_path: Path) -> None:
     whole = tmp_path / "whole.root"
     load_odd().write_texts_and_arrays(str(whole), 0)
     path = overwritten(whole, tmp_path, "text", lambda seek, size: seek + 90, b"\x09" * 9)
-    with pytest.raises(DamagedFileError, match=r"'text' .* entry \d+ lies at the bytes .* is no text"):
+    with pytest.raises(DamagedFileError, match=r"'text' .* entry \d+ tells another length"):
         read(path, "text")
 
 
@@ -202,7 +205,7 @@ def test_what_cannot_be_had_is_no_damage(
     with pytest.raises(UnreachableError) as raised:
         sources.read_awkward(index, "common", 0, 5)
     assert str(raised.value).startswith(
-        f"{exotic}:events: the entries [0, 5) of column 'common' cannot be had: {type(error).__name__}: "
+        f"{exotic}:events: the entries [0, 5) of column 'common' cannot be read: "
     )
     assert AGAIN not in str(raised.value)
 
@@ -213,7 +216,7 @@ def test_no_memory_is_no_damage(exotic: Path, monkeypatch: pytest.MonkeyPatch) -
 
     index = index_of(exotic, "common")
     monkeypatch.setattr(uproot.behaviors.TBranch.TBranch, "array", fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(UnreachableError, match="cannot be read: out of memory"):
         sources.read_awkward(index, "common", 0, 5)
 
 

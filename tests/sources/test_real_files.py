@@ -199,7 +199,10 @@ def assert_vectors(got: Jagged, column: Column, handle: Any, short: str) -> None
     if short == WITHOUT_POSITIONS and column.name.startswith("Jet_"):
         return  # below
     read = handle[column.key].array()
-    offsets, values = flattened(read[column.leaf] if column.leaf else read)
+    read = read[column.leaf] if column.leaf else read
+    if column.type.shape:
+        read = ak.flatten(read, axis=None).to_numpy().reshape(len(read), -1)
+    offsets, values = flattened(read)
     assert got.offsets.tolist() == offsets.tolist(), column.name
     if column.name in ROUNDED_BY_UPROOT.get(short, ()):
         np.testing.assert_allclose(got.values, values, rtol=3e-7, atol=3e-7)

@@ -39,6 +39,7 @@ from rootfeed.errors import (
 from rootfeed.sources import Location, Scratch, metadata, storage
 from rootfeed.sources.failures import is_transient, unavailable
 from rootfeed.sources.paths import spelled
+from rootfiles.vectors import ntuple_vectors
 from samples import File, write, write_columns
 from servers import FAILURES, Web, serve
 
@@ -399,19 +400,19 @@ def test_other_changes(place: tuple[str, Put], tmp_path: Path, kind: str) -> Non
 def test_columns_that_uproot_reads_are_of_one_file_too(place: tuple[str, Put], tmp_path: Path) -> None:
     path, put = place
     made = []
-    for text in ("old", "new"):
-        with uproot.recreate(tmp_path / f"{text}.root", compression=None) as file:
-            file["events"] = {"text": np.array([text] * 300)}
-        made.append((tmp_path / f"{text}.root").read_bytes())
+    for name, entries in (("old", 400), ("new", 500)):
+        ntuple_vectors(tmp_path / name, entries)
+        made.append((tmp_path / name).read_bytes())
     put(made[0])
-    index = sources.index(Location(path, None), ["text"])
+    index = sources.index(Location(path, None), ["nested"])
+    assert index.columns["nested"].pages is None
     scratch = Scratch()
-    assert sources.read_awkward(index, "text", 0, 3, scratch).to_list() == ["old"] * 3
+    assert len(sources.read_awkward(index, "nested", 0, 3, scratch)) == 3
     put(made[1])
-    with pytest.raises(ChangedFileError, match="Reading the entries \\[3, 6\\) of column 'text'"):
-        sources.read_awkward(index, "text", 3, 6, scratch)
-    with pytest.raises(ChangedFileError):
-        sources.read_awkward(index, "text", 3, 6)
+    with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
+        sources.read_awkward(index, "nested", 3, 6, scratch)
+    with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
+        sources.read_awkward(index, "nested", 3, 6)
     scratch.close()
 
 

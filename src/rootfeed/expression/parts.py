@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import EvaluationError, PrecisionWarning, RootfeedError
+from rootfeed.errors import EvaluationError, PrecisionWarning, RootfeedError, warn
 from rootfeed.expression.body import NUMBERS, Body, Types, key_of
 from rootfeed.expression.builder import Dialect
 from rootfeed.expression.kernels import compiled
@@ -120,7 +119,7 @@ class Function:
             raise entries.failed(error, f"the function for {self._step.label!r}") from error
         if lost and not self._warned:
             self._warned = True
-            warnings.warn(f"{entries.where}: {lost}", PrecisionWarning, stacklevel=2)
+            warn(f"{entries.where}: {lost}", PrecisionWarning)
         if self._key in outs:
             outs[self._key][:] = found
         return {self._key: found}

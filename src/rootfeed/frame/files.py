@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rootfeed.errors import (
     MissingColumnError,
     UnsupportedColumnError,
     nearest,
+    warn,
 )
 from rootfeed.progress import progress
 from rootfeed.schema import ColumnType, FileIndex
@@ -110,7 +110,7 @@ class Files:
         for number in numbers:
             for name, text in self._indexes[number].duplicates.items():
                 if name not in self._told and number:
-                    warnings.warn(text, DuplicateNameWarning, stacklevel=2)
+                    warn(text, DuplicateNameWarning)
                 self._told.add(name)
 
     def _check_shape(self, name: str, index: FileIndex) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import sources
-from rootfeed.errors import PrecisionWarning, UnsupportedColumnError
+from rootfeed.errors import PrecisionWarning, UnsupportedColumnError, warn
 from rootfeed.exact import common_dtype
 from rootfeed.frame.answers import Sketch, Summary
 from rootfeed.frame.passing import Passing
@@ -129,12 +128,11 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
     for name, values in parts.items():
         found[name], (dtypes, dtype, lost) = _joined(values, types[name])
         if lost:
-            warnings.warn(
+            warn(
                 f"column {name!r} is {' and '.join(dtypes)} in different files: {lost} of its integers "
                 f"cannot be represented in {dtype} and were rounded. Open the files of each type on "
                 "their own.",
                 PrecisionWarning,
-                stacklevel=4,
             )
     return found
 

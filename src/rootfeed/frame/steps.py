@@ -46,13 +46,14 @@ def check_sendable(steps: Sequence[Step]) -> None:
     ------
     ArgumentError
     """
-    labels = {step.how.text: step.label for step in steps if isinstance(step, Cut)}
     for step in steps:
         if not isinstance(step, Definition) or isinstance(step.how, Expression):
             continue
         reason = _unsendable(step.how)
         if reason and not _is_copied_by_value():
-            what = f"the cut {labels[step.name]!r}" if step.name in labels else f"column {step.name!r}"
+            # A cut by a function is a column that nobody sees.
+            is_cut = step.label != step.name
+            what = f"the cut {step.label!r}" if is_cut else f"column {step.name!r}"
             raise ArgumentError(
                 f"{what} is made by {_called(step.how)}, which cannot be sent to another process "
                 f'({reason[:200]}). Write it as text, such as "x * 2", or as a function of a module, '

@@ -385,7 +385,7 @@ class Loader:
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
 
-        A few hundred bytes that JSON can hold; see `load_state_dict`. After an epoch's last batch
+        A kilobyte or two that JSON can hold; see `load_state_dict`. After an epoch's last batch
         it is the beginning of the next epoch.
 
         Raises

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import os
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from rootfeed.errors import MixingWarning
+from rootfeed.errors import MixingWarning, warn
 from rootfeed.loader.dataset import Dataset
 from rootfeed.loader.options import Options
 from rootfeed.loader.regions import kinds
@@ -18,7 +14,6 @@ from rootfeed.plan import MOST_DECOMPRESSED, MOST_LACKING_BITS, Sizes, Stock, bu
 
 __all__ = ["Mixing"]
 
-_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 _SPARE = 1.05
 """Of memory, more than what is computed: blocks end where pages do."""
@@ -118,7 +113,7 @@ class Mixing:
         lacking = self.lacking_bits or 0.0
         if lacking <= max(MOST_LACKING_BITS, told * _WORSE):
             return told
-        warnings.warn(f"{of}{self._warning(lacking)}", MixingWarning, stacklevel=_stacklevel())
+        warn(f"{of}{self._warning(lacking)}", MixingWarning)
         return lacking
 
     def _warning(self, lacking: float) -> str:
@@ -165,18 +160,12 @@ class Mixing:
         size, row_bytes = self.options.batch_size, self.dataset.layout.row_bytes
         share = self.budget_bytes / self.options.budget_bytes  # of a part of a split
         now, needed = self.options.budget_bytes, budget_for(rows, chunk_rows, row_bytes, size) / share
-        return f'memory="{_rounded(max(needed, now * _MORE)) / 1e9:g} GB" instead of {now / 1e9:.3g} GB'
+        unit, name = (1e9, "GB") if now >= 1e9 else (1e6, "MB")
+        more = _rounded(max(needed, now * _MORE)) / unit
+        return f'memory="{more:g} {name}" instead of {now / unit:.3g} {name}'
 
 
 def _rounded(number: float) -> int:
     """Return a number that is not smaller, and has two digits."""
     unit = int(10 ** max(math.floor(math.log10(number)) - 1, 0))
     return math.ceil(number / unit) * unit
-
-
-def _stacklevel() -> int:
-    """Return the level of the caller of this package, for a warning of the function that asks."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from rootfeed.errors import (
     PrecisionWarning,
     RootfeedWarning,
     WeightWarning,
+    warn,
 )
 from rootfeed.expression import written
 from rootfeed.loader.batches import batches
@@ -258,7 +258,7 @@ class Reader:
         """Report altered values, and those that are no numbers, once for each column."""
         for column, what, count, example in self._alterations.take():
             for text, category in _told(self.schedule.dataset, column, what, count, example):
-                warnings.warn(text, category, stacklevel=6)
+                warn(text, category)
 
 
 def _told(

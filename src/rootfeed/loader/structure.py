@@ -309,7 +309,7 @@ def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any]
             remedy = _define(name)
             if use != "weight":
                 length = math.prod(type_.shape) if type_.shape else 4
-                flattened = f"rootfeed.flat({name!r}, length={length}) in its place. {remedy}"
+                flattened = f"rootfeed.flat({name!r}, length={length}) in its place. Or d{remedy[1:]}"
                 padded = "rootfeed.padded or ragged in a mapping, or " if use == "feature" else ""
                 remedy = f"Use {padded}{flattened}"
         raise UnsupportedColumnError(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from rootfeed.errors import ArgumentError, EvaluationError, WeightWarning
+from rootfeed.errors import ArgumentError, EvaluationError, WeightWarning, warn
 from rootfeed.exact import integer_dtype
 from rootfeed.expression import Expression, name_in
 from rootfeed.expression.nodes import (
@@ -191,10 +190,9 @@ def _factors(frames: Sequence[Frame], name: str, asked: Normalized) -> dict[Any,
             'Cut them, or choose negative="keep" or "abs".'
         )
     if zeros:
-        warnings.warn(
+        warn(
             f"{zeros} of {count} weights {asked.weights!r} are zero: these entries do not count.",
             WeightWarning,
-            stacklevel=4,
         )
     total = sum(sums.values())
     factors = {}

@@ -114,7 +114,7 @@ def unavailable(path: str, what: str, error: BaseException) -> RootfeedError | N
             f"{what}: no answer came in time ({_text(error)}). Check the network and the server, and "
             "try again."
         )
-    if number is not None:
+    if number is not None or isinstance(error, ConnectionError):
         return UnreachableError(
             f"{what}: {_text(error)}. The file may be whole: check the disk, the mount or the network "
             "that it comes from, and try again."

@@ -104,41 +104,43 @@ def _reading(
         # another branch of that name.
         return found, branches.by_key(found.handle)
 
-    found, columns = scratch.keep((index.path, index.object_path), open_)
-    what = f"{index.where}: the entries [{start}, {stop}) of column {column.name!r}"
-    with damaged(f"{index.where}: the page list of column {column.name!r} cannot be read"):
-        stored = columns[column.key]
-        if index.format == "TTree":
-            listed = baskets.branch_pages(stored)
-        else:
-            clusters = list(tables.stored_pages(found.handle, stored, start, stop))
-    reader = PageReader(index, found.storage, Scratch(), Event())
     with Located(lambda: f"Column {column.name!r}, entries [{start}, {stop})."):
-        if index.format == "TTree":
-            reader.check_labels(column, listed, start, stop)
-        else:
-            for pages, first, end in clusters:
-                reader.check_stored(column, pages, (first, end))
+        found, columns = scratch.keep((index.path, index.object_path), open_)
+        reader = PageReader(index, found.storage, Scratch(), Event())
         try:
-            if index.format == "TTree":
-                # Where no array can hold a type, uproot finds that out last, after gigabytes at worst.
-                stored.interpretation.awkward_form(stored.file)
-            values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
-            found.storage.verify()
-            yield values[column.leaf] if column.leaf else values
-        except RootfeedError:
+            with damaged(f"{index.where}: the page list of column {column.name!r} cannot be read"):
+                stored = columns[column.key]
+                if index.format == "TTree":
+                    listed = [(baskets.branch_pages(stored), start, stop)]
+                else:
+                    listed = list(tables.stored_pages(found.handle, stored, start, stop))
+            for pages, first, end in listed:
+                check = reader.check_labels if index.format == "TTree" else reader.check_stored
+                check(column, pages, first, end)
+            try:
+                if index.format == "TTree":
+                    # Where no array can hold a type, uproot finds out last, after gigabytes at worst.
+                    stored.interpretation.awkward_form(stored.file)
+                values = stored.array(entry_start=start, entry_stop=stop, array_cache=None)
+                found.storage.verify()
+                yield values[column.leaf] if column.leaf else values
+            except RootfeedError:
+                raise
+            except Exception as error:  # uproot raises whatever its parsers meet
+                what = f"{index.where}: the entries [{start}, {stop}) of column {column.name!r}"
+                if (kept_back := unavailable(what, "cannot be read", error)) is not None:
+                    raise kept_back from error
+                if index.format == "TTree":
+                    reader.check_baskets(column, listed[0][0], start, stop)
+                    if branches.is_common(stored):
+                        raise DamagedFileError(
+                            f"{what} are damaged: {reason(error)}. Copy or produce the file again."
+                        ) from error
+                raise UnsupportedColumnError(
+                    f"{what} cannot be read: their pages are whole, but neither rootfeed nor uproot "
+                    f"reads the type {column.type.text} ({reason(error)}). Leave the column out, or "
+                    "write it in another type, such as vectors of numbers."
+                ) from error
+        except (DamagedFileError, UnsupportedColumnError):
+            found.storage.verify()  # what looks like damage may be another file
             raise
-        except Exception as error:  # uproot raises whatever its parsers meet
-            if (kept_back := unavailable(what, "cannot be read", error)) is not None:
-                raise kept_back from error
-            if index.format == "TTree":
-                reader.check_baskets(column, listed, start, stop)
-                if branches.is_common(stored):
-                    raise DamagedFileError(
-                        f"{what} are damaged: {reason(error)}. Copy or produce the file again."
-                    ) from error
-            raise UnsupportedColumnError(
-                f"{what} cannot be read: their pages are whole, but neither rootfeed nor uproot reads "
-                f"the type {column.type.text} ({reason(error)}). Leave the column out, or write it in "
-                "another type, such as vectors of numbers."
-            ) from error

@@ -239,10 +239,10 @@ class PageReader:
                 key_bytes, whole, _ = read_key(stored, end - first)
                 self._decompressed(_bounded(stored[key_bytes:], whole), whole)
 
-    def check_stored(self, column: Column, pages: Pages, entries: tuple[int, int]) -> None:
-        """Compare all of an RNTuple's pages with their checksums."""
+    def check_stored(self, column: Column, pages: Pages, start: int, stop: int) -> None:
+        """Compare all of an RNTuple's pages, which hold these entries, with their checksums."""
         self.storage.prepare(ranges(pages, 0, int(pages.bounds[-1])))
-        with self.naming(column, f"entries [{entries[0]}, {entries[1]})"):
+        with self.naming(column, f"entries [{start}, {stop})"):
             for page in range(len(pages)):
                 self._stored(pages, page)
 

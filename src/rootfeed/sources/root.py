@@ -6,7 +6,6 @@ slower, and exact.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -15,7 +14,7 @@ from threading import Event
 import awkward as ak
 import numpy as np
 
-from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest
+from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest, warn
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import fallback, vectors
 from rootfeed.sources.decoding import decode
@@ -39,7 +38,7 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     """
     with open_object(location.path, location.object_path) as found:
         for text in found.duplicates().values():
-            warnings.warn(text, DuplicateNameWarning, stacklevel=3)
+            warn(text, DuplicateNameWarning)
         return found.object_path, found.types()
 
 
