@@ -211,7 +211,7 @@ print(sum(kernels.permute.stats.cache_hits.values()))
     ("missing", "kept"),
     [
         ("del caching.NullCache", True),
-        ("del caching.IndexDataCacheFile", True),
+        ("del caching.IndexDataCacheFile", False),
         ("caching.FunctionCache.__init__ = object.__init__", False),
     ],
 )
