@@ -190,6 +190,42 @@ def test_numba_has_what_the_cache_stands_on() -> None:
     assert isinstance(numba.njit(lambda: 1)._cache, caching.NullCache)
 
 
+OTHER_NUMBA = """
+import sys
+import numba
+from numba.core import caching
+names = dict(vars(caching))
+exec(sys.argv[1])
+from rootfeed import compiling, kernels
+vars(caching).update(names)  # Numba itself needs them
+import numpy as np
+out = np.empty(5, np.uint32)
+kernels.permute(np.uint64(1), out)
+assert sorted(out) == [0, 1, 2, 3, 4]
+compiling.compile_declared()
+print(sum(kernels.permute.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "kept"),
+    [
+        ("del caching.NullCache", True),
+        ("del caching.IndexDataCacheFile", False),
+        ("caching.FunctionCache.__init__ = object.__init__", False),
+    ],
+)
+def test_a_numba_that_is_built_otherwise(tmp_path: Path, missing: str, kept: bool) -> None:
+    hits = []
+    for _ in range(2):
+        command = [sys.executable, "-W", "error", "-c", OTHER_NUMBA, missing]
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        hits.append(int(done.stdout) > 0)
+    assert hits == [False, kept]
+
+
 def test_a_function_that_calls_another_one(folder: Path) -> None:
     inner = fresh(folder)
     assert numba.njit(lambda x: inner(x) + 1)(3) == 8

@@ -16,15 +16,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from numba import njit
-from numba.core import sigutils
-from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
-from numba.core.compiler_lock import global_compiler_lock
 
 from rootfeed.errors import CacheWarning, warn
+
+try:
+    from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
+    from numba.core.compiler_lock import global_compiler_lock
+except ImportError:  # what lies within Numba may have other names in another version
+    FunctionCache = IndexDataCacheFile = NullCache = object
+    global_compiler_lock = None
 
 __all__ = ["compile_declared", "compiler", "warn_of_cache"]
 
@@ -58,10 +63,10 @@ def compiler(
         Further ones of ``numba.njit``.
     """
     dispatcher = njit(nogil=True, **options)(function)
-    if not isinstance(getattr(dispatcher, "_cache", None), NullCache):
+    if not hasattr(dispatcher, "compile"):
         return dispatcher  # Numba is turned off
     if keep:
-        dispatcher._cache = _cache_of(function)
+        _keep(dispatcher, function)
     compile_now = dispatcher.compile
 
     def compile_alone(signature: Any) -> Any:
@@ -76,8 +81,7 @@ def compile_declared() -> None:
     """Compile all functions that are always called with the same types."""
     for dispatcher, types in _declared:
         for each in types:
-            arguments, _ = sigutils.normalize_signature(each)
-            dispatcher.compile(tuple(arguments))
+            dispatcher.compile(each)
 
 
 def _interruptible(work: Callable[[], Result]) -> Result:
@@ -86,8 +90,7 @@ def _interruptible(work: Callable[[], Result]) -> Result:
     An interrupt that arrives while LLVM calls Python back would be printed, and lost. After one, the
     thread ends what it is at: some seconds at most, for which the interpreter's end waits.
     """
-    within_another = global_compiler_lock.is_locked()  # by this thread
-    if within_another or threading.current_thread() is not threading.main_thread():
+    if _within_another() or threading.current_thread() is not threading.main_thread():
         with _lock:
             return work()
     results: list[Result] = []
@@ -112,6 +115,12 @@ def _interruptible(work: Callable[[], Result]) -> Result:
         finally:
             errors.clear()  # an error refers to frames, and these to the error
     return results[0]
+
+
+def _within_another() -> bool:
+    """Whether Numba is compiling something on this thread, so that another one would wait for it."""
+    asked = getattr(global_compiler_lock, "is_locked", None)
+    return asked is None or bool(asked())
 
 
 def _wait(thread: threading.Thread) -> None:
@@ -149,11 +158,19 @@ def warn_of_cache(folder: str | Path | None, error: BaseException | str) -> None
     )
 
 
-def _cache_of(function: Callable[..., Any]) -> Any:
+def _keep(dispatcher: Any, function: Callable[..., Any]) -> None:
+    """Have what is compiled kept on disk: by Numba alone, where it is not built as we know it."""
     try:
-        return _Cache(function)
+        if isinstance(dispatcher._cache, NullCache) and FunctionCache is not object:
+            dispatcher._cache = _Cache(function)
+            return
     except (RuntimeError, OSError) as error:  # no folder that Numba knows can be written
-        return _NoCache(str(error))
+        dispatcher._cache = _NoCache(str(error))
+        return
+    except (AttributeError, TypeError):
+        pass
+    with suppress(Exception):
+        dispatcher.enable_caching()
 
 
 class _NoCache(NullCache):  # type: ignore[misc]  # Numba has no types

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rootfeed.plan import (
     Boundaries,
     Stock,
     boundaries,
+    cut,
     lacking_bits,
     page_bytes,
     page_entries,
@@ -199,7 +201,7 @@ def test_blocks_mix_or_cost_as_much_as_they_may(found: Stock, most: int, part: f
     cost = found.decompressed(found.cut(size, False))
     if size < most:
         assert cost <= MOST_DECOMPRESSED
-    if found.mixes(size, chunk_rows) or size <= max(most / 4096, 1):
+    if found.mixes(size, chunk_rows) or size <= math.ceil(most / 4096):
         return
     smaller = max(int(size / 1.06) - 1, 1)
     assert (
@@ -239,3 +241,24 @@ def test_few_large_blocks_count_as_few() -> None:
     assert found.blocks_per_chunk(np.array([10] * 100), 500) == 50
     # Most rows are in blocks of 400.
     assert found.blocks_per_chunk(np.array([400, 400, *[10] * 20]), 500) == pytest.approx(1.5, rel=0.1)
+
+
+def test_large_datasets_are_judged_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = [3000 * 20, *[1000 * 20] * 90]  # pages of 20 entries, each longer than what mixes
+    files = [boundaries({"s": scalar(every(20, each))}, each) for each in lengths]
+    whole = stock(*files, entries=lengths)
+    blocks = 0
+
+    def counting(*arguments: Any) -> list[Block]:
+        nonlocal blocks
+        found = cut(*arguments)
+        blocks += len(found)
+        return found
+
+    monkeypatch.setattr("rootfeed.plan.mixing._MOST_JUDGED", 1000)
+    monkeypatch.setattr("rootfeed.plan.mixing.cut", counting)
+    size = whole.block_entries(20, 100)
+    assert size == 6  # mixing asks for it: 16 blocks of 6 entries
+    assert blocks < 20_000  # and not some for each of 93 000 pages
+    assert whole.times(size) == pytest.approx(whole.decompressed(whole.cut(size, False)), rel=0.05)
+    assert whole.block_entries(20, 30) == 5  # those of 1 would be decompressed 20 times

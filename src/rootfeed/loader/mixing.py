@@ -138,7 +138,7 @@ class Mixing:
         ]
         size = self.stock.mixing_entries(max(self.stock.entries), self.sizes.chunk_rows)
         if self.stock.mixes(size, self.sizes.chunk_rows):
-            times = self.stock.decompressed(self.stock.cut(size, True))
+            times = self.stock.times(size, exact=True)
             remedies.append(
                 f"block_entries={size}, with which pages are decompressed {times:.1f} times, not "
                 f"{self.decompressed:.1f} times"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +39,11 @@ class Boundaries:
     pages: Entries
     tables: tuple[Table, ...] = ()
     ends: Entries | None = None
+
+    @cached_property
+    def lists(self) -> tuple[list[int], list[int]]:
+        """`clusters` and `pages`, as Python has them."""
+        return self.clusters.tolist(), self.pages.tolist()
 
 
 def boundaries(columns: Mapping[str, Column], entries: int) -> Boundaries:
@@ -109,18 +116,18 @@ def cut(
 
 
 def _end(start: int, reach: int, bounds: Boundaries, block_entries: int) -> int:
-    cluster = int(bounds.clusters[np.searchsorted(bounds.clusters, reach, "right") - 1])
+    clusters, pages = bounds.lists  # in which a single number is found much faster
+    cluster = clusters[bisect_right(clusters, reach) - 1]
     if cluster > start:
         return cluster
-    page = int(bounds.pages[np.searchsorted(bounds.pages, start, "right")])
-    if page > reach:
-        return start + _equal_part(page - start, block_entries)
+    first = bisect_right(pages, start)
+    if pages[first] > reach:
+        return start + _equal_part(pages[first] - start, block_entries)
     # Several pages to a block, several blocks to a cluster: blocks of about equal size.
-    cluster = int(bounds.clusters[np.searchsorted(bounds.clusters, start, "right")])
+    cluster = clusters[bisect_right(clusters, start)]
     goal = start + _equal_part(cluster - start, block_entries)
-    first = np.searchsorted(bounds.pages, start, "right")
-    within = bounds.pages[first : np.searchsorted(bounds.pages, reach, "right")]
-    return int(within[np.argmin(np.abs(within - goal))])
+    within = pages[first : bisect_right(pages, reach)]
+    return min(within, key=lambda page: abs(page - goal))
 
 
 def _equal_part(length: int, most: int) -> int:
@@ -139,6 +146,8 @@ def page_bytes(files: Sequence[Boundaries], blocks: Sequence[Block]) -> tuple[fl
     ends = np.searchsorted(places[:, 0], np.arange(len(files) + 1))
     stored = contents = 0.0
     for file, start, stop in zip(files, ends[:-1], ends[1:], strict=True):
+        if start == stop:
+            continue
         _, starts, stops = places[start:stop].T
         for table in file.tables:
             first, last = table.overlapping(starts, stops)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.plan.blocks import Boundaries, cut, page_bytes
+from rootfeed.plan.blocks import Boundaries, cut, page_bytes, page_entries
 from rootfeed.plan.sides import Words, rows_before
 from rootfeed.schema import Block
 
@@ -41,6 +41,9 @@ _FINEST = 4096
 
 _PRECISION = 1.05
 """To which a size is searched."""
+
+_MOST_JUDGED = 20_000
+"""Pages of a dataset, of those that hold the most bytes, on which decompression is judged."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -107,8 +110,23 @@ class Stock:
         """Return how often pages are decompressed for these blocks, on average over their bytes."""
         return page_bytes(self.files, blocks)[1] / self._once if self._once else 1.0
 
+    def times(self, block_entries: int, exact: bool = False) -> float:
+        """Return how often pages would be decompressed for blocks of this size, about."""
+        return self._some.decompressed(self._some.cut(block_entries, exact))
+
+    @cached_property
+    def _some(self) -> Stock:
+        """Enough of the dataset to judge decompression: to cut all of a large one takes minutes."""
+        most = _MOST_JUDGED * page_entries(self.files)
+        every = -(-sum(map(len, self.spans)) // most)
+        if every <= 1:
+            return self
+        spans = self.spans[::every]
+        of_each = max(most // len(spans), 1)
+        return replace(self, spans=tuple(replace(s, stop=min(s.stop, s.start + of_each)) for s in spans))
+
     def blocks_per_chunk(self, counts: Counts, chunk_rows: int) -> float:
-        """Return how many blocks share a chunk, as an average row sees them: see `_sharing`."""
+        """Return how many blocks share a chunk, as an average row sees them."""
         return _chunk(int(counts.sum()), chunk_rows) / _seen(counts)
 
     def mixes(self, block_entries: int, chunk_rows: int) -> bool:
@@ -152,14 +170,17 @@ class Stock:
         """
 
         def costs_little(size: int) -> bool:
-            return self.decompressed(self.cut(size, False)) <= MOST_DECOMPRESSED
+            return self.times(size) <= MOST_DECOMPRESSED
 
         if not costs_little(most):
             return most
-        least = max(least, -(-most // _FINEST))
-        if costs_little(least):
-            return least
-        return _between(least, most, costs_little, above=True)
+        least, size = max(least, -(-most // _FINEST)), most
+        # Step by step: how many blocks the smallest ones would be, nobody needs to know.
+        while size > least:
+            if not costs_little(smaller := max(size // 2, least)):
+                return _between(smaller, size, costs_little, above=True)
+            size = smaller
+        return size
 
 
 def _between(low: float, high: float, is_high: Callable[[int], bool], above: bool = False) -> int:
