@@ -166,6 +166,20 @@ def test_arrays_of_any_shape(
     assert np.array_equal(np.asarray(frame.arrays("a0")["a0"]), data["a0"])
 
 
+@pytest.mark.parametrize("lengths", [(3, 4), (3, 2, 4), (2, 2)])
+def test_files_of_several_lengths_are_vectors(tmp_path: Path, lengths: tuple[int, ...]) -> None:
+    paths = [write(tmp_path / f"{n}.root", (length,)) for n, length in enumerate(lengths)]
+    frame = rf.open(paths)
+    expected = [row for path in paths for row in rf.open(path).arrays("a")["a"].to_list()]
+    for made in (frame, frame.alias("b", "a")):
+        for name, found in made.arrays([name for name in made.columns if name in "ab"]).items():
+            assert found.to_list() == expected
+            by_root = ROOT.RDataFrame("t", paths)
+            if name == "b":
+                by_root = by_root.Alias("b", "a")
+            assert [row.tolist() for row in by_root.AsNumpy([name])[name]] == expected
+
+
 def test_another_name_leaves_an_array_its_shape(frame: rf.Frame) -> None:
     cut = frame.alias("first", "image").alias("second", "first").filter("id % 3 == 1")
     for name in ("first", "second"):

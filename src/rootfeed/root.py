@@ -127,8 +127,7 @@ class RDataFrame:
         left_out = set(_names(exclude))
         names = [name for name in _names(columns) or self.GetColumnNames() if name not in left_out]
         arrays = self.frame.arrays(names)
-        types = self.frame.columns
-        return {name: _as_objects(array, types[name].shape) for name, array in arrays.items()}
+        return {name: _as_objects(array) for name, array in arrays.items()}
 
     def GetColumnNames(self) -> list[str]:
         """Return the names of all columns, sorted, as ROOT does for a TTree; defined ones come first."""
@@ -172,11 +171,11 @@ def _names(columns: str | Iterable[str] | None) -> list[str]:
     return [name for name in as_tuple(() if columns is None else columns) if name]
 
 
-def _as_objects(array: Any, shape: tuple[int, ...]) -> Any:
+def _as_objects(array: Any) -> Any:
     """Return vectors as ROOT has them: arrays of several dimensions are flattened."""
     if isinstance(array, np.ndarray):
         return array
-    if shape:
+    if array.layout.is_numpy:
         array = np.asarray(array).reshape(len(array), -1)
     objects = np.empty(len(array), object)
     for number, item in enumerate(array):

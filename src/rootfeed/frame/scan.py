@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import awkward as ak
@@ -123,10 +124,13 @@ def collect(index: Index, wanted: Wanted, selection: Selection) -> dict[str, Arr
     for made in _scan(index, wanted, selection, copies):
         for name, values in made.items():
             parts[name].append(values)
-    types = wanted.types(index(wanted.columns)[0])
+    types = [wanted.types(file) for file in index(wanted.columns)]
     found = {}
     for name, values in parts.items():
-        found[name], (dtypes, dtype, lost) = _joined(values, types[name])
+        type_ = types[0][name]
+        if any(each[name].shape != type_.shape for each in types):
+            type_ = replace(type_, shape=())  # arrays of one dimension, vectors of several lengths here
+        found[name], (dtypes, dtype, lost) = _joined(values, type_)
         if lost:
             warn(
                 f"column {name!r} is {' and '.join(dtypes)} in different files: {lost} of its integers "

@@ -167,6 +167,8 @@ def plain_demand(
     if drop_last:
         each -= each % batch_size
     if world_size > 1 and each == 0 and not rest and not (tail == "uneven" and extra):
+        if not drop_last:
+            raise ArgumentError(f"{rows} rows are too few for {world_size} ranks. Choose fewer ranks.")
         raise ArgumentError(
             f"{rows} rows are too few for {world_size} ranks with batches of {batch_size}. "
             "Choose fewer ranks, smaller batches, or drop_last=False."
