@@ -21,7 +21,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
 )
 
-__all__ = ["Located", "irregular", "is_transient", "unavailable"]
+__all__ = ["Located", "irregular", "is_transient", "reason", "unavailable"]
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DENIED = frozenset(
@@ -76,7 +76,7 @@ def unavailable(path: str, what: str, error: BaseException) -> RootfeedError | N
     RootfeedError or None
         None where the exception may as well be about the bytes themselves.
     """
-    error = _reason(error)
+    error = _cause(error)
     if isinstance(error, RootfeedError):
         return error
     what = f"{path} {what}"
@@ -124,7 +124,7 @@ def unavailable(path: str, what: str, error: BaseException) -> RootfeedError | N
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same request may succeed a little later."""
-    error = _reason(error)
+    error = _cause(error)
     if (status := _status(error)) is not None:
         return status in _TRANSIENT_STATUS
     return not isinstance(error, _LASTING) and not re.search(_XROOTD, str(error))
@@ -165,7 +165,7 @@ def irregular(path: str, mode: int) -> RootfeedError | None:
     )
 
 
-def _reason(error: BaseException) -> BaseException:
+def _cause(error: BaseException) -> BaseException:
     """Return what an exception stands for: fsspec says of any failed request that a file is missing."""
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
@@ -205,6 +205,11 @@ def _text(error: BaseException) -> str:
     if number in errno.errorcode and type(error).__module__ == "builtins":
         assert number is not None
         return f"{error.strerror if isinstance(error, OSError) else error} ({errno.errorcode[number]})"
+    return reason(error)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, in a line without a stop: others are advice to uproot's own users."""
     text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
