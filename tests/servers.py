@@ -69,6 +69,8 @@ class Web:
     files : dict of str to bytes
     tags : bool
         Whether files have an ETag.
+    tag : function of (number, ETag), or None
+        Returns what is said instead of an ETag.
     fails : function of (number, method), or None
         Returns a status, the name of a failure, or None; asked before each request.
     asked : list of (method, path, range)
@@ -77,6 +79,7 @@ class Web:
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     tags: bool = True
+    tag: Callable[[int, str], str] | None = None
     fails: Callable[[int, str], int | str | None] | None = None
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     before: Callable[[int], None] | None = None
@@ -135,7 +138,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     ) -> None:
         self.send_response(status)
         whole = self.web.files.get(self.path.partition("?")[0], b"")
-        given = {"ETag": f'"{hash(whole)}"'} if self.web.tags else {}
+        tag = f'"{hash(whole)}"'
+        if self.web.tag is not None:
+            tag = self.web.tag(len(self.web.asked), tag)
+        given = {"ETag": tag} if self.web.tags else {}
         for name, value in {**given, "Content-Length": f"{len(data)}", **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()

@@ -166,6 +166,19 @@ def test_arrays_of_any_shape(
     assert np.array_equal(np.asarray(frame.arrays("a0")["a0"]), data["a0"])
 
 
+def test_another_name_leaves_an_array_its_shape(frame: rf.Frame) -> None:
+    cut = frame.alias("first", "image").alias("second", "first").filter("id % 3 == 1")
+    for name in ("first", "second"):
+        assert cut.columns[name] == frame.columns["image"]
+        assert np.array_equal(np.asarray(cut.arrays(name)[name]), written("image", NUMBERS[1::3]))
+        for sizes in SIZES.values():
+            loader = rf.Loader(cut, 16, rf.array([name, "image"]), target="id", shuffle=False, **sizes)
+            x = np.concatenate([x for x, _ in loader])
+            assert np.array_equal(x[..., 0], written("image", NUMBERS[1::3]))
+            assert np.array_equal(x[..., 0], x[..., 1])
+    assert not frame.define("made", "image * 1").columns["made"].shape
+
+
 def test_arrays_survive_states_and_splits(frame: rf.Frame) -> None:
     def loader() -> rf.Loader:
         return rf.Loader(frame, 10, {"image": rf.array("image"), "id": "id"}, seed=2)

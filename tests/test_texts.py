@@ -162,7 +162,8 @@ def test_a_redefined_text_is_what_it_was_made(frame: rf.Frame) -> None:
 @pytest.mark.parametrize("dialect", ["python", "c++"])
 def test_other_uses_say_what_works(path: str, text: str, message: str, dialect: Any) -> None:
     frame = rf.open(path).in_dialect(dialect)
-    for use in (lambda: frame.define("z", text), lambda: frame.filter(text)):
+    uses = [lambda: frame.define("z", text), lambda: frame.filter(text)]
+    for use in uses[text == "s" :]:  # a text may have another name
         with pytest.raises(ExpressionTypeError, match=re.escape(message)) as caught:
             use()
         assert text in str(caught.value)
@@ -210,6 +211,53 @@ def test_functions_of_many_entries_get_texts(frame: rf.Frame) -> None:
     assert all((x[:, 0] == [STRINGS[int(e)].startswith("Z") for e in y[:, 0]]).all() for x, y in batches)
     with pytest.raises(ExpressionTypeError, match=r"which holds text\. Give vectorized=True"):
         frame.define("z", lambda s: 1)
+
+
+def test_a_text_may_have_another_name(frame: rf.Frame) -> None:
+    def lengths(k: Any) -> Any:
+        return ak.num(k)
+
+    first = frame.alias("k", "s").define("z", "`k`").select(["k", "z", "id"])
+    zbl = [entry for entry in range(ENTRIES) if STRINGS[entry] == "Zbl"]
+    for made in (first, first.redefine("s", "id * 2"), first.define("n", lengths, vectorized=True)):
+        assert made.columns["k"].kind == "text"
+        assert ids(made.filter('z == "Zbl"')) == ids(made.filter('k in ["Zbl"] && k == z')) == zbl
+        assert made.filter("id > 9").arrays("k")["k"].to_list() == STRINGS[10:]
+        assert made.arrays(["k", "z"])["z"].to_list() == STRINGS
+        assert made.filter("id < 0").arrays("k")["k"].to_list() == []
+    counted = first.define("n", lengths, vectorized=True).filter('n == 3 && z != "ttb"')
+    assert ids(counted) == zbl
+    assert counted.arrays("k")["k"].to_list() == ["Zbl"] * len(zbl)
+    again = first.redefine("k", 'k == "Zbl"').alias("l", "z").filter('k || l == "ttb"')
+    assert ids(again) == [entry for entry in range(ENTRIES) if STRINGS[entry] in ("Zbl", "ttb")]
+
+
+def test_another_name_for_a_text_is_a_label(frame: rf.Frame, two: rf.Frame) -> None:
+    def epoch(made: rf.Frame, parts: dict[str, str], **options: Any) -> list[Any]:
+        loader = rf.Loader(made, 8, ["id"], target="id", seed=1, **options)
+        sides = (loader, *(loader.split(0.3, **parts) if parts else ()))
+        return [each.tolist() for side in sides for batch in side for each in batch]
+
+    def epochs(name: str) -> list[Any]:
+        all_, some = (frame, two) if name == "s" else (frame.alias(name, "s"), two.alias(name, "s"))
+        return [
+            epoch(some, {}, sampling=rf.balanced(name)),
+            epoch(some, {"by": name}, weights=rf.normalized("id + 1", per=name)),
+            epoch(all_, {"stratify": name}),
+        ]
+
+    assert epochs("k") == epochs("s")
+
+
+def test_a_column_called_text_is_not_what_texts_are_asked(frame: rf.Frame) -> None:
+    for name in ("text", "s_0", "kernel"):
+        made = frame.define(name, lambda id: id * 2, vectorized=True)
+        held = made.filter(f's == "Zbl" && {name} > 300')
+        assert ids(held) == [entry for entry in range(151, ENTRIES) if STRINGS[entry] == "Zbl"]
+        signed = made.define("signed", f's == "Zbl" ? {name} : -{name}').arrays("signed")["signed"]
+        assert signed.tolist() == [
+            2 * entry if text == "Zbl" else -2 * entry for entry, text in enumerate(STRINGS)
+        ]
 
 
 # --- labels -----------------------------------------------------------------------------------

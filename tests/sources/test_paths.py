@@ -90,6 +90,12 @@ def test_local_files(files: Any, expected: list[tuple[str, str | None]], folder:
         ("root://host//f.root?authz=zteos64:MD", "root://host//f.root?authz=zteos64:MD", None),
         ("root://host//f.root?authz=zteos64:MD#t", "root://host//f.root?authz=zteos64:MD", "t"),
         ("zip://f.root::/data/z.zip", "zip://f.root::/data/z.zip", None),
+        ("zip://f.root::/data/z.zip:t", "zip://f.root::/data/z.zip", "t"),
+        ("zip://f.root::https://host/z.zip", "zip://f.root::https://host/z.zip", None),
+        ("zip://f.root::https://host:80/z.zip", "zip://f.root::https://host:80/z.zip", None),
+        ("zip://f.root::https://host:80/z.zip:t", "zip://f.root::https://host:80/z.zip", "t"),
+        ("zip://f.root::https://host/z?a=b:c#t", "zip://f.root::https://host/z?a=b:c", "t"),
+        ("zip://f.root::file:///data/z.zip", "zip://f.root::file:///data/z.zip", None),
         ("simplecache::https://host/f.root:t", "simplecache::https://host/f.root", "t"),
     ],
 )

@@ -13,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -368,6 +369,38 @@ def test_a_file_replaced_between_the_ranges_of_a_block(
             np.testing.assert_array_equal(found["id"], np.arange(1000.0))
     assert noticed == list(range(1, len(noticed) + 1))
     assert len(noticed) >= 6
+
+
+#: What servers behind one address say of one file, each of them in its turn.
+UNSTEADY = {
+    "each": lambda number, tag: f'"{number}"',
+    "two": lambda number, tag: f'"{number % 2}"',
+    "weak": lambda number, tag: "W/" * (number % 2) + tag,
+}
+
+
+@pytest.mark.parametrize("kind", UNSTEADY)
+def test_servers_that_do_not_agree_on_a_version(web: Web, tmp_path: Path, kind: str) -> None:
+    old, new = twins(tmp_path)
+    web.files["/f.root"] = old
+    web.tag = UNSTEADY[kind]
+    index = sources.index(Location(f"{web.url}/f.root", None), ["id"])
+    for _ in range(4):
+        np.testing.assert_array_equal(read_of(index, 0, 1000)["id"], np.arange(1000.0))
+    web.files["/f.root"] = new
+    with pytest.raises(ChangedFileError):
+        read_of(index)
+
+
+def test_an_address_that_leads_back_to_itself(web: Web) -> None:
+    def redirect(handler: Any, *_: object) -> None:
+        handler.send(HTTPStatus.FOUND, b"", {"Location": handler.path})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAILURES, "reset", redirect)
+        web.fails = lambda number, method: "reset"
+        with pytest.raises(UnreachableError, match="TooManyRedirects"):
+            rf.open(f"{web.url}/TTree.root")
 
 
 def test_a_file_with_the_same_head(web: Web, tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def measured(steps: Sequence[Step], columns: Types, dialect: Dialect) -> list[Me
         words = body.writer.words
         if words > MOST_WORDS:
             raise ExpressionError(_too_large(step, words))
-        found.append(Measured(_type(value), words))
+        same = step.same if isinstance(step, Definition) else None
+        # Another name for a column leaves its type as it is, the shape of arrays included.
+        found.append(Measured(types[same] if same in types else _type(value), words))
         if isinstance(step, Definition):
             types[step.name] = found[-1].type
     return found
@@ -142,11 +144,11 @@ class Body:
         self._columns, self._dialect, self._types = columns, dialect, types
         self.inputs: dict[str, str] = {}
         self.functions: dict[str, Callable[..., Any]] = {}
-        self.values: dict[str, Value] = {}
+        self.values: dict[str, Value | TextColumn] = {}
         self.made: dict[str, ColumnType] = {}
         """Types of the columns that are made before or beside this kernel, by a key of each."""
         self.before: dict[str, str] = {}
-        """The keys of those of them that names stand for."""
+        """The keys of those of them that names stand for, or the stored texts."""
         self.tests: dict[TextTest, str] = {}
         """What texts are asked, and the key of the boolean column that it makes."""
         # How deeply the elements of a definition nest until they come from an array: Python's stack is
@@ -161,7 +163,8 @@ class Body:
         if name in self.values:
             return self.values[name]
         if name in self.before:
-            return self._column(self.before[name], self.made[self.before[name]])
+            key = self.before[name]
+            return self._column(key, self.made.get(key) or self._columns[key])
         types = self._columns if self._types is None else self._types
         if name in types:
             return self._column(name, types[name])
@@ -195,15 +198,18 @@ class Body:
 
     def _test(self, test: TextTest) -> Value:
         """Return what texts are asked, as a column that is made beside the kernel."""
-        key = self.tests.setdefault(test, hidden("text", len(self.tests)))
+        # No definition has an empty name, whose key this might be.
+        key = self.tests.setdefault(test, hidden("", len(self.tests)))
         self.made[key] = _TRUTH
         return self._numbers(key, _TRUTH)
 
     # --- steps --------------------------------------------------------------------------------
 
-    def written(self, step: Step) -> Value:
-        """Write a step, and return its value."""
+    def written(self, step: Step) -> Value | TextColumn:
+        """Write a step, and return its value; of another name for a text, the stored column."""
         if isinstance(step.how, Expression):
+            if isinstance(step, Definition) and (same := self.writer.text_of(step.how)):
+                return same
             value = self.writer.write(step.how)
             if isinstance(step, Cut):
                 self._check_cut(step.how, value)

@@ -99,7 +99,7 @@ class Function:
         self._warned = False
         self._needs = [before.get(name, name) for name in step.needs]
         # What is neither made nor stored is an entry's number.
-        self.stored = tuple(name for name in step.needs if name not in before and name in columns)
+        self.stored = tuple(name for name in self._needs if name in columns)
 
     def run(
         self, known: Known, entries: Entries, outs: Mapping[str, Array], *_: Array

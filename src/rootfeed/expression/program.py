@@ -41,6 +41,8 @@ class Program:
     ----------
     inputs : tuple of str
         The stored columns that it needs.
+    types : mapping of str to ColumnType
+        Of the wanted definitions.
     """
 
     def __init__(
@@ -50,7 +52,6 @@ class Program:
         sizes = measured(needed, columns, dialect)
         groups = list(_groups(needed, sizes))
         places = {step.name: place for place, step in enumerate(needed) if isinstance(step, Definition)}
-        self.wanted = {name: key_of_place(needed, places[name]) for name in names}
         later = _used_later(needed, groups) | {places[name] for name in names}
         self._parts: list[Kernel | Function] = []
         before: dict[str, str] = {}
@@ -59,7 +60,9 @@ class Program:
             first = needed[group[0]]
             some = [place for place in group if place in later]
             types = {key_of_place(needed, place): sizes[place].type for place in some}
-            if isinstance(first, Definition) and first.vectorized:
+            if all(sizes[place].type.kind == "text" for place in group):
+                pass  # other names for stored columns
+            elif isinstance(first, Definition) and first.vectorized:
                 self._parts.append(Function(first, group[0], before, columns, sizes[group[0]].type))
             else:
                 its = {place: needed[place] for place in group}
@@ -68,9 +71,15 @@ class Program:
             for place in group:
                 step = needed[place]
                 if isinstance(step, Definition):
-                    before[step.name] = key_of_place(needed, place)
-        self._types = {key: type_ for key, type_ in made.items() if key in self.wanted.values()}
-        self.inputs = tuple(dict.fromkeys(name for part in self._parts for name in part.stored))
+                    is_text = sizes[place].type.kind == "text"
+                    key = step.same if is_text else key_of_place(needed, place)
+                    assert key is not None
+                    before[step.name] = before.get(key, key)
+        self.wanted = {name: before[name] for name in names}
+        self.types = {name: sizes[places[name]].type for name in names}
+        texts = (key for key in self.wanted.values() if key in columns)
+        used = (name for part in self._parts for name in part.stored)
+        self.inputs = tuple(dict.fromkeys([*used, *texts]))
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -198,7 +207,6 @@ class Outputs(Program):
         self, steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect
     ) -> None:
         super().__init__(steps, names, columns, dialect, cuts=False)
-        self.types = {name: self._types[key] for name, key in self.wanted.items()}
 
     def run(
         self,
@@ -227,7 +235,7 @@ class Outputs(Program):
         Returns
         -------
         dict of str to Jagged
-            The vectors, in fresh memory.
+            The vectors and texts, in fresh memory.
 
         Raises
         ------
@@ -238,7 +246,8 @@ class Outputs(Program):
         made = self._run(inputs, entries, places, _NONE_PASSED, _NO_COUNTS)
         found: dict[str, Jagged] = {}
         for name, key in self.wanted.items():
-            if isinstance(column := made[key], Jagged):
+            column = made[key] if key in made else taken(inputs[key], take)
+            if isinstance(column, Jagged):
                 found[name] = column
         return found
 

@@ -39,6 +39,12 @@ class Definition:
         return label(self.name)
 
     @property
+    def same(self) -> str | None:
+        """The column that it is another name for, if it is one."""
+        node = self.how.node if isinstance(self.how, Expression) else None
+        return node.name if isinstance(node, Name) else None
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names in it; not all of them need be columns."""
         if isinstance(self.how, Expression):

@@ -154,6 +154,12 @@ class Writer(Builder):
 
     # --- texts --------------------------------------------------------------------------------
 
+    def text_of(self, expression: Expression) -> TextColumn | None:
+        """Return the column that an expression is, where that is text."""
+        self.text = expression.text
+        found = self._text(expression.node)
+        return found if isinstance(found, TextColumn) else None
+
     def _text(self, node: Node) -> Text | TextColumn | None:
         """Return what a node is, where that is text."""
         if isinstance(node, Text):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rootfeed.expression import Cuts, Outputs
 from rootfeed.frame.steps import named
@@ -46,5 +46,6 @@ class Compiled(Generic[Program]):
                 self._known[key] = self._compile(types)
         return self._known[key]
 
-    def _key(self, types: Types) -> tuple[tuple[str, str], ...]:
-        return tuple((types[name].kind, str(types[name].dtype)) for name in self.inputs)
+    def _key(self, types: Types) -> tuple[tuple[Any, ...], ...]:
+        used = [types[name] for name in self.inputs]
+        return tuple((type_.kind, str(type_.dtype), type_.shape) for type_ in used)

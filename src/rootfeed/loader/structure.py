@@ -128,9 +128,11 @@ def _shapes(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, tuple[
                     f"{frame.files[0]}: column {name!r} ({type_.text}) differs in length; "
                     "rootfeed.array takes arrays of fixed dimensions. Use rootfeed.padded or flat."
                 )
-        for index in frame.index(columns):
+        wanted = frame.wanted(columns)
+        for index in frame.index(wanted.columns):
+            types = wanted.types(index)
             for name in columns:
-                shape = index.columns[name].type.shape
+                shape = types[name].shape
                 first, known = found.setdefault(name, (index.path, shape))
                 if shape != known:
                     raise UnsupportedColumnError(

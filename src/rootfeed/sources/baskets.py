@@ -57,14 +57,20 @@ def branch_column(
             "(TBranch::SetFile), which rootfeed does not read. Leave it out, or write the tree into one "
             "file (with TTree::CloneTree, or Snapshot of ROOT's RDataFrame)."
         )
-    dtype = Column(name, type_, None, origin.key).dtype
-    if dtype is None or encoding is None:
-        return Column(name, type_, None, origin.key, origin.leaf)
     if branch.num_entries != entries:
-        raise DamagedFileError(
+        raise UnsupportedColumnError(
             f"{where}: column {name!r} has {branch.num_entries} entries, the tree has {entries}: it "
             "was not filled at every entry. Leave it out."
         )
+    dtype = Column(name, type_, None, origin.key).dtype
+    if dtype is None or encoding is None:
+        if _leaves_positions_out(branch) and branch.member("fEntryOffsetLen"):
+            raise UnsupportedColumnError(
+                f"{where}: column {name!r} ({type_.text}) cannot be read: uproot, which reads such "
+                "types, does not know ROOT's feature kGenerateOffsetMap. Leave it out, or write the "
+                "tree without that feature."
+            )
+        return Column(name, type_, None, origin.key, origin.leaf)
     is_jagged = type_.is_jagged and not origin.length
     pages = branch_pages(branch, encoding, max(1, origin.length), with_sizes=is_jagged)
     if np.any(pages.offset == _NOWHERE):
@@ -150,7 +156,10 @@ def _other_file(tree: Any, branch: Any) -> str:
 
 
 def _leaves_positions_out(branch: Any) -> bool:
-    """Tell whether a branch was written with ROOT's feature ``kGenerateOffsetMap``."""
+    """Tell whether a branch was written with ROOT's feature ``kGenerateOffsetMap``.
+
+    Positions that counts tell are left out then, and for others there are sizes.
+    """
     features = branch.member("fIOFeatures", none_if_missing=True)
     bits = features.member("fIOBits", none_if_missing=True) if features is not None else None
     return bool(int(bits or 0) & _GENERATE_OFFSET_MAP)

@@ -21,7 +21,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
 )
 
-__all__ = ["Located", "irregular", "is_transient", "reason", "unavailable"]
+__all__ = ["Located", "cause", "irregular", "is_transient", "reason", "unavailable"]
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DENIED = frozenset(
@@ -76,7 +76,7 @@ def unavailable(path: str, what: str, error: BaseException) -> RootfeedError | N
     RootfeedError or None
         None where the exception may as well be about the bytes themselves.
     """
-    error = _cause(error)
+    error = cause(error)
     if isinstance(error, RootfeedError):
         return error
     what = f"{path} {what}"
@@ -124,10 +124,17 @@ def unavailable(path: str, what: str, error: BaseException) -> RootfeedError | N
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same request may succeed a little later."""
-    error = _cause(error)
+    error = cause(error)
     if (status := _status(error)) is not None:
         return status in _TRANSIENT_STATUS
     return not isinstance(error, _LASTING) and not re.search(_XROOTD, str(error))
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return what an exception stands for: fsspec says of any failed request that a file is missing."""
+    while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
 
 
 class Located:
@@ -165,20 +172,13 @@ def irregular(path: str, mode: int) -> RootfeedError | None:
     )
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return what an exception stands for: fsspec says of any failed request that a file is missing."""
-    while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return error
-
-
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status in an exception of aiohttp, requests, botocore or gcsfs."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return _as_status(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-    for holder, name in ((response, "status_code"), (error, "status"), (error, "code")):
-        # One after another: aiohttp warns of its `code`.
+    own = "status" if hasattr(error, "status") else "code"  # aiohttp has both, and warns of its code
+    for holder, name in ((response, "status_code"), (error, own)):
         if (status := _as_status(getattr(holder, name, None))) is not None:
             return status
     return None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rootfeed.schema import Array
 from rootfeed.sources.compression import DamagedPageError
 
-__all__ = ["Key", "is_labelled", "label", "label_bytes", "name_of", "read_key"]
+__all__ = ["Key", "has_sizes", "is_labelled", "label", "label_bytes", "name_of", "read_key"]
 
 _HEAD = struct.Struct(">i2xi4xh")  # fNbytes, fObjlen, fKeylen
 _TAIL = struct.Struct(">iix")  # fNevBuf, fLast, a byte of flags
@@ -21,6 +21,8 @@ _SHORTEST_KEY_BYTES = 37
 _LARGE_VERSION = 1000  # of a key, above which its two positions have eight bytes each
 _FIXED_BYTES = 18
 _LONG_TEXT = 255  # stands for a length that follows in four bytes
+_BASKET_BYTES = 19  # of a basket's own fields, which end its key; one more where it tells features
+_SIZES = 1  # TBasket::EIOBits::kGenerateOffsetMap
 
 
 class Key(NamedTuple):
@@ -61,6 +63,21 @@ def read_key(stored: Array, entries: int) -> Key:
     return Key(key_bytes, whole, last - key_bytes)
 
 
+def has_sizes(stored: Array, key_bytes: int) -> bool:
+    """Tell whether a basket has the size of each entry where others have its position.
+
+    So ROOT writes it with the feature ``kGenerateOffsetMap`` where no counts tell the positions.
+    """
+    # A negative size of its buffer says that a byte with features follows.
+    if stored[key_bytes - 14] < 0x80 or not stored[key_bytes - 10] & _SIZES:
+        return False
+    place = _label_start(stored)
+    for _ in range(3):  # class, name and title
+        length, place = _length(stored, place)
+        place += length
+    return key_bytes - place == _BASKET_BYTES + 1
+
+
 def label(name: str) -> bytes:
     """Return how the class and a branch's name stand in the keys of its baskets."""
     return _text(b"TBasket") + _text(name.encode(errors="surrogateescape"))
@@ -89,12 +106,7 @@ def name_of(stored: Array) -> str:
     prefix = _text(b"TBasket")
     if stored[start : start + len(prefix)].tobytes() != prefix:
         raise DamagedPageError("its key is not a basket's")
-    start += len(prefix)
-    length = int(stored[start]) if start < len(stored) else 0
-    start += 1
-    if length == _LONG_TEXT and start + _LENGTH.size <= len(stored):
-        length = _LENGTH.unpack_from(stored, start)[0]
-        start += _LENGTH.size
+    length, start = _length(stored, start + len(prefix))
     return stored[start : start + length].tobytes().decode(errors="surrogateescape")
 
 
@@ -102,6 +114,16 @@ def _label_start(stored: Array) -> int:
     if len(stored) < _FIXED_BYTES:
         raise DamagedPageError(f"its key has {len(stored)} bytes")
     return _FIXED_BYTES + (16 if _VERSION.unpack_from(stored)[0] > _LARGE_VERSION else 8)
+
+
+def _length(stored: Array, start: int) -> tuple[int, int]:
+    """Return the length of a text, and where its letters begin."""
+    length = int(stored[start]) if start < len(stored) else 0
+    start += 1
+    if length == _LONG_TEXT and start + _LENGTH.size <= len(stored):
+        length = _LENGTH.unpack_from(stored, start)[0]
+        start += _LENGTH.size
+    return length, start
 
 
 def _text(text: bytes) -> bytes:

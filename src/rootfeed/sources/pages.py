@@ -22,7 +22,7 @@ from rootfeed.sources.compression import (
 )
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located, unavailable
-from rootfeed.sources.keys import is_labelled, label_bytes, name_of, read_key
+from rootfeed.sources.keys import has_sizes, is_labelled, label_bytes, name_of, read_key
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
@@ -177,7 +177,7 @@ class PageReader:
 
     def basket(self, pages: Pages, page: int, entries: int) -> Basket:
         """Return the contents of a TTree's page of vectors; positions of entries are not checked."""
-        embedded = pages.offset[page] == EMBEDDED
+        embedded, sizes = pages.offset[page] == EMBEDDED, False
         if embedded:
             # An int with the size of the data comes first.
             stored = np.frombuffer(bytearray(pages.embedded[page]), np.uint8)[_INT.size :]
@@ -187,6 +187,7 @@ class PageReader:
             stored, _ = self._stored(pages, page)
             key_bytes, whole, data_bytes = read_key(stored, entries)
             self.check_label(stored, pages)
+            sizes = whole > data_bytes and has_sizes(stored, key_bytes)
             stored = stored[key_bytes:]
         _bounded(stored, whole)
         if data_bytes < 0 or whole not in (data_bytes, data_bytes + _INT.size * (entries + 2)):
@@ -197,6 +198,9 @@ class PageReader:
         raw = stored if embedded else self._decompressed(stored, whole)
         if whole > data_bytes and (found := _INT.unpack_from(raw, data_bytes)[0]) != entries + 1:
             raise DamagedPageError(f"it tells {found} positions for {entries} entries")
+        if sizes:
+            places = raw[data_bytes + _INT.size :].view(">i4")[:entries]
+            places[:] = key_bytes + np.cumsum(places, dtype=np.int64)
         return Basket(raw, key_bytes, data_bytes)
 
     def _stored(self, pages: Pages, page: int) -> tuple[Array, int]:

@@ -151,15 +151,15 @@ def _split_object(text: str) -> tuple[str, str | None]:
     form = _ROOT_FORM.fullmatch(text)
     if form and (is_remote(text) or not form["query"]):
         return form["path"] + (f"?{form['query']}" if form["query"] else ""), form["name"]
-    scheme, found, rest = text.partition("://")
-    prefix = scheme + found if found else ""
-    body = rest if found else text
+    last = _CHAIN.split(text)[-1]  # of fsspec's "zip://file.root::https://host/archive.zip"
+    scheme, found, rest = last.partition("://")
+    prefix = text.removesuffix(last) + (scheme + found if found else "")
+    body = rest if found else last
     path, _, name = body.rpartition(":")
     looks_like_port = found and "/" not in path and name.split("/")[0].isdigit()
     looks_like_drive = len(path) == 1 and name.startswith(("\\", "/"))
-    looks_like_chain = path.endswith(":")  # fsspec's "zip://file.root::archive.zip"
     looks_like_query = len(_without_query(text)) < len(prefix + path)
-    if not path or looks_like_port or looks_like_drive or looks_like_chain or looks_like_query:
+    if not path or looks_like_port or looks_like_drive or looks_like_query:
         return text, None
     return prefix + path, name or None
 

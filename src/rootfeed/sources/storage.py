@@ -27,7 +27,7 @@ from rootfeed.errors import (
 )
 from rootfeed.schema import Version
 from rootfeed.sources import web
-from rootfeed.sources.failures import irregular, is_transient, unavailable
+from rootfeed.sources.failures import cause, irregular, is_transient, unavailable
 
 __all__ = [
     "LocalStorage",
@@ -58,6 +58,9 @@ _WAITS_SECONDS = (0.1, 0.5, 2.0)
 
 _PATIENCE_SECONDS = 60
 """After which it is not: each request may have waited long for its answer."""
+
+_ASKED_AGAIN = 3
+"""How often a server is asked whether it stays with a version that is another one."""
 
 _TAGS = ("ETag", "etag", "md5Hash", "checksum", "Content-MD5", "generation", "content_md5")
 _TIMES = ("Last-Modified", "LastModified", "last_modified", "mtime", "modified", "updated", "created")
@@ -234,11 +237,13 @@ class RemoteStorage:
         out[:] = np.frombuffer(self._bytes(offset, stop), np.uint8)
 
     def verify(self) -> None:
-        """Ask again for size and tag; where there is no tag, compare the head again."""
-        file_bytes, tag = self._ask()
-        self._compare(file_bytes, tag)
-        if not tag:
-            version, self._starts = self.version, []
+        """Ask again for size and tag; where there is no tag that tells, compare the head again."""
+        version, (file_bytes, tag) = self.version, self._ask()
+        # Several servers behind one address can have tags of their own: those tell no versions.
+        is_steady = tag == version.tag or all(self._ask()[1] == tag for _ in range(_ASKED_AGAIN))
+        self._compare(file_bytes, tag if is_steady else version.tag)
+        if not tag or not is_steady:
+            self._starts = []
             self._compare_head(version)
 
     def close(self) -> None:
@@ -257,7 +262,8 @@ class RemoteStorage:
                 "Download it first."
             )
         tags = [info[key] for names in (_TAGS, _TIMES) for key in names if info.get(key)]
-        return int(size), f"{tags[0]}" if tags else ""
+        # A proxy that compresses on the way says of a tag that it is weak.
+        return int(size), f"{tags[0]}".removeprefix("W/") if tags else ""
 
     def _compare(self, file_bytes: int, tag: str) -> None:
         version = self.version
@@ -361,11 +367,12 @@ def _repeat(attempt: Callable[[], Found]) -> Found:
 
 
 def _unreachable(url: str, error: Exception) -> RootfeedError:
+    reason = cause(error)
     if isinstance(error, ImportError):
         # fsspec's message names the package to install.
         return UnreachableError(f"{url} cannot be reached: {error}.")
     return unavailable(url, "cannot be read", error) or UnreachableError(
-        f"{url} cannot be read: {type(error).__name__}: {error}. "
+        f"{url} cannot be read: {type(reason).__name__}: {reason}. "
         + ("Check the network, and try again." if is_transient(error) else "Check the address.")
     )
 
@@ -381,7 +388,11 @@ def _changed(path: str, then: Version, now: Version) -> ChangedFileError:
     elif then.head != now.head:
         found = f"it has {now.file_bytes} bytes as before, and another header"
     else:
-        found = f"its server calls this version {now.tag!r}, and called the one before {then.tag!r}"
+        return ChangedFileError(
+            f"{path} was changed while it was being read: its server calls this version {now.tag!r}, "
+            f"and called the one before {then.tag!r}. Open it again. If it is the same, several servers "
+            "answer for it that do not agree on its version: download it first."
+        )
     return ChangedFileError(f"{path} was changed while it was being read: {found}. Open it again.")
 
 
