@@ -81,8 +81,8 @@ def _every(columns: Iterable[Column]) -> Iterable[tuple[Places, Entries, Pages, 
         if (pages := column.pages) is None:
             continue
         contents = _contents(pages)
-        if column.type.kind == "vector" and offsets is None and not column.length:
-            # A TTree's basket of vectors: elements, a header and a position for each entry.
+        if column.type.is_jagged and offsets is None and not column.length:
+            # A TTree's basket of vectors or texts: elements, a header and a position for each entry.
             header = max((each.header_bytes for each in pages.encodings), default=0)
             contents = np.diff(pages.bounds) * (column.value_bytes + header + _PLACE_BYTES)
         yield column.page_bounds, column.entry_bounds, pages, contents

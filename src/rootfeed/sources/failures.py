@@ -21,7 +21,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
 )
 
-__all__ = ["Located", "cause", "irregular", "is_transient", "unavailable"]
+__all__ = ["Located", "cause", "irregular", "is_transient", "reason", "unavailable"]
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DENIED = frozenset(
@@ -205,6 +205,11 @@ def _text(error: BaseException) -> str:
     if number in errno.errorcode and type(error).__module__ == "builtins":
         assert number is not None
         return f"{error.strerror if isinstance(error, OSError) else error} ({errno.errorcode[number]})"
+    return reason(error)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, in a line without a stop: others are advice to uproot's own users."""
     text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

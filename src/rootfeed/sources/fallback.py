@@ -18,8 +18,8 @@ import numpy as np
 from rootfeed.errors import DamagedFileError, RootfeedError, UnsupportedColumnError
 from rootfeed.schema import Array, Column, FileIndex, Jagged, Texts
 from rootfeed.sources import baskets, branches, tables
-from rootfeed.sources.failures import Located, unavailable
-from rootfeed.sources.metadata import damaged, open_object, reason
+from rootfeed.sources.failures import Located, reason, unavailable
+from rootfeed.sources.metadata import damaged, open_object
 from rootfeed.sources.pages import PageReader
 from rootfeed.sources.scratch import Scratch
 

@@ -23,13 +23,13 @@ from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages, Version
 from rootfeed.sources import baskets, branches, fields, tables
 from rootfeed.sources.classes import FileClasses
 from rootfeed.sources.compression import MOST_EXPANSION
-from rootfeed.sources.failures import unavailable
+from rootfeed.sources.failures import reason, unavailable
 from rootfeed.sources.paths import spelled
 from rootfeed.sources.storage import Storage, is_remote, open_storage
 from rootfeed.sources.supply import StorageSource
 from rootfeed.sources.web import web_page
 
-__all__ = ["RootObject", "damaged", "open_object", "reason"]
+__all__ = ["RootObject", "damaged", "open_object"]
 
 _TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 _RNTUPLE = "ROOT::RNTuple"
@@ -210,13 +210,6 @@ def damaged(what: str, remedy: str = "Copy or produce the file again.") -> Itera
                 "supported. Rewrite the file with a current ROOT."
             ) from error
         raise DamagedFileError(f"{what}: {told}. {remedy}") from error
-
-
-def reason(error: Exception) -> str:
-    """Return what an error of uproot's says, in a line without a stop."""
-    # The first line tells what it is about, the others are uproot's advice to its own users.
-    text = f"{error}".strip().split("\n")[0][:200].rstrip(" .:")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> RootObject:
