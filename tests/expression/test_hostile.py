@@ -360,9 +360,9 @@ def test_columns_may_have_the_names_of_the_kernels_variables() -> None:
     ids=lambda text: f"{text[:9]!r}",
 )
 def test_depth_and_size_are_bounded(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     attempt(text)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_the_deepest_texts_still_have_types() -> None:

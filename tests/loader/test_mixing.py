@@ -153,7 +153,7 @@ def test_a_warning_says_what_helps_and_it_does(written: dict[str, list[str]]) ->
     assert order == sorted(order)
     assert f"{loader.blocks_per_chunk:.1f} blocks share a chunk" in loader.explain()
     assert "label entropy lacking, at most" in str(loader.plan())
-    enough = re.search(r'memory="([\d.e-]+ GB)"', text)
+    enough = re.search(r'memory="([\d.e-]+ [GM]B)"', text)
     assert enough
     more, told = make(paths, memory=enough[1])
     assert not told
