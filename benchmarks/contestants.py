@@ -68,6 +68,9 @@ class Rootfeed:
 
     reads_rows = True
 
+    def __init__(self, block_entries: int | None = None) -> None:
+        self.block_entries = block_entries
+
     def load(self, job: Job) -> None:
         import numba  # noqa: F401  (rootfeed imports it on first use: its memory is an import's too)
 
@@ -86,6 +89,7 @@ class Rootfeed:
             seed=1,
             memory=job.memory,
             threads=job.threads,
+            block_entries=self.block_entries,
         )
         return lambda: loader
 
@@ -185,6 +189,7 @@ class FloorContestant:
 
 CONTESTANTS: dict[str, Any] = {
     "rootfeed-lazy": Rootfeed(),
+    "rootfeed-long": Rootfeed(block_entries=262_144),
     "rootfeed-memory": Rootfeed(),
     "root-lazy": RootLoader(eager=False),
     "root-eager": RootLoader(eager=True),

@@ -25,6 +25,7 @@ from datasets import DEFAULT_FOLDER, ENTRIES, VARIANTS, ensure
 
 LABELS = {
     "rootfeed-lazy": "rootfeed, lazy",
+    "rootfeed-long": "rootfeed, lazy, long blocks",
     "rootfeed-memory": "rootfeed, in memory",
     "root-lazy": "ROOT RDataLoader, lazy",
     "root-lazy-mt": "ROOT RDataLoader, lazy, implicit threads",
