@@ -29,7 +29,7 @@ TARGET = "label"
 FILE = "file"
 ROW_BYTES = 4 * (len(FEATURES) + 2)
 
-# Signal is no simple fraction of all, which a chunk of few blocks could happen to have exactly.
+# Signal is no simple fraction of all, which few blocks in memory could happen to have exactly.
 SHARES = np.array([25, 9, 15, 6, 7, 19, 8, 11]) / 100
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1])
 MEANS = np.random.default_rng(5).normal(0, 0.45, (len(SHARES), len(FEATURES))) + 0.27 * LABELS[:, None]

@@ -1,7 +1,8 @@
 """Wide rows: jets of ten classes in ten files. What `shuffle.py --jets` writes and measures.
 
 Twelve variables of up to 128 particles, as vectors of floats, 40 on average, in ROOT's default baskets
-(TTree) or pages (RNTuple): padded, a row has 6 kB. A class has its own distributions.
+(TTree) or pages (RNTuple): padded, a row has 6 kB, of which particles are 2. A class has its own
+distributions.
 
 Run as a script, it writes files or measures an epoch, as its only argument says in JSON.
 """
@@ -158,7 +159,7 @@ def measure(job: Job) -> dict[str, Any]:
     return {
         "bits": float(entropy_bits(np.array(counts)).mean()),
         "lacking": plan.lacking_bits,
-        "blocks": plan.blocks_per_chunk,
+        "blocks": plan.window_blocks,
         "decompressed": plan.decompressed,
         "in_memory": plan.in_memory,
         "microseconds": 1e6 * seconds / (len(counts) * BATCH_SIZE),

@@ -16,6 +16,7 @@ from rich.table import Table
 from rootfeed import kernels
 
 ROWS, COLUMNS, BATCH = 1_000_000, 21, 1024
+JETS, VARIABLES, LENGTH, PARTICLES, JETS_BATCH = 60_000, 12, 128, 40, 512
 
 
 @njit
@@ -23,6 +24,27 @@ def plain_gather(rows, order, out):
     for i in range(order.size):
         for j in range(out.shape[1]):
             out[i, j] = rows[order[i], j]
+
+
+@njit
+def plain_gather_padded(rows, order, out, lengths, mask):
+    for i in range(order.size):
+        for j in range(out.shape[1]):
+            out[i, j] = rows[order[i], j]
+        for j in range(mask.shape[1]):
+            mask[i, j] = j < lengths[order[i]]
+
+
+@njit
+def plain_pad(columns, lengths, out):
+    start = 0
+    for i in range(lengths.size):
+        for j in range(lengths[i]):
+            for c in range(columns.shape[0]):
+                out[i, j * columns.shape[0] + c] = columns[c, start + j]
+        for j in range(lengths[i] * columns.shape[0], out.shape[1]):
+            out[i, j] = 0
+        start += lengths[i]
 
 
 @njit
@@ -51,6 +73,46 @@ def seconds(run: Callable[[], object], repeat: int = 5) -> float:
     return float(np.median(taken))
 
 
+def jets() -> list[tuple[str, int, Callable[[], object], Callable[[], object]]]:
+    """Return what vectors beside their rows cost, and what rows that hold them padded would."""
+    random = np.random.default_rng(1)
+    lengths = np.clip(random.poisson(PARTICLES, JETS), 1, LENGTH).astype(np.int32)
+    total, element_bytes, width = int(lengths.sum()), 4 * VARIABLES, LENGTH * VARIABLES
+    columns = random.integers(0, 2**32, (VARIABLES, total), np.uint32)
+    elements, padded = np.empty((total, VARIABLES), np.uint32), np.empty((JETS, width), np.uint32)
+    rows = np.empty((JETS, 16), np.uint8)
+    starts = (np.cumsum(lengths) - lengths) * element_bytes
+    rows.view(np.uint64)[:, 0] = elements.ctypes.data + starts
+    rows.view(np.int32)[:, 2] = lengths
+    order = random.permutation(JETS).astype(np.uint32)
+    offsets, everything, places = np.array([0, 8]), np.empty(0, np.int32), np.arange(VARIABLES)
+    where, how_many = np.empty((JETS_BATCH, 8), np.uint8), np.empty((JETS_BATCH, 4), np.uint8)
+    padding, marks = np.zeros(4 * width, np.uint8), np.repeat(np.array([1, 0], np.uint8), LENGTH)
+    out, mask = np.empty((JETS_BATCH, 4 * width), np.uint8), np.empty((JETS_BATCH, LENGTH), np.uint8)
+    addresses, counts = where.view(np.uint64), how_many.view(np.int32)
+    batches = range(0, JETS - JETS_BATCH, JETS_BATCH)
+
+    def gather() -> None:
+        for start in batches:
+            kernels.gather(rows, order[start : start + JETS_BATCH], offsets, (where, how_many))
+            kernels.gather_padded(addresses, counts, 0, element_bytes, padding, marks, out, mask)
+
+    def gather_plainly() -> None:
+        for start in batches:
+            some = order[start : start + JETS_BATCH]
+            plain_gather_padded(padded, some, out.view(np.uint32), lengths, mask)
+
+    return [
+        (
+            f"lay {VARIABLES} variables of {PARTICLES} particles side by side, or in padded rows",
+            columns.nbytes,
+            lambda: kernels.pack(columns, everything, places, elements),
+            lambda: plain_pad(columns, lengths, padded),
+        ),
+        (f"gather them, padded to {LENGTH}", JETS * 4 * width, gather, gather_plainly),
+    ]
+
+
 def main() -> None:
     random = np.random.default_rng(0)
     words = random.integers(0, 2**32, (ROWS, COLUMNS), np.uint32)
@@ -58,7 +120,7 @@ def main() -> None:
     columns = np.ascontiguousarray(words.T)
     packed = np.empty_like(words)
     order = np.empty(ROWS, np.uint32)
-    kernels.permute(np.uint64(1), order)
+    kernels.permute(np.uint64(1), np.empty(0, np.uint32), order)
     raw = random.integers(0, 256, 1 << 20, np.uint8)
     elements = len(raw) // 4
     decoded = np.empty(elements, np.uint32)
@@ -94,7 +156,7 @@ def main() -> None:
         (
             "permute 1 million rows",
             order.nbytes,
-            lambda: kernels.permute(np.uint64(2), order),
+            lambda: kernels.permute(np.uint64(2), np.empty(0, np.uint32), order),
             lambda: np.random.default_rng(2).permutation(ROWS),
         ),
         (
@@ -103,6 +165,7 @@ def main() -> None:
             lambda: kernels.all_finite(reals),
             lambda: np.isfinite(reals).all(),
         ),
+        *jets(),
     ]
     table = Table("kernel", "GB/s", "plainly, GB/s", "ratio")
     for name, size, run, plain in cases:

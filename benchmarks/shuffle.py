@@ -183,8 +183,10 @@ def training_line(findings: Findings, ideal: Findings | None) -> list[str]:
 
 
 def formula(blocks: float, kinds: int) -> float:
-    """Return the bits expected to lack where the blocks of a chunk were drawn independently."""
-    return (kinds - 1) / (2 * math.log(2)) / blocks
+    """Return the bits that rootfeed expects to lack where all files go through one window."""
+    from rootfeed.plan import lacking_bits
+
+    return lacking_bits(kinds, blocks)
 
 
 # --- picture --------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ def measure_jets(jets: int, memories: list[str], batches: int, folder: Path, con
         f"{wide.CLASSES} files of {jets} jets of one class each, batches of {wide.BATCH_SIZE}",
         "format",
         "memory",
-        "blocks in\na chunk",
+        "blocks in\nmemory",
         "pages\ndecompressed",
         "label entropy,\nbit",
         "lacking,\nbit",
@@ -406,9 +408,9 @@ def main(
         "rootfeed by its memory, as a share of the rows' bytes",
         "layout",
         "memory",
-        "blocks in\na chunk",
+        "blocks in\nmemory",
         *(heading.replace("mbit", "mbit (formula)") for heading in mixing_headings),
-        caption="Formula: (K−1)/(2 ln 2)/n for n blocks drawn independently; rootfeed's are dealt.",
+        caption="Formula: 0.5 K(K−1)/n² for K kinds and n blocks in a window; files may have one each.",
     )
     for (of, part), wanted in budgets.items():
         result = results[wanted]
@@ -418,8 +420,8 @@ def main(
             continue
         line = mixing_line(findings, entries)
         for i, kinds in enumerate([2, len(SHARES)]):
-            line[i] += f" ({1000 * formula(findings.blocks_per_chunk, kinds):.1f})"
-        budget_table.add_row(of, f"{part:.0%}", f"{findings.blocks_per_chunk:.1f}", *line)
+            line[i] += f" ({1000 * formula(findings.window_blocks, kinds):.1f})"
+        budget_table.add_row(of, f"{part:.0%}", f"{findings.window_blocks:.1f}", *line)
     console.print(budget_table)
 
     if plot:

@@ -62,7 +62,7 @@ class Findings:
     aucs: list[float] = field(default_factory=list)
     complete: bool = True
     in_memory: bool = False
-    blocks_per_chunk: float = 0.0
+    window_blocks: float = 0.0
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Findings:
@@ -88,7 +88,7 @@ def rootfeed_epochs(job: Job, seed: int, findings: Findings) -> Callable[[], Bat
         threads=2,
     )
     findings.in_memory = loader.in_memory
-    findings.blocks_per_chunk = loader.blocks_per_chunk
+    findings.window_blocks = loader.window_blocks
     return lambda: loader
 
 

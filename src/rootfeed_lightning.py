@@ -22,7 +22,7 @@ _DEPTH = 6  # of what loaders are looked for in: collections, DataLoaders, datas
 _WIDTH = 64  # a longer list is one of data
 
 _TOO_LATE = (
-    "training goes on with epoch {0}, but workers of a DataLoader have begun with another one of "
+    "training goes on with epoch {0}, but workers of a DataLoader may have begun with another one of "
     "rootfeed's, and this version of Lightning gives no way to begin again. "
     "Call batches.set_epoch({0}) before fit()."
 )
@@ -74,8 +74,8 @@ def callbacks_of(package: str) -> Any:
         def _follow(self, trainer: Any) -> None:
             self._following = list(loaders(getattr(trainer, "train_dataloader", None)))
             epoch = trainer.current_epoch
-            right = [loader.follow(epoch) for loader in self._following]
-            if self._first and not all(right):
+            followed = [loader.follow(epoch) for loader in self._following]
+            if self._first and any(followed):
                 # Lightning makes the first iterator before a callback can say which epoch it is.
                 fetcher = getattr(trainer.fit_loop, "_data_fetcher", None)
                 if fetcher is None:
@@ -83,22 +83,21 @@ def callbacks_of(package: str) -> Any:
                 else:
                     fetcher.teardown()
                     iter(fetcher)
-
-        def _count_on(self) -> None:
             self._first = False
-            for loader in self._following:
-                loader.count_on()
-            self._following = []
 
         def on_train_batch_start(self, *_: Any) -> None:
-            if self._first or self._following:
-                self._count_on()
+            self._first = False
 
-        def on_train_epoch_end(self, *_: Any) -> None:
-            self._count_on()
+        def _let_go(self) -> None:
+            for loader in self._following:
+                loader.follow(None)
+            self._following = []
+
+        def on_train_end(self, *_: Any) -> None:
+            self._let_go()
 
         def on_exception(self, *_: Any) -> None:
-            self._count_on()
+            self._let_go()
 
     return RootfeedEpochs()
 

@@ -200,7 +200,7 @@ from rootfeed import compiling, kernels
 vars(caching).update(names)  # Numba itself needs them
 import numpy as np
 out = np.empty(5, np.uint32)
-kernels.permute(np.uint64(1), out)
+kernels.permute(np.uint64(1), np.empty(0, np.uint32), out)
 assert sorted(out) == [0, 1, 2, 3, 4]
 compiling.compile_declared()
 print(sum(kernels.permute.stats.cache_hits.values()))

@@ -491,6 +491,17 @@ def test_close_tells_of_a_task_that_does_not_end() -> None:
     assert wait_until(prefetch.close)
 
 
+def test_what_was_told_to_stop_is_not_handed_out() -> None:
+    done = threading.Event()
+    prefetch = Prefetch(iter([(1, [lambda _: done.set()])]), threads=1, window=1)
+    assert done.wait(10)
+    prefetch._state.threads[0].join(10)
+    prefetch._state.stopped.set()  # as in the moment before `close` takes the groups away
+    with pytest.raises(RuntimeError, match="closed"):
+        prefetch.next()
+    prefetch.close()
+
+
 def test_close_from_another_thread_wakes_the_consumer() -> None:
     prefetch = Prefetch(numbered(1, [lambda stopped: stopped.wait(60)]), threads=1, window=1)
     closing = threading.Timer(0.05, prefetch.close)
@@ -518,6 +529,37 @@ def test_close_in_a_task_does_not_wait_for_itself() -> None:
     assert wait_until(lambda: bool(closed))
     assert not any(closed)
     assert wait_until(prefetch.close)
+
+
+@pytest.mark.parametrize("way", ["close", "drop", "error"])
+def test_groups_that_wait_are_woken(way: str) -> None:
+    waits, woken = threading.Event(), threading.Event()
+
+    def task(stopped: threading.Event) -> None:
+        assert waits.wait(SOON)
+        if way == "error":
+            fail(stopped)
+
+    def groups() -> Groups:
+        yield 0, [task]
+        waits.set()
+        assert woken.wait(SOON)
+        yield 1, [nothing]
+
+    prefetch = Prefetch(groups(), threads=2, window=3, wake=woken.set)
+    assert waits.wait(SOON)
+    assert not woken.is_set()
+    begin = time.monotonic()
+    if way == "close":
+        assert prefetch.close()
+    elif way == "error":
+        with pytest.raises(BoomError):
+            prefetch.next()
+    del prefetch
+    gc.collect()
+    assert woken.is_set()
+    assert time.monotonic() - begin < 0.7
+    assert wait_until(lambda: not engine_threads())
 
 
 def test_a_dropped_prefetch_ends_its_threads() -> None:

@@ -112,7 +112,7 @@ def test_kernels_work_where_nothing_can_be_kept_on_disk() -> None:
         "import numpy as np\n"
         "from rootfeed import kernels\n"
         "order = np.empty(5, np.uint32)\n"
-        "kernels.permute(np.uint64(1), order)\n"
+        "kernels.permute(np.uint64(1), np.empty(0, np.uint32), order)\n"
         "assert sorted(order) == [0, 1, 2, 3, 4]\n"
     )
     outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -68,7 +68,7 @@ def chosen_entries(key: int, fraction: float, entries: int) -> set[int]:
 
 def permute(key: int, n: int) -> np.ndarray:
     out = np.full(n, 0xFFFFFFFF, np.uint32)
-    kernels.permute(np.uint64(key & MASK), out)
+    kernels.permute(np.uint64(key & MASK), np.empty(0, np.uint32), out)
     return out
 
 
@@ -467,7 +467,7 @@ def test_permute_large(n: int) -> None:
 def test_permute_writes_nothing_else() -> None:
     for n in (0, 1, 2, 1000, 70000):
         out, whole = fenced(n, np.uint32)
-        kernels.permute(np.uint64(7), out)
+        kernels.permute(np.uint64(7), np.empty(0, np.uint32), out)
         assert intact(whole)
 
 
@@ -637,18 +637,17 @@ GOLDEN_CHOICE = [1442313379502981382, 9241879016658446412, 9234771785231145344]
 GOLDEN_CHOICES = "0441f2200304c1e238db2e51fde6baa1d7b4ec7c144e59b7817c7c177e382626"
 
 
-@given(
-    st.lists(st.integers(0, 9000), max_size=12, unique=True).map(sorted),
-    st.integers(0, 9000),
-    st.integers(0, 2**32 - 1),
-)
-def test_skip_counts_rows_outside_of_ranges(bounds: list[int], rest: int, seed: int) -> None:
-    ranges = np.array(bounds[: len(bounds) // 2 * 2], np.uint32).reshape(-1, 2)
-    stays = np.ones(rest + 9000, bool)
-    for start, stop in ranges.tolist():
-        stays[start:stop] = False
-    expected = np.random.default_rng(seed).permutation(np.flatnonzero(stays))
-    numbers = np.cumsum(stays)[expected] - 1
-    out = numbers.astype(np.uint32)
-    kernels.skip(ranges[:, 0].copy(), ranges[:, 1] - ranges[:, 0], out)
-    assert np.array_equal(out, expected)
+@pytest.mark.parametrize("n", [0, 1, 10, 65_535, 65_536, 80_000])
+def test_values_are_put_in_the_order_of_their_places(n: int) -> None:
+    values = np.random.default_rng(n).integers(0, 2**32, n, np.uint32)
+    out = np.empty(n, np.uint32)
+    kernels.permute(np.uint64(77), values, out)
+    assert np.array_equal(out, values[permute(77, n)])
+
+
+def test_words_do_not_depend_on_how_many_there_are() -> None:
+    few, many = np.empty(10, np.uint64), np.empty(1000, np.uint64)
+    kernels.words(np.uint64(5), few)
+    kernels.words(np.uint64(5), many)
+    assert np.array_equal(few, many[:10])
+    assert len(np.unique(many)) == 1000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import pickle
 import subprocess
 import sys
@@ -20,7 +19,6 @@ import pytest
 import rootfeed as rf
 import rootfeed_lightning
 from rootfeed.errors import RootfeedWarning
-from rootfeed.loader.epochs import Epochs
 from samples import File, in_a_row, open_events, write_all
 
 torch = pytest.importorskip("torch")
@@ -75,11 +73,11 @@ class Model(lightning.LightningModule):
 class SetEpoch(lightning.Callback):
     """What users write who know of `set_epoch`."""
 
-    def __init__(self, batches: Any, more: int = 0) -> None:
-        self.batches, self.more = batches, more
+    def __init__(self, batches: Any, first: int = 0, step: int = 1) -> None:
+        self.batches, self.first, self.step = batches, first, step
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.batches.set_epoch(trainer.current_epoch + self.more)
+        self.batches.set_epoch(self.first + trainer.current_epoch * self.step)
 
 
 class Around(IterableDataset):
@@ -230,15 +228,22 @@ def test_an_epoch_that_was_chosen_stays(frame: rf.Frame, how: str) -> None:
     batches = make(frame).torch()
     seen = fit(HOW[how](batches), 3, SetEpoch(batches, 50)).seen
     assert [seen[1], seen[2]] == [order(frame, how, 51), order(frame, how, 52)]
+    # The same one in each.
+    batches = make(frame).torch()
+    batches.set_epoch(9)
+    seen = fit(HOW[how](batches), 3, SetEpoch(batches, 9, 0)).seen
+    assert list(seen.values()) == 3 * [order(frame, how, 9)]
 
 
-def test_a_state_that_was_loaded_stays(frame: rf.Frame) -> None:
+@pytest.mark.parametrize("how", ["direct", "spawned workers"])
+def test_a_state_that_was_loaded_stays(frame: rf.Frame, how: str) -> None:
     loader = make(frame)
     loader.set_epoch(3)
     next(iter(loader))
     batches = make(frame).torch()
     batches.load_state_dict(loader.state_dict())
-    assert fit(batches, 1).seen == {0: order(frame, "direct", 3, 1, 1 + STEPS)}
+    seen = fit(HOW[how](batches), 2).seen
+    assert seen == {0: order(frame, how, 3, 1, 1 + STEPS), 1: order(frame, how, 4)}
 
 
 def test_numpy_batches(frame: rf.Frame) -> None:
@@ -246,11 +251,13 @@ def test_numpy_batches(frame: rf.Frame) -> None:
     assert fit(make(frame), 2, resume=True).seen == {1: order(frame, "direct", 1)}
 
 
-def test_shorter_data_goes_round(frame: rf.Frame) -> None:
-    # Within an epoch, its next rounds are new ones.
+@pytest.mark.parametrize("how", ["direct", "workers"])
+def test_shorter_data_goes_round(frame: rf.Frame, how: str) -> None:
+    # Workers begin each round with the trainer's epoch: they know of no other.
     batches = make(frame).torch()
-    model = fit([HOW["workers"](batches), range(50)], 1, limit_train_batches=50)
-    rounds = [order(frame, "workers", epoch, 0, 21) for epoch in range(3)]
+    model = fit([HOW[how](batches), range(50)], 1, limit_train_batches=50)
+    epochs = (0, 0, 0) if how == "workers" else (0, 1, 2)
+    rounds = [order(frame, how, epoch, 0, 21) for epoch in epochs]
     assert model.seen == {0: list(itertools.chain(*rounds))[: len(model.seen[0])]}
     assert len(model.seen[0]) > 2 * 327
 
@@ -266,6 +273,23 @@ def test_after_a_fit_that_fails_the_loader_counts_on(frame: rf.Frame, how: str) 
         fit(HOW[how](batches), 1, Fails())
     found = [[int(each) for batch in HOW[how](batches) for each in batch[:, 0]] for _ in range(2)]
     assert found[0] != found[1]
+
+
+def test_workers_begin_again_once(frame: rf.Frame) -> None:
+    begun = []
+
+    class Counted(DataLoader):
+        def __iter__(self) -> Any:
+            begun.append(self)
+            return super().__iter__()
+
+    batches = make(frame).torch()
+    fit(with_workers(Counted)(batches), 2)
+    assert len(begun) == 3  # before anybody knows the first epoch, with it, and with the second one
+    begun.clear()
+    batches.set_epoch(0)
+    fit(with_workers(Counted)(batches), 2)
+    assert len(begun) == 2  # what was chosen is known
 
 
 def test_a_trainer_that_cannot_begin_again_says_what_to_do(frame: rf.Frame) -> None:
@@ -319,26 +343,3 @@ def test_other_data_is_left_alone() -> None:
     ring: list[Any] = [Odd(), "text", 1, None, {"a": np.zeros(3)}, torch.zeros(3)]
     ring.append(ring)
     assert list(rootfeed_lightning.loaders(ring)) == []
-
-
-def test_an_epoch_is_held_for_all_iterations_that_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    epochs = Epochs(0)
-    monkeypatch.setattr(
-        "rootfeed.loader.epochs.parent_process", lambda: SimpleNamespace(pid=os.getpid())
-    )
-
-    def begin(number: int) -> int:
-        return epochs.take(0, 1, (number,))
-
-    assert epochs.hold(3)  # none has begun
-    assert [begin(1), begin(2)] == [3, 3]
-    assert epochs.hold(3)
-    assert not epochs.hold(4)  # those two go on with 3
-    assert begin(3) == 4
-    epochs.let_go()
-    epochs.let_go()  # once is enough
-    assert [begin(4), begin(5), epochs.latest] == [5, 6, 7]
-    assert not epochs.hold(2)
-    epochs.set(9)  # somebody chooses
-    epochs.let_go()
-    assert [begin(6), begin(7)] == [9, 10]

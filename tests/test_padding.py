@@ -79,52 +79,108 @@ def test_descending_order(vectors: list[list[float]]) -> None:
         )
 
 
-@pytest.mark.parametrize("itemsize", [2, 4, 8])
+@given(given_=ragged(), length=st.integers(1, 12), ordered=st.booleans(), data=st.data())
+def test_kept_elements(
+    given_: tuple[np.ndarray, list[list[int]]], length: int, ordered: bool, data: Any
+) -> None:
+    offsets, vectors = given_
+    lengths = np.diff(offsets).astype(np.int32)
+    order, wanted = NONE, vectors
+    if ordered:
+        orders = [data.draw(st.permutations(range(len(vector)))) for vector in vectors]
+        order = np.array([place for each in orders for place in each], np.int32)
+        wanted = [[vector[j] for j in each] for vector, each in zip(vectors, orders, strict=True)]
+    expected = [element for vector in wanted for element in vector[:length]]
+    out = np.full(len(expected) + 3, -7, np.int32)
+    kernels.kept_elements(lengths, order, length, out[: len(expected)])
+    assert out.tolist() == [*expected, -7, -7, -7]
+
+
+@pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
 @given(
     given_=ragged(),
     columns=st.integers(1, 5),
     length=st.integers(1, 12),
     position=st.integers(0, 3),
     slack=st.integers(0, 3),
-    ordered=st.booleans(),
+    chooses=st.booleans(),
     data=st.data(),
 )
-def test_pad_and_unpad(
+def test_pad(
     itemsize: int,
     given_: tuple[np.ndarray, list[list[int]]],
     columns: int,
     length: int,
     position: int,
     slack: int,
-    ordered: bool,
+    chooses: bool,
     data: Any,
 ) -> None:
     offsets, vectors = given_
     word = np.dtype(f"u{itemsize}")
-    lengths = np.diff(offsets).astype(np.int32)
-    matrix = (np.arange(offsets[-1]) + 1000 * np.arange(columns)[:, None]).astype(word)
-    order = NONE
-    if ordered:
-        orders = [data.draw(st.permutations(range(len(vector)))) for vector in vectors]
-        order = np.array([place for each in orders for place in each], np.int32)
+    matrix = (np.arange(offsets[-1] + slack) + 100 * np.arange(columns)[:, None]).astype(word)
+    chosen = NONE
+    if chooses:
+        vectors = [data.draw(st.permutations(vector))[:length] for vector in vectors]
+        chosen = np.array([element for vector in vectors for element in vector], np.int32)
+    else:
+        length = max([length, *map(len, vectors)])
+    lengths = np.array([len(vector) for vector in vectors], np.int32)
     out = np.full((len(vectors), position + length * columns + slack), 7, word)
-    cut = kernels.pad(matrix, lengths, order, length, word.type(9), position, out)
-    assert cut == sum(len(vector) > length for vector in vectors)
-    for row, vector in enumerate(vectors):
-        wanted = vector
-        if ordered and len(order):
-            wanted = [vector[place] for place in orders[row]]
+    kernels.pad(matrix, chosen, lengths, length, word.type(9), position, out)
+    for row, vector in zip(out, vectors, strict=True):
         expected = np.full((length, columns), 9, word)
-        for j, element in enumerate(wanted[:length]):
-            expected[j] = matrix[:, element]
-        assert out[row, position : position + length * columns].tolist() == expected.ravel().tolist()
-        assert (out[row, :position] == 7).all()
-        assert (out[row, position + length * columns :] == 7).all()
-    if position == slack == 0 and len(vectors):
-        short = np.minimum(lengths, length)
-        starts = np.concatenate([[0], np.cumsum(short)]).astype(np.int64)
-        values = np.zeros((starts[-1], columns), word)
-        kernels.unpad(out.reshape(len(vectors), length, columns), starts, values)
-        for row in range(len(vectors)):
-            kept = values[starts[row] : starts[row + 1]]
-            assert kept.ravel().tolist() == out[row, : short[row] * columns].tolist()
+        expected[: len(vector)] = matrix[:, vector].T
+        assert row[position : position + length * columns].tolist() == expected.ravel().tolist()
+        assert (row[:position] == 7).all()
+        assert (row[position + length * columns :] == 7).all()
+
+
+Lying = tuple[list[list[np.ndarray]], np.ndarray, np.ndarray]
+
+
+@st.composite
+def lying(draw: st.DrawFn, element_bytes: int, length: int) -> Lying:
+    """Vectors of rows that lie in memory of their own, anywhere, with their addresses and lengths."""
+    rows, kinds = draw(st.integers(0, 30)), draw(st.integers(1, 3))
+    vectors = [
+        [
+            np.array(draw(st.binary(min_size=size, max_size=size))).reshape(-1).view(np.uint8)
+            if (size := element_bytes * draw(st.integers(0, length)))
+            else np.empty(0, np.uint8)
+            for _ in range(kinds)
+        ]
+        for _ in range(rows)
+    ]
+    addresses = np.array([[each.ctypes.data for each in row] for row in vectors], np.uint64)
+    lengths = np.array([[len(each) // element_bytes for each in row] for row in vectors], np.int32)
+    return vectors, addresses.reshape(rows, kinds), lengths.reshape(rows, kinds)
+
+
+@pytest.mark.parametrize("element_bytes", [1, 2, 12, 40])
+@pytest.mark.parametrize("length", [1, 7, 40])
+@given(data=st.data())
+def test_gathered_vectors(element_bytes: int, length: int, data: Any) -> None:
+    vectors, addresses, lengths = data.draw(lying(element_bytes, length))
+    rows, width = len(vectors), element_bytes * length
+    number = data.draw(st.integers(0, addresses.shape[1] - 1))
+    padding = np.arange(1, 1 + width).astype(np.uint8)
+    marks = np.repeat(np.array([1, 0], np.uint8), length)
+    # One row more than is asked for shows whether anything is written behind the last one.
+    out, mask = np.full((rows + 1, width), 7, np.uint8), np.full((rows + 1, length), 7, np.uint8)
+    kernels.gather_padded(
+        addresses, lengths, number, element_bytes, padding, marks, out[:rows], mask[:rows]
+    )
+    joined = [vector for row in vectors for vector in row[number].tolist()]
+    for row, found, real in zip(vectors, out, mask, strict=False):
+        own = row[number].tolist()
+        # A row of padding is given whole, so that each gap is filled as its start says.
+        assert found.tolist() == own + padding[: width - len(own)].tolist()
+        assert real.tolist() == [1] * (len(own) // element_bytes) + [0] * (
+            length - len(own) // element_bytes
+        )
+    assert (out[rows] == 7).all()
+    assert (mask[rows] == 7).all()
+    flat = np.full(len(joined) + 5, 7, np.uint8)
+    kernels.gather_ragged(addresses, lengths, number, element_bytes, flat[: len(joined)])
+    assert flat.tolist() == [*joined, 7, 7, 7, 7, 7]

@@ -101,6 +101,13 @@ def test_exact_epochs_and_other_loops() -> None:
     ran(text, batches=train.torch(), DataLoader=data.DataLoader, first_epoch=9)
 
 
+def test_a_sampler() -> None:
+    loader = ran(block("rf.Sampler"))["loader"]
+    assert 0 < loader.plan(0).rows < loader.entries == 24_000
+    assert loader.plan(0).rows != loader.plan(1).rows  # other rows in each epoch
+    assert sum(len(x) for x, _ in loader) == loader.plan(0).rows
+
+
 def test_code_written_for_roots_loader() -> None:
     pytest.importorskip("torch")
     found = importlib.util.find_spec("ROOT")
@@ -118,6 +125,7 @@ def test_every_block_is_tested() -> None:
         'rf.flat("Muon_pt"',
         "rf.balanced",
         "batches.set_epoch",
+        "rf.Sampler",
         "rootfeed.root",
     )
     assert sorted(map(block, words)) == sorted(BLOCKS)

@@ -331,6 +331,17 @@ def test_no_seed_is_a_new_seed(frame: ROOT.RDataFrame, create: Any) -> None:
     assert not np.array_equal(ids_of(one), ids_of(two))
 
 
+def test_the_seed_divides_too_as_in_root(frame: ROOT.RDataFrame, create: Any) -> None:
+    def chosen(seed: int) -> set[int]:
+        split: dict[str, Any] = {"validation_split": 0.25, "drop_remainder": False, "set_seed": seed}
+        _, validation = create(frame, 64, 500, 50, ["id"], **split)
+        return set(ids_of(validation).tolist())
+
+    assert chosen(7) == chosen(7)
+    assert chosen(7) != chosen(8)
+    assert chosen(0) != chosen(0)
+
+
 @pytest.mark.parametrize("load_eager", [True, False])
 @pytest.mark.parametrize("split", [0.3, 0.5, 0.77])
 def test_an_unshuffled_split(

@@ -309,7 +309,7 @@ def test_parts_are_stratified_by_text(frame: rf.Frame) -> None:
 
 def test_texts_decide_a_split(frame: rf.Frame) -> None:
     def sides(by: Any) -> list[set[str]]:
-        parts = rf.Loader(frame, 10, ["id"], seed=6).split(a=0.3, b=0.3, c=0.4, by=by)
+        parts = rf.Loader(frame, 10, ["id"], seed=6).split(a=0.3, b=0.3, c=0.4, by=by, seed=6)
         return [{STRINGS[int(entry)] for x in part for entry in x[:, 0]} for part in parts]
 
     every = [sides(name) for name in columns(frame)]

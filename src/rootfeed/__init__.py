@@ -2,11 +2,12 @@
 
 from rootfeed import errors
 from rootfeed.frame import Frame, open
-from rootfeed.loader import Loader, array, balanced, flat, mixed, normalized, padded, ragged
+from rootfeed.loader import Loader, Sampler, array, balanced, flat, mixed, normalized, padded, ragged
 
 __all__ = [
     "Frame",
     "Loader",
+    "Sampler",
     "__version__",
     "array",
     "balanced",

@@ -30,6 +30,10 @@ _LIVENESS_SECONDS = 1.0
 _JOIN_SECONDS = 1.0
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class ForkLock:
     """A lock that is free in a forked child, whoever held it in the parent.
 
@@ -80,10 +84,15 @@ class _State(Generic[Value]):
     """What the threads share. They never refer to the `Prefetch`, so that dropping it ends them."""
 
     def __init__(
-        self, groups: Iterator[tuple[Value, Sequence[Task]]], threads: int, window: int
+        self,
+        groups: Iterator[tuple[Value, Sequence[Task]]],
+        threads: int,
+        window: int,
+        wake: Callable[[], None],
     ) -> None:
         self.groups = groups
         self.window = window
+        self.wake = wake
         # Waking a thread that finds nothing to do costs more than a small task: each waits for its own.
         self.lock = threading.RLock()
         self.due = threading.Condition(self.lock)
@@ -162,6 +171,7 @@ class _State(Generic[Value]):
     def stop(self) -> None:
         """Tell the threads to end, and let go of what waits for them."""
         self.stopped.set()
+        self.wake()
         with self.lock:
             self.started.clear()
             self.groups = iter(())
@@ -188,6 +198,8 @@ class Prefetch(Generic[Value]):
     threads : int
     window : int
         Groups that may be in work, or handed out and not yet released, together.
+    wake : function, optional
+        Called when the threads are stopped: ends what the iterator of groups may wait for.
 
     Notes
     -----
@@ -197,10 +209,15 @@ class Prefetch(Generic[Value]):
     """
 
     def __init__(
-        self, groups: Iterator[tuple[Value, Sequence[Task]]], *, threads: int, window: int
+        self,
+        groups: Iterator[tuple[Value, Sequence[Task]]],
+        *,
+        threads: int,
+        window: int,
+        wake: Callable[[], None] = _nothing,
     ) -> None:
         self._process = os.getpid()
-        self._state = _State(groups, threads, window)
+        self._state = _State(groups, threads, window, wake)
         _live.add(self._state)
         weakref.finalize(self, _end, self._state, self._process).atexit = False
         try:
@@ -228,7 +245,8 @@ class Prefetch(Generic[Value]):
             raise forked()
         state = self._state
         with state.lock:
-            while not (state.started and state.started[0].unfinished == 0):
+            # Once they are told to stop, tasks may leave undone what they should have done.
+            while state.stopped.is_set() or not (state.started and state.started[0].unfinished == 0):
                 if state.stopped.is_set():
                     if _exiting.is_set() and _is_a_daemon_of_others():
                         state.due.wait()  # the interpreter ends this thread: no last words

@@ -11,7 +11,7 @@ from typing import Any
 from rootfeed.errors import ArgumentError
 from rootfeed.schema import Array
 
-__all__ = ["Batch", "Convert", "Use", "distributed_ranks", "in_worker", "mapped", "to_numpy", "to_torch"]
+__all__ = ["Batch", "Convert", "Use", "distributed_ranks", "mapped", "to_numpy", "to_torch"]
 
 Batch = Any
 """``x``; ``(x, y)`` with a target; ``(x, y, w)`` with a target and weights; ``x`` may be a dict."""
@@ -87,12 +87,6 @@ def distributed_ranks() -> tuple[int, int] | None:
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
     return distributed.get_rank(), distributed.get_world_size()
-
-
-def in_worker() -> bool:
-    """Whether this process is a worker of PyTorch's DataLoader."""
-    data = sys.modules.get("torch.utils.data")
-    return data is not None and data.get_worker_info() is not None
 
 
 class ToTorch:

@@ -264,7 +264,7 @@ def CreateNumPyGenerators(
     drop_remainder : bool
         Leave out a short last batch.
     set_seed : int
-        0 draws one.
+        Of the orders and of the division into sides, as in ROOT. 0 draws one.
     load_eager : bool
         Keep the whole dataset in memory; `chunk_size` and `block_size` have no effect then.
     sampling_type, sampling_ratio, replacement
@@ -428,8 +428,10 @@ def _generators(
     )
     sides = [loader]
     if validation_split > 0:
-        divide = loader.split if shuffle else loader.split_in_order
-        sides = list(divide(validation_split))
+        if shuffle:
+            sides = list(loader.split(validation_split, seed=loader.seed))
+        else:
+            sides = list(loader.split_in_order(validation_split))
     generators = [Generator(side, side.torch() if torch else side, given) for side in sides]
     return generators[0], generators[1] if len(generators) > 1 else None
 

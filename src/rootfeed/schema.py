@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -418,15 +419,20 @@ class Part:
     shape: tuple[int, ...] | None = None
 
     @property
+    def is_beside(self) -> bool:
+        """Whether these are vectors of different lengths, whose elements lie beside the rows."""
+        return self.length is not None and self.shape is None
+
+    @property
     def row_bytes(self) -> int:
-        """Bytes of one row of this part."""
+        """Bytes of one row of this part in a batch."""
         elements = 1 if self.length is None else self.length
         return elements * len(self.columns) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vector columns that are cut or padded to one length in each row.
+    """Vector columns that are cut or padded to one length in a batch.
 
     Attributes
     ----------
@@ -437,7 +443,7 @@ class Vectors:
     position : int
         Word of the part at which the first element of the first column lies.
     length : int
-        Elements in a row.
+        Elements in a row of a batch, at most where it is ragged.
     value : float
         What missing elements are filled up with.
     sort_by : str or None
@@ -454,10 +460,12 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the parts of a batch lie side by side in a chunk's rows.
+    """How the parts of a batch lie side by side in rows.
 
-    Each part starts at a multiple of the widest item, so that a chunk's rows can be viewed as
-    words of any part's size. At the end of a row lie the lengths of its vectors, four bytes each.
+    Each part starts at a multiple of the widest item, so that rows can be viewed as words of any part's
+    size. Vectors of different lengths lie beside the rows. At the end of a row stand, for each of them,
+    the address of its first element (uint64), and then the numbers of elements (int32): element j of
+    column c lies at word ``j * columns + c`` from the address.
 
     Attributes
     ----------
@@ -474,30 +482,48 @@ class Layout:
     inputs: int = 1
     mapping: bool = False
 
-    @property
+    @cached_property
     def alignment(self) -> int:
         """Bytes to whose multiple each part is padded inside a row."""
-        return max([part.dtype.itemsize for part in self.parts] + [4] * bool(self.vectors))
+        return max([part.dtype.itemsize for part in self.parts] + [8] * bool(self.beside))
 
-    @property
+    @cached_property
+    def beside(self) -> tuple[Vectors, ...]:
+        """The vectors whose elements lie beside the rows, in the order of their addresses."""
+        return tuple(each for each in self.vectors if self.parts[each.part].is_beside)
+
+    @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Position in bytes of each part inside a row, and of the vectors' lengths if there are any."""
+        """Position in bytes of each part inside a row, and of addresses and lengths if there are any."""
         positions, position = [], 0
         for row_bytes in self.sizes:
             positions.append(position)
             position += -(-row_bytes // self.alignment) * self.alignment
         return tuple(positions)
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Bytes of each part inside a row, and of the vectors' lengths if there are any."""
-        sizes = [part.row_bytes for part in self.parts]
-        return tuple(sizes + [4 * len(self.vectors)] * bool(self.vectors))
+        """Bytes of each part inside a row, and of addresses and lengths if there are any."""
+        sizes = [0 if part.is_beside else part.row_bytes for part in self.parts]
+        count = len(self.beside)
+        return tuple(sizes + [8 * count, 4 * count] * bool(count))
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row in a chunk."""
+        """Bytes of one row in memory, without what lies beside it."""
         return self.offsets[-1] + -(-self.sizes[-1] // self.alignment) * self.alignment
+
+    @cached_property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Bytes of a row in each array that is gathered: parts, addresses and lengths, then masks."""
+        masks = [each.length for each in self.beside if not self.parts[each.part].ragged]
+        parts = [part.row_bytes for part in self.parts]
+        return (*parts, *self.sizes[len(parts) :], *masks)
+
+    @property
+    def batch_row_bytes(self) -> int:
+        """Bytes of one row among batches that are gathered, at most."""
+        return sum(self.batch_sizes)
 
     def columns_of(self, part: int) -> tuple[str, ...]:
         """Names of the columns that a part is made of."""

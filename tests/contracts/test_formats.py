@@ -334,4 +334,4 @@ def test_pages_are_not_read_by_wrapping(frame: rf.Frame, tmp_path: Path, format_
     loader = make(frame, {})
     formatted = format_.wrap(loader)
     iter(formatted)
-    assert loader._reader._resident is None
+    assert loader._reader._whole is None

@@ -24,7 +24,7 @@ from rootfeed.errors import (
     PrecisionWarning,
     UnsupportedColumnError,
 )
-from rootfeed.plan.budget import CHUNK_SHARE
+from rootfeed.plan.budget import WINDOW_SHARE
 from samples import File, epoch_ids, in_a_row, open_events, values, write_all, write_columns
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
@@ -138,7 +138,7 @@ def test_every_entry_once(
     total = sum(file.entries for file in files)
     if "room" in sizes:
         # Rows of 48 bytes: as little as is allowed, or somewhat more.
-        sizes = {"memory": int(sizes["room"] * 4 * (batch_size + 1) * 52 / CHUNK_SHARE)}
+        sizes = {"memory": int(sizes["room"] * 4 * (batch_size + 1) * 52 / WINDOW_SHARE)}
 
     def loader(threads: int) -> rf.Loader:
         return rf.Loader(
@@ -521,7 +521,7 @@ def test_batches_belong_to_the_user(frame: rf.Frame, sizes: dict[str, Any]) -> N
     for batch in loader:
         batches.append(batch)
         copies.append([part.copy() for part in batch])
-    for _ in loader:  # the memory of the chunks is filled again
+    for _ in loader:  # the memory of the blocks is filled again
         pass
     for batch, copy in zip(batches, copies, strict=True):
         for part, kept in zip(batch, copy, strict=True):
@@ -530,15 +530,10 @@ def test_batches_belong_to_the_user(frame: rf.Frame, sizes: dict[str, Any]) -> N
     for a, b in itertools.combinations(arrays, 2):
         assert not np.shares_memory(a, b)
     reader = loader._reader
-    held = (
-        [slot.rows for slot in reader._pool._slots.slots]
-        if reader._resident is None
-        else [reader._resident.rows]
-    )
-    assert held
-    for rows in held:
-        for array in arrays:
-            assert not np.may_share_memory(array, rows)
+    arena = reader._whole or reader._pool._arena
+    assert arena is not None
+    for array in arrays:
+        assert not np.may_share_memory(array, arena.rows)
     # Nor does writing to them reach the loader.
     loader.set_epoch(0)
     for part in arrays:
@@ -597,8 +592,8 @@ def test_properties(frame: rf.Frame) -> None:
     assert repr(kept).startswith("<Loader 2500 entries, 40 batches of 64, in memory, ")
     lazy = rf.Loader(frame, 64, ["id"], seed=12, **BY_HAND)
     assert not lazy.in_memory
-    assert lazy.blocks_per_chunk >= 5
-    assert f"{lazy.blocks_per_chunk:.1f} blocks a chunk" in repr(lazy)
+    assert lazy.window_blocks >= 5
+    assert f"{lazy.window_blocks:.1f} blocks in memory" in repr(lazy)
     assert "seed 12" in repr(lazy)
 
 
@@ -629,9 +624,9 @@ def test_classes_in_files_of_their_own_are_mixed_in_every_batch(classes: list[st
     loader = rf.Loader(
         open_events(classes), 120, ["id"], "kind", seed=seed, chunk_entries=4000, block_entries=50
     )
-    assert loader.blocks_per_chunk >= 60
+    assert loader.window_blocks >= 60
     shares = np.array([np.bincount(y[:, 0].astype(int), minlength=3) / 120 for _, y in loader])
-    # The binomial spread of a batch is 0.043; blocks of 50 in chunks of 4000 add little to it.
+    # The binomial spread of a batch is 0.043; 80 blocks of 50 in memory together add little to it.
     assert np.abs(shares - 1 / 3).max() < 0.2
     assert 0.033 < shares.std() < 0.053
 

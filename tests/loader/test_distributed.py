@@ -113,8 +113,13 @@ ASKED = """
     said["split"] = [epoch(part) for part in loader.split(0.3)]
     # Where it is said what the rank is, that counts.
     said["given"] = len(rf.Loader(frame, 16, ["id"], rank=0, world_size=1))
-    # Its workers belong to their rank.
-    for how in ("fork", "spawn"):
+    # Its workers belong to their rank; which epoch it is they cannot agree on.
+    plain = DataLoader(
+        loader.torch(), batch_size=None, num_workers=1, multiprocessing_context="fork", timeout=40
+    )
+    said["not chosen"] = refusal(lambda: next(iter(plain)))
+    for number, how in enumerate(("fork", "spawn")):
+        loader.set_epoch(number)
         workers = DataLoader(
             loader.torch(), batch_size=None, num_workers=1, multiprocessing_context=how, timeout=40
         ) if how == "fork" or rank == 1 else loader.torch()
@@ -145,6 +150,7 @@ def test_ranks_are_those_of_torch(paths: list[str], tmp_path: Path) -> None:
         length, batches = each["batches"]
         assert length == len(batches) in (15, 16)
         assert each["pickled"] == batches
+        assert "call set_epoch(epoch) before each epoch, on every rank" in each["not chosen"]
         assert each["sent"] == batches
     assert once([each["batches"][1] for each in said])
     parts = [batches for each in said for batches in each["split"]]

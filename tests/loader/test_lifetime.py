@@ -118,6 +118,7 @@ def test_every_kernel_is_there_before_threads_start(
         import sys
         import rootfeed as rf
         from rootfeed import kernels
+        from rootfeed.loader.fill import prepare
 
         def known():
             return {name: len(getattr(kernels, name).signatures) for name in kernels.__all__}
@@ -125,7 +126,7 @@ def test_every_kernel_is_there_before_threads_start(
         loader = rf.Loader(rf.open(sys.argv[1]), 100, seed=1, **eval(sys.argv[2]))
         if sys.argv[3] == "True":
             loader, _ = loader.split(0.3)
-        loader._reader._prepare()
+        prepare(loader._schedule.dataset)
         before = known()
         for _ in loader:
             pass
@@ -360,7 +361,7 @@ def damage(path: Path, column: str, page: int) -> None:
 def test_a_damaged_page_is_raised_in_its_place(copy: Path, page: int, threads: int) -> None:
     damage(copy, "real", page)
     loader = loader_of(copy, shuffle=False, threads=threads, **LAZY)
-    good = PAGE * page // 1000 * 1000  # whole chunks before it
+    good = PAGE * page  # batches of these entries need no block with an entry of the page
     for _ in range(2):  # a second epoch fails in the same way
         iterator = iter(loader)
         batches = list(itertools.islice(iterator, good // BATCH))
@@ -380,6 +381,32 @@ def test_a_damaged_page_is_raised_in_its_place(copy: Path, page: int, threads: i
     assert sorted(numbers(intact)) == list(range(ENTRIES))
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_no_shuffled_batch_is_lost_before_a_damaged_page(copy: Path, threads: int) -> None:
+    page = 9
+    options: dict[str, Any] = {"threads": threads, **LAZY}
+    intact = numbers(loader_of(copy, features=["entry", "wide"], **options))
+    first = next(place for place, entry in enumerate(intact) if entry // PAGE == page) // BATCH
+    damage(copy, "real", page)
+    loader = loader_of(copy, **options)
+    reads = loader._schedule.run(0, (), loader._shard()).plan.reads
+    damaged = [
+        loader._schedule.dataset.blocks[block].start // PAGE == page for block in reads.blocks.tolist()
+    ]
+    # A block is there from the first batch of a step on that has a row of it: not more is lost.
+    due = int(reads.first[damaged].min())
+    assert 0 < due <= first
+    found: list[int] = []
+
+    def go_on() -> None:
+        for batch in loader:
+            found.extend(numbers([batch]))
+
+    with pytest.raises(DamagedFileError, match="'real'"):
+        go_on()
+    assert found == intact[: due * BATCH]
+
+
 def test_of_two_damaged_pages_the_first_is_always_named(copy: Path) -> None:
     damage(copy, "wide", 2)
     damage(copy, "real", 3)
@@ -387,7 +414,7 @@ def test_of_two_damaged_pages_the_first_is_always_named(copy: Path) -> None:
     for _ in range(20):
         loader = loader_of(copy, features=["real", "wide"], shuffle=False, threads=4, chunk_entries=4000)
         with pytest.raises(DamagedFileError) as caught:
-            next(iter(loader))
+            list(loader)
         messages.add(str(caught.value))
     assert len(messages) == 1
     assert "'wide'" in messages.pop()

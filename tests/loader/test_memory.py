@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -218,3 +219,98 @@ def test_a_loader_that_was_closed_gives_its_memory_back(files: Files) -> None:
         held, left = map(float, outcome.out.split())
         assert held > 0.4 * memory
         assert left < MARGIN + 10  # what the allocator keeps of several threads' heaps
+
+
+# --- vectors --------------------------------------------------------------------------------------
+
+
+def write_jets(path: Path, lengths: NDArray[np.int64], label: NDArray[np.int32], page: int) -> None:
+    """Write twelve variables of so many particles in each jet."""
+    flat = (np.arange(int(lengths.sum())) % 64).astype(np.float32)
+    starts = np.append(0, lengths.cumsum())
+    with uproot.recreate(path, compression=uproot.LZ4(1)) as file:
+        types = {f"v{number}": "var * float32" for number in range(12)}
+        tree = file.mktree("events", types | {"label": "int32"})
+        for start in range(0, len(label), page):
+            some = slice(start, start + page)
+            jets = ak.unflatten(
+                flat[starts[start] : starts[min(start + page, len(label))]], lengths[some]
+            )
+            tree.extend(dict.fromkeys(types, jets) | {"label": label[some]})
+
+
+JETS = """
+    import gc, sys
+    import rootfeed as rf
+
+    small, large, budget, ragged = map(eval, sys.argv[1:])
+    columns = [f"v{number}" for number in range(12)]
+    features = {"x": rf.ragged(columns) if ragged else rf.padded(columns, 128)}
+
+    def make(paths, **options):
+        frame = rf.open(dict.fromkeys(paths, "events"))
+        sampling = None if ragged else rf.balanced("label", epoch="longest")
+        return rf.Loader(
+            frame, 256, features, "label", sampling=sampling, seed=1, threads=2, **options
+        )
+
+    def status(name):
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) / 1000 for line in file if line.startswith(name))
+
+    for options in ({}, {"chunk_entries": 256}):
+        for batch in make(small, **options):
+            pass
+    del batch
+    gc.collect()
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak starts anew
+    except OSError:
+        pass
+    before = status("VmRSS")
+    loader = make(large, memory=budget * 10**6)
+    assert not loader.in_memory
+    rows = 0
+    for x, y in loader:
+        rows += len(y)
+    plan = loader.plan()
+    assert rows == plan.rows
+    print(status("VmHWM") - before, plan.memory_bytes / 1e6, plan.rows, plan.entries)
+"""
+
+
+def test_wide_rows_of_classes_that_are_repeated(tmp_path: Path) -> None:
+    # Padded rows of 6.1 kB, of which 1.8 kB are particles: 73 MB of them.
+    random = np.random.default_rng(0)
+    paths = []
+    for number, count in enumerate((28_000, 9000, 3000)):
+        paths.append(str(tmp_path / f"class{number}.root"))
+        lengths = np.minimum(random.poisson(37, count), 128)
+        write_jets(Path(paths[-1]), lengths, np.full(count, number, np.int32), 1000)
+    small = str(tmp_path / "small.root")
+    write_jets(Path(small), np.full(3000, 30), np.arange(3000, dtype=np.int32) % 3, 1000)
+    for budget in (25, 60):
+        outcome = run(JETS, [small], paths, budget, False)
+        assert (outcome.code, outcome.err) == (0, "")
+        peak, planned, rows, entries = map(float, outcome.out.split())
+        assert rows > 2 * entries  # classes are repeated
+        assert planned <= budget
+        assert 0.4 * budget < peak < budget + MARGIN
+
+
+def test_rows_that_are_far_longer_in_some_files(tmp_path: Path) -> None:
+    # In one file of eight, vectors are thirty times as long as in the others: on average five times.
+    paths = []
+    for number in range(8):
+        paths.append(str(tmp_path / f"{number}.root"))
+        lengths = np.full(5000, 90 if number == 3 else 3)
+        write_jets(Path(paths[-1]), lengths, np.zeros(5000, np.int32), 500)
+    small = str(tmp_path / "small.root")
+    write_jets(Path(small), np.arange(3000) % 90, np.zeros(3000, np.int32), 500)
+    outcome = run(JETS, [small], paths, 20, True)
+    assert (outcome.code, outcome.err) == (0, "")
+    peak, planned, rows, entries = map(float, outcome.out.split())
+    assert rows == entries == 40_000
+    assert planned <= 20
+    assert peak < 20 + MARGIN

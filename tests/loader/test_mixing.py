@@ -15,6 +15,7 @@ import pytest
 import rootfeed as rf
 from rootfeed.errors import MixingWarning
 from rootfeed.loader.regions import kinds, wanted_regions
+from rootfeed.plan import MOST_LACKING_BITS
 from samples import open_events, write_columns
 
 BATCH = 50
@@ -104,22 +105,26 @@ def written(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("chunk_entries", [100, 400, 1600, 4000])
+CASES = [(shape, rows) for shape in SHAPES for rows in (100, 400, 1600, 4000)]
+
+
+@pytest.mark.parametrize(("shape", "chunk_entries"), CASES)
 def test_rows_mix_or_a_warning_says_so(
     written: dict[str, list[str]], shape: str, chunk_entries: int
 ) -> None:
     loader, told = make(written[shape], chunk_entries=chunk_entries)
-    lacks, plan = lacking(loader), loader.plan()
+    lacks, plan = float(np.mean([lacking(loader) for _ in range(4)])), loader.plan()
     assert len(told) <= 1
     if not told:
-        assert lacks < 0.1
+        assert lacks < 0.025
     assert plan.lacking_bits is not None
-    assert (plan.lacking_bits > 0.05) == bool(told)
-    if told and loader.blocks_per_chunk > 4:
+    assert (plan.lacking_bits > MOST_LACKING_BITS * 1.05) == bool(told)
+    kinds_told = int(re.findall(r"Where (\d+) classes", told[0])[0]) if told else 0
+    if told and loader.window_blocks > max(4, kinds_told):
         # What is said is an upper bound, but for chance, and for the classes that are not known of.
-        more = int(re.findall(r"Where (\d+) classes", told[0])[0]) == 2
-        assert lacks <= plan.lacking_bits * (2 if more else 1) + 0.05
+        # Of few blocks the formula knows the size of it. Names do not tell of three classes.
+        pairs = 3 if kinds_told == 2 else 1
+        assert lacks <= 2 * plan.lacking_bits * pairs + 0.05
 
 
 @pytest.mark.parametrize("shape", ["a file of three classes", "ten classes in files"])
@@ -131,10 +136,10 @@ def test_short_pages_mix_without_a_word(written: dict[str, list[str]], shape: st
 
 
 def test_long_pages_are_cut_for_mixing(written: dict[str, list[str]]) -> None:
-    # A page of 1200 entries in each of ten files: whole pages would give 3 blocks to a chunk.
-    loader, told = make(written["ten classes in pages"], chunk_entries=8000)
+    # A page of 1200 entries in each of ten files: whole pages would leave 6 blocks in memory.
+    loader, told = make(written["ten classes in pages"], chunk_entries=10_000)
     assert not told
-    assert loader.plan().decompressed == pytest.approx(3, abs=1.1)
+    assert 2.5 < loader.plan().decompressed <= 4
     assert loader._schedule.sizes.regions == tuple(range(10))
     assert lacking(loader) < 0.03
 
@@ -144,14 +149,14 @@ def test_a_warning_says_what_helps_and_it_does(written: dict[str, list[str]]) ->
     row_bytes = rf.Loader(open_events(paths), BATCH, ["id"], "kind")._layout.row_bytes
     memory = 40 * BATCH * (row_bytes + 4)
     loader, [text] = make(paths, memory=memory)
-    assert "blocks of consecutive entries share a chunk" in text
-    assert "too few to hold some of each of 10 files" in text
+    assert "blocks of consecutive entries are in memory together" in text
+    assert "too few to hold one of each of 10 files" in text
     assert re.search(r"the label of a batch may lack [\d.]+ bits of entropy", text)
     order = [
         text.index(word) for word in ("memory=", "rf.balanced('kind')", "block_entries=", "fewer col")
     ]
     assert order == sorted(order)
-    assert f"{loader.blocks_per_chunk:.1f} blocks share a chunk" in loader.explain()
+    assert f"{loader.window_blocks:.1f} blocks are in memory together" in loader.explain()
     assert "label entropy lacking, at most" in str(loader.plan())
     enough = re.search(r'memory="([\d.e-]+ [GM]B)"', text)
     assert enough
@@ -168,14 +173,14 @@ def test_a_warning_says_what_helps_and_it_does(written: dict[str, list[str]]) ->
     assert lacking(fair) < 0.03
 
 
-def test_chunks_by_hand_are_told_too(written: dict[str, list[str]]) -> None:
+def test_windows_by_hand_are_told_too(written: dict[str, list[str]]) -> None:
     paths = written["ten classes in files"]
     _, [text] = make(paths, chunk_entries=200)
     enough = re.search(r"chunk_entries=(\d+) instead of 200", text)
     assert enough
     assert not make(paths, chunk_entries=int(enough[1]))[1]
     _, [text] = make(paths, chunk_entries=4000, block_entries=1000)
-    assert "4.6 blocks of consecutive entries share a chunk" in text
+    assert "4.6 blocks of consecutive entries are in memory together" in text
 
 
 def test_no_word_where_nothing_is_to_be_mixed(written: dict[str, list[str]]) -> None:
@@ -184,7 +189,7 @@ def test_no_word_where_nothing_is_to_be_mixed(written: dict[str, list[str]]) -> 
     assert not told
     assert loader.plan().lacking_bits is None
     assert "not shuffled" in str(loader.plan())
-    for options in ({}, {"chunk_entries": 12_000}):  # in memory, or in a single chunk
+    for options in ({}, {"chunk_entries": 12_000}):  # in memory, or in one window
         loader, told = make(paths, **options)
         assert not told
         assert loader.plan().lacking_bits == 0
@@ -209,7 +214,7 @@ def test_parts_are_told_of_once(written: dict[str, list[str]]) -> None:
         pickle.loads(pickle.dumps(train))
         train.load_state_dict(train.state_dict())
     # One that is worse off is told of, by name; one that only looks at each row once is not.
-    fine, told = make(written["ten classes in files"], memory="40 kB")
+    fine, told = make(written["ten classes in files"], memory="20 kB")
     assert not told
     assert not fine.in_memory
     with pytest.warns(MixingWarning, match=r"split\(where='id < 200'\), train: rows mix") as caught:
@@ -225,7 +230,7 @@ def test_parts_are_told_of_once(written: dict[str, list[str]]) -> None:
 
 def test_ranks_share_the_sizes_of_one(written: dict[str, list[str]]) -> None:
     paths = written["ten classes in pages"]
-    found = [make(paths, chunk_entries=8000, rank=rank, world_size=3) for rank in range(3)]
+    found = [make(paths, chunk_entries=10_000, rank=rank, world_size=3) for rank in range(3)]
     assert not any(told for _, told in found)
     assert len({loader._schedule.sizes for loader, _ in found}) == 1
     assert all(lacking(loader) < 0.15 for loader, _ in found)

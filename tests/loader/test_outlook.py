@@ -11,6 +11,8 @@ import pytest
 import rootfeed as rf
 from rootfeed.errors import ArgumentError
 from rootfeed.loader import reader
+from rootfeed.loader.held import Held, HeldBlock
+from rootfeed.plan import page_bytes
 from rootfeed.sources import storage
 from samples import File, in_a_row, write_columns
 
@@ -50,7 +52,9 @@ def test_batches_and_rows_come_as_planned(
             assert plan.rows == sum(batches)
             assert plan.repeats == loader.repeats
             assert plan.in_memory == loader.in_memory
-            assert len(plan.chunk_rows) == plan.chunks
+            assert plan.window_blocks == loader.window_blocks
+            assert 0 < plan.window_rows <= plan.entries_read
+            assert 0 < plan.first_bytes <= plan.bytes_read
     assert loader.plan() == loader.plan(0)
 
 
@@ -83,12 +87,57 @@ def test_what_is_read_is_planned(
     assert plan.blocks == len(blocks)
 
 
+@pytest.mark.parametrize("sampling", [None, rf.balanced("label", epoch="longest")])
+def test_what_is_in_memory_is_planned(
+    frame: rf.Frame, sizes: dict[str, Any], sampling: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On one thread blocks enter when a run of batches needs them, and leave when it was gathered.
+    loader = make(frame, threads=1, sampling=sampling, **sizes)
+    plan, dataset = loader.plan(1), loader._schedule.dataset
+    inside, most, blocks = 0, 0, 0
+    first: list[Any] = []
+
+    class Spy(Held):
+        def enter(self, block: HeldBlock, last: int) -> None:
+            nonlocal inside, most, blocks
+            super().enter(block, last)
+            blocks += 1
+            inside += sum(stop - start for start, stop in block.runs)
+            most = max(most, inside)
+            if not begun:
+                first.append(dataset.blocks[block.read.block])
+
+        def end_of(self, run: int) -> Any:
+            begun.append(run)
+            return super().end_of(run)
+
+        def _leave(self, block: HeldBlock) -> None:
+            nonlocal inside
+            inside -= sum(stop - start for start, stop in block.runs)
+            super()._leave(block)
+
+    begun: list[int] = []
+    monkeypatch.setattr(reader, "Held", Spy)
+    loader.set_epoch(1)
+    list(loader)
+    assert inside == 0
+    offered = loader._schedule.offered
+    resident = (offered.counts * offered.resident).any(1)
+    stay = [block for block, stays in zip(dataset.blocks, resident, strict=True) if stays]
+    assert plan.blocks == blocks + len(stay)
+    assert plan.window_rows == most + loader._schedule.resident_rows
+    files = loader._mixing.stock.files
+    assert plan.first_bytes == page_bytes(files, [*stay, *first])[0]
+    if plan.in_memory:
+        assert plan.first_bytes == plan.bytes_read
+
+
 def test_memory_is_planned_within_the_budget(frame: rf.Frame) -> None:
     for memory in (60_000, 100_000, 1_000_000):
         plan = make(frame, memory=memory).plan()
-        assert 0 < plan.memory_bytes <= 1.1 * plan.budget_bytes
+        assert 0 < plan.memory_bytes <= plan.budget_bytes
         assert plan.budget_bytes == memory
-        assert max(plan.chunk_rows) * 20 < plan.memory_bytes
+        assert plan.window_rows * 8 < plan.memory_bytes
 
 
 def test_rows_that_stay_are_planned(tmp_path: Path) -> None:
@@ -100,7 +149,7 @@ def test_rows_that_stay_are_planned(tmp_path: Path) -> None:
     plan = loader.plan()
     assert plan.rows == sum(len(x) for x, _ in loader) == plan.batches * 20
     assert plan.entries_read >= 9900  # once for the rare ones
-    assert all(rows >= 100 for rows in plan.chunk_rows)
+    assert 100 < plan.window_rows <= 500  # those that stay count
     assert "The 100 rows of class 1 are used several times" in loader.explain()
 
 
@@ -127,7 +176,16 @@ def test_entries_are_told_apart_from_the_rows_of_an_epoch(tmp_path: Path, epoch:
 def test_a_plan_is_a_table(frame: rf.Frame, sizes: dict[str, Any]) -> None:
     text = str(make(frame, rank=1, world_size=2, tail="pad", **sizes).plan(3))
     assert "epoch 3, rank 1 of 2" in text
-    for line in ("batches", "chunks", "blocks read", "stored bytes read", "memory, about", "threads"):
+    for line in (
+        "batches",
+        "blocks in memory together",
+        "rows in memory together, at most",
+        "blocks read",
+        "stored bytes read",
+        "of these before the first batch",
+        "memory, about",
+        "threads",
+    ):
         assert line in text
     assert "1 repeated" in text
     assert max(map(len, text.splitlines())) <= 120
@@ -138,10 +196,10 @@ def test_reasons(frame: rf.Frame) -> None:
     assert "6,677 rows" in text
     assert "They are kept in memory: 65% of the budget" in text
     text = make(frame, memory="60 kB").explain()
-    assert "more than 65% of the budget of 0.1 MB: they are read chunk by chunk" in text
+    assert "more than 65% of the budget of 0.1 MB: block after block enters memory" in text
     assert "end where pages of all columns end" in text
     text = make(frame, chunk_entries=1000, block_entries=90).explain()
-    assert "A chunk has 1,000 rows, as chunk_entries says." in text
+    assert "1,000 rows are in memory together, as chunk_entries says." in text
     assert "at most 90, as block_entries says" in text
 
 

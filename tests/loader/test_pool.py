@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 import rootfeed as rf
-from rootfeed.loader.pool import Lent
+from rootfeed.errors import ArgumentError
+from rootfeed.loader.pool import Arena, Lent
+from rootfeed.plan import choose_sizes
+from rootfeed.plan.budget import ORDER_BYTES
 from samples import File, in_a_row, open_events, write_all
 
 
@@ -73,3 +77,35 @@ def test_a_batch_that_is_kept_never_changes(tmp_path: Path, sizes: dict[str, Any
     for x, x_then, y, y_then in kept:
         assert np.array_equal(x, x_then)
         assert np.array_equal(y, y_then)
+
+
+def test_places_of_rows_are_numbers_of_32_bits() -> None:
+    with pytest.raises(ArgumentError, match=r"4294967297 rows would be in memory .* choose less memory"):
+        Arena(2**32, 1, 8)
+    for rows, whole in ((10**9, True), (5 * 10**9, False)):
+        sizes = choose_sizes(
+            rows=rows,
+            entries=rows,
+            row_bytes=2,
+            batch_row_bytes=2,
+            scratch_entry_bytes=8,
+            batch_size=1024,
+            page_entries=100_000,
+            budget_bytes=10**11,
+            threads=8,
+        )
+        assert sizes.whole == whole
+        assert sizes.window_bytes <= 2**31 * (2 + ORDER_BYTES)
+
+
+def test_an_arena_that_a_fork_left_locked_is_opened_anew() -> None:
+    arena = Arena(0, 10, 8)
+    held = Thread(target=arena._changed.acquire)  # whoever held it does not exist in the child
+    held.start()
+    held.join()
+    arena.open(80)
+    taken: list[Any] = []
+    waiting = Thread(target=lambda: taken.append(arena.take(3, 24)), daemon=True)
+    waiting.start()
+    waiting.join(5)
+    assert taken == [((0, 3),)]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, StateError
+from rootfeed.loader.position import Position
 from rootfeed.loader.schedule import Leg
-from rootfeed.loader.state import Position
 from rootfeed.plan import Shard
 from samples import File, in_a_row, values
 
@@ -94,6 +94,14 @@ def test_a_last_batch_of_a_repeated_row_only(frame: rf.Frame, sizes: str) -> Non
         assert [len(batch) for batch in part] == [20] * 25 + [1]
         assert (part[-1][0] in joined(part[:-1])) == bool(loader.repeats)
     first, second = ranks(some, 2, tail="uneven", **SIZES[sizes])
+    iterator = iter(second)
+    for number in range(25):
+        next(iterator)
+        state = second.state_dict()
+        assert (state["epoch"], state["batches"]) == (0, number + 1)  # as the first one's
+    assert next(iterator, None) is None
+    assert second.state_dict()["epoch"] == 1
+    second.set_epoch(0)
     assert (len(first), len(second)) == (26, 25) == (len(read(first)), len(read(second)))
 
 
@@ -127,9 +135,17 @@ def test_threads_change_nothing(frame: rf.Frame) -> None:
 
 def test_a_rank_reads_its_own_blocks(frame: rf.Frame) -> None:
     # Entries of a rank come in blocks, so that no page is decompressed on every rank.
+    # It takes a range of each region's order of blocks: only those at its ends are another rank's too.
+    readers: Counter[int] = Counter()
     for loader in ranks(frame, 4, chunk_entries=100, block_entries=25):
-        blocks = Counter(id_ // 25 for id_ in joined(read(loader)) if id_ < 500)
-        assert sum(count == 25 for count in blocks.values()) >= 0.7 * len(blocks)
+        blocks, regions = loader._schedule.dataset.blocks, loader._schedule.sizes.regions
+        first_ids = np.array([FILES[block.file].first + block.start for block in blocks])
+        mine = set((np.searchsorted(first_ids, joined(read(loader)), "right") - 1).tolist())
+        assert len(mine) == loader.plan().blocks
+        readers.update(mine)
+    assert set(readers) == set(range(len(blocks)))
+    assert set(readers.values()) <= {1, 2}
+    assert sum(count == 2 for count in readers.values()) <= 4 * len(regions)
 
 
 def test_parts_are_shared_too(frame: rf.Frame) -> None:
@@ -322,17 +338,20 @@ def test_numpy_integers_are_integers(frame: rf.Frame) -> None:
 
 
 def test_the_state_of_one_worker_goes_on_with_that_worker() -> None:
-    mine = Position(2, (Leg(4, 3),), 5, Shard(1, 3, 1, 2))
-    assert mine.seen_by(Shard(0, 3, 1, 2)) == Position(2, (Leg(4, 3),), 5, Shard(0, 3, 1, 2))
+    def at(shard: Shard, legs: tuple[Leg, ...] = (Leg(4, 3),), batches: int = 5) -> Position:
+        return Position(2, 2, legs, batches, done=8, shard=shard)
+
+    mine = at(Shard(1, 3, 1, 2))
+    assert mine.seen_by(Shard(0, 3, 1, 2)) == at(Shard(0, 3, 1, 2))
     for shard in (Shard(1, 3, 0, 2), Shard(1, 3, 1, 3), Shard(1, 2, 1, 2), Shard(1, 3)):
         with pytest.raises(StateError, match="worker"):
             mine.seen_by(shard)
-    # Before its first batch it is nobody's.
-    assert Position(2).seen_by(Shard(1, 3, 0, 2)) == Position(2, (), 0, Shard(1, 3, 0, 2))
+    # Before the first batch of a pass it is nobody's.
+    assert Position(2).seen_by(Shard(1, 3, 0, 2)) == Position(2, shard=Shard(1, 3, 0, 2))
     # A rank's state is every rank's: what other numbers of ranks have done is told.
-    whole = Position(2, (Leg(4, 3),), 5, Shard(1, 3))
-    assert whole.seen_by(Shard(2, 3)) == Position(2, (Leg(4, 3),), 5, Shard(2, 3))
-    assert whole.seen_by(Shard(6, 7)) == Position(2, (Leg(4, 3), Leg(3, 5)), 0, Shard(6, 7))
+    whole = at(Shard(1, 3))
+    assert whole.seen_by(Shard(2, 3)) == at(Shard(2, 3))
+    assert whole.seen_by(Shard(6, 7)) == at(Shard(6, 7), (Leg(4, 3), Leg(3, 5)), 0)
     assert whole.seen_by(Shard(0, 3, 1, 2)).legs == (Leg(4, 3), Leg(3, 5))
 
 

@@ -2,43 +2,71 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rootfeed as rf
-from rootfeed.loader.regions import region_starts
+from rootfeed.loader.regions import partitions
+from rootfeed.plan import Stock
 from samples import open_events, write_columns
 
 
 @pytest.mark.parametrize(
-    ("paths", "most", "expected"),
+    ("paths", "expected"),
     [
-        (["a.root"], 8, (0,)),
-        (["a.root"], 0.5, (0,)),
-        (["a.root", "b.root", "c.root"], 3, (0, 1, 2)),
-        (["a.root", "b.root", "c.root"], 2.9, (0,)),
+        (["a.root"], [(0,)]),
+        (["a.root", "b.root", "c.root"], [(0, 1, 2)]),
         # Names that differ in digits only are of one kind, in one folder or in numbered ones.
-        (["d/top_1.root", "d/top_2.root", "d/top_13.root", "d/w_1.root", "d/w_2.root"], 2, (0, 3)),
-        (["d/0/top_1.root", "d/1/top_2.root", "d/1/w_1.root", "d/2/w_2.root"], 3, (0, 2)),
+        (
+            ["d/top_1.root", "d/top_2.root", "d/top_13.root", "d/w_1.root", "d/w_2.root"],
+            [(0, 1, 2, 3, 4), (0, 3), (0,)],
+        ),
+        (
+            ["d/0/top_1.root", "d/1/top_2.root", "d/1/w_1.root", "d/2/w_2.root"],
+            [(0, 1, 2, 3), (0, 2), (0,)],
+        ),
         # Where names say nothing, folders do.
-        (["top/0/ab.root", "top/1/cd.root", "top/1/ef.root", "w/0/gh.root", "w/0/ij.root"], 2.5, (0, 3)),
-        (["top/a.root", "w/b.root", "top/c.root"], 2, (0,)),
-        (["root://host//top/a.root", "root://host//top/b.root", "root://host//w/c.root"], 2, (0, 2)),
+        (
+            ["top/0/ab.root", "top/1/cd.root", "top/1/ef.root", "w/0/gh.root", "w/0/ij.root"],
+            [(0, 1, 2, 3, 4), (0, 3), (0,)],
+        ),
+        (["top/a.root", "w/b.root", "top/c.root"], [(0, 1, 2), (0,)]),
+        (
+            ["root://host//top/a.root", "root://host//top/b.root", "root://host//w/c.root"],
+            [(0, 1, 2), (0, 2), (0,)],
+        ),
+        # More than 64 are no regions.
+        ([f"{'ab'[number // 100]}{number}" for number in range(200)], [(0, 100), (0,)]),
+        ([f"a{number}" for number in range(65)], [(0,)]),
     ],
 )
-def test_files_of_a_kind(paths: list[str], most: float, expected: tuple[int, ...]) -> None:
-    assert region_starts(paths, [1000] * len(paths), most * 1000) == expected
+def test_files_of_a_kind(paths: list[str], expected: list[tuple[int, ...]]) -> None:
+    found = partitions(paths)
+    assert list(dict.fromkeys(found)) == list(dict.fromkeys([*expected, (0,)]))
+    assert found[-1] == (0,)
 
 
 def test_what_is_carried_counts() -> None:
     paths = ["a1", "a2", "b1", "b2"]
-    assert region_starts(paths, [10, 20, 30, 0], 60) == (0, 1, 2, 3)
-    assert region_starts(paths, [10, 20, 30, 0], 59) == (0, 2)  # the largest block of each
-    assert region_starts(paths, [10, 20, 30, 0], 49) == (0,)
-    many = [f"a{number}" for number in range(100)] + [f"b{number}" for number in range(100)]
-    assert region_starts(many, [1] * 200, 1e9) == (0, 100)
+    stock = Stock(
+        (),
+        (10, 20, 30, 0),
+        (None,) * 4,
+        (),
+        (1, 1, 1, 1),
+        partitions(paths),
+    )
+    largest = np.array([10, 20, 30, 0])
+    # The largest block of each, and those that have begun while others end.
+    assert stock.regions(largest, 60 + 2 * 30) == (0, 1, 2, 3)
+    assert stock.regions(largest, 60 + 2 * 30 - 1) == (0, 2)
+    assert stock.regions(largest, 50 + 30) == (0, 2)
+    assert stock.regions(largest, 50 + 30 - 1) == (0,)
+    twice = replace(stock, row_bytes=(2, 1, 1, 1))  # bytes count, not rows
+    assert twice.regions(largest, 60 + 2 * 30) == (0, 2)
 
 
 LENGTHS = [4000, 1000, 3000, 1, 2000]
@@ -70,24 +98,35 @@ def epoch(loader: rf.Loader) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_every_chunk_has_its_share_of_each_file(frame: rf.Frame, threads: int) -> None:
+def test_every_batch_has_its_share_of_each_file(frame: rf.Frame, threads: int) -> None:
     loader = load(frame, threads=threads)
     assert not loader.in_memory
-    plan, seen = loader.plan(), epoch(loader)
-    rows = np.concatenate(seen)
-    assert sorted(rows[:, 0]) == list(range(sum(LENGTHS)))
-    assert "share of each file" in loader.explain()
-    assert plan.chunks > 10
-    assert max(plan.chunk_rows) <= 1000
-    # Of what came first, wherever one looks between chunks, each file has its share to a row.
-    bounds = np.arange(plan.chunks + 1) * len(seen) // plan.chunks
-    for stop in bounds[1:-1]:
-        before = np.bincount(rows[: stop * 20, 1], minlength=5)
-        shares = np.array(LENGTHS) / len(rows)
-        assert (np.abs(before - shares * stop * 20) <= 1 + 5 * shares).all()
-    # And within a chunk batches are as random as a shuffle makes them.
-    counts = np.array([(batch[:, 1] == 0).sum() for batch in seen[:-1]])
-    assert 0.5 < counts.var() / (20 * 0.4 * 0.6) < 1.6
+    assert loader._schedule.sizes.regions == (0, 1, 2, 3, 4)
+    plan = loader.plan()
+    assert plan.window_rows <= 1000
+    assert "share of every part of the epoch" in loader.explain()
+    shares = np.array(LENGTHS) / sum(LENGTHS)
+    first = []
+    for _ in range(4):
+        seen = epoch(loader)
+        rows = np.concatenate(seen)
+        assert sorted(rows[:, 0]) == list(range(sum(LENGTHS)))
+        # Wherever one looks, what came first has each file's share, up to what a batch's chance adds.
+        before = np.cumsum([np.bincount(batch[:, 1], minlength=5) for batch in seen], 0)
+        expected = (np.arange(1, len(seen) + 1) * 20)[:, None] * shares
+        expected[-1] = LENGTHS
+        assert np.abs(before - expected).max() < 30  # a step has 62 rows, blocks have 50
+        first.append(np.array([np.bincount(batch[:, 1], minlength=5) for batch in seen[:-1]]))
+    # Batches are composed as a full shuffle composes them: as much, and not more, at random.
+    counts = np.concatenate(first)
+    variance = 20 * shares * (1 - shares)
+    some = shares > 0.05
+    assert np.abs(counts.mean(0) - 20 * shares).max() < 0.1
+    assert (np.abs(counts.var(0) / variance - 1)[some] < 0.15).all()
+    # And neighbours do not depend on each other.
+    deviation = counts[:, some] - 20 * shares[some]
+    together = (deviation[1:] * deviation[:-1]).mean(0) / variance[some]
+    assert (np.abs(together) < 0.08).all()
 
 
 @pytest.mark.parametrize("memory", [100_000, 200_000])
@@ -108,7 +147,8 @@ def test_files_that_cuts_thin_out_stay_within_the_budget(tmp_path: Path, memory:
     )
     plan = loader.plan()
     assert not plan.in_memory
-    assert max(plan.chunk_rows) <= loader._schedule.sizes.chunk_rows + 20
+    reads = loader._schedule.run(0, (), loader._shard()).plan.reads
+    assert reads.peak(reads.bytes) <= loader._schedule.room_bytes
     assert plan.memory_bytes <= memory
 
 
@@ -118,10 +158,9 @@ def test_other_orders_have_no_regions(frame: rf.Frame) -> None:
     for loader in (
         load(frame, shuffle=False),
         load(frame, chunk_entries=None, block_entries=None),
-        load(frame, block_entries=500),  # chunks of two blocks
-        load(frame, sampling=rf.balanced("file", epoch=5)),
+        load(frame, block_entries=500),  # a window of two blocks
     ):
-        assert "share of each" not in loader.explain()
+        assert "share of every part" not in loader.explain()
         epoch(loader)
 
 
@@ -149,8 +188,8 @@ def test_an_epoch_goes_on_in_regions(frame: rf.Frame, first: int, then: int) -> 
 
 def test_a_state_knows_the_regions(frame: rf.Frame, tmp_path: Path) -> None:
     # The same files elsewhere, under names that say nothing.
-    loader = load(frame, block_entries=200)
-    assert "share of each run of files" in loader.explain()
+    loader = load(frame, block_entries=250)
+    assert "Each run of files of one kind has a block in memory" in loader.explain()
     whole = epoch(loader)
     loader.set_epoch(0)
     batches = iter(loader)
@@ -160,10 +199,10 @@ def test_a_state_knows_the_regions(frame: rf.Frame, tmp_path: Path) -> None:
     moved = [tmp_path / name for name in ("ab", "cd", "ef", "gh", "ij")]
     for link, file in zip(moved, frame.files, strict=True):
         link.symlink_to(file)
-    again = load(open_events([str(path) for path in moved]), block_entries=200)
-    assert "share of each" not in again.explain()
+    again = load(open_events([str(path) for path in moved]), block_entries=250)
+    assert "share of every part" not in again.explain()
     again.load_state_dict(state)
-    assert "share of each run of files" in again.explain()
+    assert "Each run of files of one kind has a block in memory" in again.explain()
     rest = epoch(again)
     assert len(rest) == len(whole) - 70
     assert all(map(np.array_equal, rest, whole[70:]))

@@ -97,13 +97,32 @@ def test_parts_of_parts(frame: rf.Frame, rule: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_seeds_differ(frame: rf.Frame, rule: str) -> None:
-    sides = [members(make(frame, seed=seed).split(0.5, **RULES[rule]).test) for seed in range(1, 9)]
+    loader = make(frame)
+    sides = [members(loader.split(0.5, seed=seed, **RULES[rule]).test) for seed in range(1, 9)]
     assert len(set(map(frozenset, sides))) > 1
-    again = make(frame, seed=1).split(train=0.5, test=0.5, **RULES[rule]).test
+    again = loader.split(train=0.5, test=0.5, seed=1, **RULES[rule]).test
     assert members(again) == sides[0]
     # They share a half of their entries, as independent choices do: of blocks there are too few.
     if rule != "blocks":
         assert 0.4 < len(sides[0] & sides[1]) / len(sides[0]) < 0.6
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_loader_s_seed_divides_nothing(frame: rf.Frame, rule: str) -> None:
+    # So that ensembles, and loaders without a seed, have the same events to test on.
+    for seed in (0, 7):
+        sides = [
+            members(make(frame, seed=each).split(0.3, seed=seed, **RULES[rule]).test)
+            for each in (None, None, 1, 2)
+        ]
+        folds = [
+            [members(pair.test) for pair in make(frame, seed=each).folds(3, seed=seed, **RULES[rule])]
+            for each in (None, 1)
+        ]
+        assert all(side == sides[0] for side in sides)
+        assert folds[0] == folds[1]
+    first = [members(pair.test) for pair in make(frame).folds(3, **RULES[rule])]
+    assert first != folds[0]
 
 
 @settings(max_examples=15)
@@ -112,7 +131,7 @@ def test_each_file_gives_its_fractions(frame: rf.Frame, shares: list[int], seed:
     names = [f"part{number}" for number in range(len(shares))]
     fractions = dict(zip(names, (share / sum(shares) for share in shares), strict=True))
     try:
-        parts = make(frame, seed=seed).split(**fractions)
+        parts = make(frame).split(**fractions, seed=seed)
     except EmptyDatasetError:
         assert min(fractions.values()) * ENTRIES < 10
         return
@@ -197,7 +216,7 @@ def test_values_of_all_integers(folder: Path) -> None:
         path = write_columns(folder / f"integers-{np.dtype(dtype).name}.root", columns)
         for seed in itertools.count():
             try:
-                parts = make(open_events(path), seed=seed).split(0.5, by="n")
+                parts = make(open_events(path)).split(0.5, by="n", seed=seed)
                 break
             except EmptyDatasetError:  # by chance, all of a few values
                 assert seed < 20
@@ -386,6 +405,9 @@ def refused(kind: type[RootfeedError], call: Any) -> str:
             "split(where=...) takes no fractions: the expression decides.",
         ),
         ({"fraction": 0.2, "resample": "valid"}, "resample names 'valid', which is no part."),
+        ({"fraction": 0.2, "seed": 1.5}, "seed must be an integer, got 1.5."),
+        ({"fraction": 0.2, "seed": None}, "seed must be an integer, got None."),
+        ({"where": "flag", "seed": 1}, "split(where=...) takes no seed: the expression decides."),
     ],
 )
 def test_wrong_arguments(frame: rf.Frame, arguments: dict[str, Any], message: str) -> None:

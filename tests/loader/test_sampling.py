@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rootfeed as rf
@@ -245,6 +245,15 @@ def test_ranks_share_an_epoch(
     name=st.sampled_from(sorted(LABELS)),
     replacement=st.booleans(),
 )
+@example(  # fewer ranks have more batches left than an epoch had for each
+    worlds=[2, 1],
+    done=[1, 1, 1],
+    epoch=20,
+    shares="equal",
+    sizes="kept",
+    name="mixed",
+    replacement=False,
+)
 def test_the_rest_is_dealt_anew(
     frames: dict[str, rf.Frame],
     worlds: list[int],
@@ -293,7 +302,7 @@ def test_the_rest_is_dealt_anew(
         assert max(seen.values()) == 1
     if epoch == "longest":
         assert len(seen) == sum(share > 0 for share in np.array(SHARES[shares])[labels])
-    check_even(seen, labels, within=2)
+    check_even(seen, labels, within=2 + leg)  # one more after each change of the ranks
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -608,3 +617,65 @@ def test_endless_epochs_are_refused(frames: dict[str, rf.Frame], sizes: str) -> 
             ArgumentError, lambda sampling=sampling: balanced(frame, sampling, **SIZES[sizes]).__len__()
         )
         assert "batches" in message
+
+
+class Mine(rf.Sampler):
+    """Returns what it is given."""
+
+    def __init__(self, returned: Any) -> None:
+        self.returned = returned
+
+    def __repr__(self) -> str:
+        return "Mine()"
+
+
+class Offers(Mine):
+    columns = "id"  # one name is as good as a tuple of one
+
+    def offers(self, entries: Any) -> Any:
+        assert set(entries.values) == {"id"}
+        return self.returned(entries.numbers)
+
+
+class Quotas(Mine):
+    label = "label"
+
+    def quotas(self, rows: Any, asked: Any) -> Any:
+        return self.returned
+
+
+@pytest.mark.parametrize(
+    ("quotas", "expected"),
+    [
+        ([[1.0, 2.0, 3.0]], "of shape (1, 3) and float64; expected integers of shape (batches, 3)"),
+        ([[1, 2]], "of shape (1, 2) and int64; expected integers of shape (batches, 3)"),
+        ([[1, 2, 3], [1, 2]], "of shape (2,) and object; expected integers of shape (batches, 3)"),
+        (None, "of shape () and object; expected integers of shape (batches, 3)"),
+        (np.zeros((0, 3), int), "Mine() gives quotas of no batch; expected at least one."),
+        ([[1, 2, 3], [4, 4, 4]], "gives batch 1 the quotas [4, 4, 4]; expected numbers from 0 on, of"),
+        ([[-1, 2, 3]], "gives batch 0 the quotas [-1, 2, 3]"),
+        ([[0, 0, 0]], "which 1 to 10 (batch_size) are the sum."),
+    ],
+)
+def test_wrong_quotas_are_shown(frames: dict[str, rf.Frame], quotas: Any, expected: str) -> None:
+    message = refused(
+        ArgumentError, lambda: rf.Loader(frames["mixed"], 10, ["id"], sampling=Quotas(quotas))
+    )
+    assert message.startswith("Mine() gives ")
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("offers", "expected"),
+    [
+        (lambda numbers: numbers, "offers an array of shape (500,) and int64 of"),
+        (lambda numbers: numbers[:3] > 1, "offers an array of shape (3,) and bool of"),
+        (lambda _: True, "expected bool of shape (500,): whether each of the entries is offered."),
+        (lambda numbers: numbers < 0, "Mine() offers no row: an epoch would have no batch."),
+    ],
+)
+def test_wrong_offers_are_shown(frames: dict[str, rf.Frame], offers: Any, expected: str) -> None:
+    message = refused(
+        RootfeedError, lambda: rf.Loader(frames["mixed"], 10, ["id"], sampling=Offers(offers))
+    )
+    assert expected in message

@@ -52,7 +52,7 @@ def test_sides_are_disjoint_and_complete(frame: rf.Frame) -> None:
 @settings(max_examples=40)
 @given(fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63))
 def test_each_file_gives_its_fraction(frame: rf.Frame, fraction: float, seed: int) -> None:
-    train, test = make(frame, seed=seed, chunk_entries=10_000).split(fraction)
+    train, test = make(frame, chunk_entries=10_000).split(fraction, seed=seed)
     ids = epoch_ids(test)
     for file in FILES:
         count = int(((ids >= file.first) & (ids < file.first + file.entries)).sum())
@@ -87,6 +87,8 @@ def test_rows_of_a_side_are_whole(frame: rf.Frame) -> None:
         {"shuffle": False},
         {"dtype": "int64", "features": ["id", "code"]},
         {"threads": 1},
+        {"seed": None},
+        {"seed": 6},
         LAZY,
         {"chunk_entries": 100},
         {"memory": "100 kB"},
@@ -122,9 +124,18 @@ def test_membership_does_not_depend_on_names(paths: list[str], folder: Path) -> 
     assert members(make(open_events([str(copy) for copy in copies])).split(0.25)[1]) == reference
 
 
-def test_membership_depends_on_the_seed(frame: rf.Frame) -> None:
-    one, two = (members(make(frame, seed=seed).split(0.5)[1]) for seed in (1, 2))
+def test_membership_depends_on_the_seed_of_the_split(frame: rf.Frame) -> None:
+    loader = make(frame)
+    one, two = (members(loader.split(0.5, seed=seed)[1]) for seed in (1, 2))
     assert abs(len(one & two) - ENTRIES / 4) < 5 * math.sqrt(ENTRIES * 3 / 16)
+    assert members(loader.split(0.5)[1]) == members(loader.split(0.5, seed=0)[1])
+
+
+def test_a_part_of_a_part_is_chosen_anew(frame: rf.Frame) -> None:
+    # By the same seed: of what the first division has put first, the second one takes a half.
+    train, _ = make(frame).split(0.5)
+    a, b = map(members, train.split(0.5))
+    assert 0.4 < len(b) / len(a | b) < 0.6
 
 
 def test_files_do_not_share_one_pattern(frame: rf.Frame) -> None:
@@ -294,8 +305,8 @@ def test_sides_of_a_kept_dataset_are_kept(frame: rf.Frame, fraction: float) -> N
     # Even where it fits only just, and a side has an entry more than its fraction.
     enough = ENTRIES * (2 * 4 + ORDER_BYTES) / (1 - SCRATCH_SHARE)
     for seed in range(5):
-        loader = make(frame, batch_size=512, seed=seed, memory=math.ceil(enough) + 1)
+        loader = make(frame, batch_size=512, memory=math.ceil(enough) + 1)
         assert loader.in_memory
-        sides = loader.split(fraction)
+        sides = loader.split(fraction, seed=seed)
         assert all(side.in_memory for side in sides)
         assert sorted(members(sides[0]) | members(sides[1])) == list(range(ENTRIES))

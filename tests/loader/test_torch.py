@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import multiprocessing
 import os
 import pickle
 import sys
@@ -23,7 +22,6 @@ import rootfeed as rf
 from processes import run
 from rootfeed.errors import ArgumentError, StateError
 from rootfeed.formats import CopiedAhead
-from rootfeed.loader.epochs import Epochs
 from samples import File, in_a_row, open_events, write_all
 
 torch = pytest.importorskip("torch")
@@ -146,7 +144,8 @@ def test_length_is_exact(frame: rf.Frame, drop_last: bool, world_size: int) -> N
     for rank in range(world_size):
         loader = make(frame, drop_last=drop_last, rank=rank, world_size=world_size, tail="uneven")
         dataset = loader.torch()
-        assert len(dataset) == len(epoch(dataset)) == len(epoch(workers(dataset, 2)))
+        dataset.set_epoch(0)
+        assert len(dataset) == len(epoch(workers(dataset, 2))) == len(epoch(dataset))
 
 
 def test_parts_and_folds_are_datasets_too(frame: rf.Frame) -> None:
@@ -156,64 +155,117 @@ def test_parts_and_folds_are_datasets_too(frame: rf.Frame) -> None:
     assert sorted(flat(epoch(workers(train, 2)) + epoch(test))) == list(range(ENTRIES))
     tests = [pair.test for pair in dataset.folds(3)]
     assert sorted(flat(flat(map(epoch, tests)))) == list(range(ENTRIES))
+    one, two = (sorted(flat(epoch(dataset.split(0.25, seed=seed).test))) for seed in (0, 1))
+    assert sorted(flat(epoch(test))) == one != two
+    assert sorted(flat(epoch(dataset.folds(3, seed=1)[0].test))) != sorted(flat(epoch(tests[0])))
 
 
 # --- in a DataLoader ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("number", "persistent"), [(0, False), (1, False), (2, True), (3, False), (3, True)]
-)
-def test_workers_share_an_epoch(
-    frame: rf.Frame, sizes: dict[str, int], number: int, persistent: bool
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_workers_share_the_epoch_that_was_chosen(
+    frame: rf.Frame, sizes: dict[str, int], number: int
 ) -> None:
     dataset = make(frame, **sizes).torch()
-    loader = workers(dataset, number, persistent_workers=persistent)
-    found = [epoch(loader) for _ in range(3)]
+    loader = workers(dataset, number)
+    found = []
+    for chosen in (0, 1, 2):
+        dataset.set_epoch(chosen)
+        found.append(epoch(loader))
     assert all(complete(each) for each in found)  # and the short batch is the last
     assert len(loader) == len(dataset) == len(found[0])
-    orders = {str(each) for each in found}
-    assert len(orders) == 3
+    assert len({str(each) for each in found}) == 3
     if number < 2:
         assert found == epochs(frame, 3, **sizes)
-    # What set_epoch chooses is the same again, the next ones follow on.
-    dataset.set_epoch(1)
-    assert [epoch(loader) for _ in range(2)] == found[1:]
-    dataset.loader.set_epoch(0)
-    assert epoch(loader) == found[0]
+    # It is the same again, and stays until another is chosen: workers are copies of this process.
+    dataset.loader.set_epoch(1)
     assert epoch(loader) == found[1]
+    assert epoch(loader) == found[1 if number else 2]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_without_set_epoch_the_seed_of_torch_decides(
+    frame: rf.Frame, sizes: dict[str, int], number: int
+) -> None:
+    def found(seed: int, dataset: Any) -> list[Batches]:
+        torch.manual_seed(seed)
+        loader = workers(dataset, number)
+        return [epoch(loader) for _ in range(3)]
+
+    dataset = make(frame, **sizes).torch()
+    one, two = found(1, dataset), found(2, dataset)
+    assert distinct(one + two)
+    assert found(1, dataset) == one
+    assert found(1, make(frame, **sizes).torch()) == one  # however often it was iterated
+    assert distinct(one + found(1, make(frame, seed=6, **sizes).torch()))
+    # A generator of the DataLoader's own does, too.
+    own = [
+        epoch(workers(dataset, number, generator=torch.Generator().manual_seed(seed)))
+        for seed in (1, 1, 2)
+    ]
+    assert own[0] == own[1] != own[2]
+    assert own[0] == one[0]
+    # The main process does not see any of it.
+    assert epoch(dataset) == epochs(frame, 1, **sizes)[0]
+
+
+@pytest.mark.parametrize("chosen", [None, 5])
+def test_workers_that_live_on_count(frame: rf.Frame, sizes: dict[str, int], chosen: int | None) -> None:
+    def found(seed: int) -> list[Batches]:
+        torch.manual_seed(seed)
+        dataset = make(frame, **sizes).torch()
+        if chosen is not None:
+            dataset.set_epoch(chosen)
+        loader = workers(dataset, 2, persistent_workers=True)
+        first = [epoch(loader) for _ in range(3)]
+        dataset.set_epoch(0)  # which they cannot hear of
+        return [*first, epoch(loader)]
+
+    one, two = found(1), found(2)
+    assert distinct(one)
+    assert one == found(1)
+    if chosen is None:
+        assert distinct(one + two)
+        return
+    assert one == two
+    dataset = make(frame, **sizes).torch()
+    for number, each in enumerate(one, chosen):
+        dataset.set_epoch(number)
+        assert epoch(workers(dataset, 2)) == each
 
 
 SPAWNED = """
-    import itertools, sys
+    import sys
     import rootfeed as rf
+    import torch
     from torch.utils.data import DataLoader
 
     def main():
-        paths, sizes, persistent = eval(sys.argv[1]), eval(sys.argv[2]), eval(sys.argv[3])
+        paths, sizes, persistent, how = map(eval, sys.argv[1:])
         frame = rf.open(dict.fromkeys(paths, "events")).define("same", "id + 0")
         dataset = rf.Loader(frame, 16, ["same"], seed=5, threads=1, **sizes).torch()
-        loader = DataLoader(
-            dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn",
-            persistent_workers=persistent, timeout=50,
-        )
-        def epoch():
-            return [[int(each) for each in x[:, 0]] for x in loader]
-        next(iter(loader))
-        found = [epoch()]
-        if persistent:  # others take their time to begin
-            dataset.set_epoch(0)
-            found += [epoch(), epoch()]
-        print(found)
+        def epochs(count):
+            loader = DataLoader(
+                dataset, batch_size=None, num_workers=2, multiprocessing_context=how,
+                persistent_workers=persistent, timeout=50,
+            )
+            return [[[int(each) for each in x[:, 0]] for x in loader] for _ in range(count)]
+        torch.manual_seed(3)
+        found = epochs(2)
+        dataset.set_epoch(1)
+        print(found + epochs(1))
 
     if __name__ == "__main__":
         main()
 """
 
 
-@pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
-def test_workers_that_are_spawned(
-    paths: list[str], frame: rf.Frame, tmp_path: Path, persistent: bool
+@pytest.mark.parametrize(
+    ("how", "persistent"), [("spawn", False), ("spawn", True), ("forkserver", False)]
+)
+def test_workers_that_are_not_forked(
+    paths: list[str], frame: rf.Frame, tmp_path: Path, how: str, persistent: bool
 ) -> None:
     # A script of its own, which spawned processes can import: those of pytest they would run.
     sizes = LAZY if persistent else {}
@@ -225,6 +277,7 @@ def test_workers_that_are_spawned(
         paths,
         sizes,
         persistent,
+        repr(how),
     )
     # Not that nothing was said: a worker of a loop that is left may abort as it exits, in a thread of
     # multiprocessing that pickles torch's tensors.
@@ -232,10 +285,13 @@ def test_workers_that_are_spawned(
     found = eval(outcome.lines[-1])
     # The same as those of workers that are forked.
     dataset = make(frame, threads=1, **sizes).torch()
-    loader = workers(dataset, 2)
+    torch.manual_seed(3)
+    loader = workers(dataset, 2, persistent_workers=persistent)
     expected = [epoch(loader) for _ in range(2)]
-    assert all(complete(each) for each in expected)
-    assert found == ([expected[1], expected[0], expected[1]] if persistent else [expected[1]])
+    dataset.set_epoch(1)
+    expected.append(epoch(workers(dataset, 2)))
+    assert distinct(expected)
+    assert found == expected
 
 
 def test_more_workers_than_batches(frame: rf.Frame) -> None:
@@ -256,38 +312,24 @@ def test_a_loop_that_was_left_before_all_workers_had_begun(frame: rf.Frame, pers
     # A worker that is late ends without a batch; it is in the epoch of the others all the same.
     dataset = make(frame, **LAZY).torch()
     loader = workers(dataset, 3, worker_init_fn=slow, persistent_workers=persistent)
-    expected = workers(make(frame, **LAZY).torch(), 3)
-    for _ in loader:
-        break
-    wanted = [epoch(expected) for _ in range(4)]
-    assert epoch(loader) == wanted[1]
-    take(loader, 20)
-    assert epoch(loader) == wanted[3]
-
-
-def test_epochs_go_on_where_torch_is_seeded_in_each(frame: rf.Frame) -> None:
-    loader = workers(make(frame).torch(), 2)
     found = []
-    for _ in range(3):
-        torch.manual_seed(0)  # and so the workers' seeds are the same
+    for _ in range(2):
+        for _ in loader:
+            break
         found.append(epoch(loader))
-    assert all(complete(each) for each in found)
-    assert len({str(each) for each in found}) == 3
+        take(loader, 20)
+    assert distinct(found)
 
 
-def test_two_iterations_at_the_same_time(frame: rf.Frame) -> None:
-    loader = workers(make(frame, **LAZY).torch(), 2)
-    one = iter(loader)
-    first = take(one, 5)  # both workers have begun
-    second = epoch(loader)
-    first += epoch(one)
-    assert complete(first)
-    assert complete(second)
-    assert first != second
-
-
-def late(worker: int) -> None:
-    time.sleep(0.15 * (worker == 0))
+@pytest.mark.parametrize("init", [None, slow], ids=["", "slow"])
+def test_two_iterations_at_the_same_time(frame: rf.Frame, init: Callable[[int], None] | None) -> None:
+    # Workers of both come in any order: those of one iteration have their seed in common.
+    loader = workers(make(frame, **LAZY).torch(), 3, worker_init_fn=init)
+    pairs = [
+        ([int(x) for x in a[:, 0]], [int(x) for x in b[:, 0]])
+        for a, b in zip(loader, loader, strict=True)
+    ]
+    assert distinct([[a for a, _ in pairs], [b for _, b in pairs]])
 
 
 def distinct(found: Sequence[Batches]) -> bool:
@@ -295,133 +337,42 @@ def distinct(found: Sequence[Batches]) -> bool:
     return all(map(complete, found)) and len(set(map(str, found))) == len(found)
 
 
-@pytest.mark.parametrize("init", [None, slow, late], ids=["", "slow", "late"])
-@pytest.mark.parametrize("seeds", [(None, None), (7, 7)], ids=["", "seeded alike"])
-def test_two_iterations_that_begin_together(
-    frame: rf.Frame, init: Callable[[int], None] | None, seeds: tuple[int | None, int | None]
-) -> None:
-    # Workers of both come in any order: those of one iteration find each other.
-    dataset = make(frame, **LAZY).torch()
-    found: list[Batches] = []
-    for _ in range(2):
-        generators = [None if seed is None else torch.Generator().manual_seed(seed) for seed in seeds]
-        one, two = (workers(dataset, 3, worker_init_fn=init, generator=each) for each in generators)
-        pairs = [
-            ([int(x) for x in a[:, 0]], [int(x) for x in b[:, 0]]) for a, b in zip(one, two, strict=True)
-        ]
-        found += [[a for a, _ in pairs], [b for _, b in pairs]]
-    assert distinct(found)
-    dataset.set_epoch(0)
-    again = [epoch(workers(dataset, 3)) for _ in range(4)]
-    assert sorted(map(str, again)) == sorted(map(str, found))
-
-
-def test_processes_of_several_iterations_may_be_started_in_turn() -> None:
-    # As by threads that iterate at the same time.
-    context = multiprocessing.get_context("fork")
-    epochs_, end, taken = Epochs(3), context.Event(), context.Queue()
-
-    def work(worker: int, seed: int) -> None:
-        taken.put((seed, epochs_.take(worker, 3, (seed, 1))))
-        end.wait(SECONDS)
-
-    for _ in range(2):
-        started, found = [], set()
-        for worker, seed in ((0, 1), (0, 2), (1, 1), (1, 2), (2, 2), (2, 1)):
-            started.append(context.Process(target=work, args=(worker, seed)))
-            started[-1].start()
-            found.add(taken.get(timeout=SECONDS))
-        first = min(epoch for _, epoch in found)
-        assert sorted(epoch for _, epoch in found) == [first, first + 1]
-        end.set()
-        for process in started:
-            process.join(SECONDS)
-        end.clear()
-    assert first == 5
-    assert epochs_.latest == 7
-
-
-def test_numbers_of_workers_change_where_torch_is_seeded_in_each(frame: rf.Frame) -> None:
-    dataset, found = make(frame, **LAZY).torch(), []
-    for number in (1, 3, 2, 3):
-        torch.manual_seed(0)
-        found.append(epoch(workers(dataset, number, worker_init_fn=late)))
-    assert distinct(found)
-    assert epoch(dataset) == epochs(frame, 5, **LAZY)[4]  # each has counted
-
-
-def test_iterations_begin_in_processes_that_are_children_themselves(frame: rf.Frame) -> None:
-    context = multiprocessing.get_context("fork")
-    told = context.Queue()
-
-    def train() -> None:
-        dataset = make(frame, **LAZY).torch()
-        found, held = [], []
-        for left in (True, False, True, False):
-            torch.manual_seed(0)
-            loader = workers(dataset, 2, worker_init_fn=slow if left else None)
-            if left:
-                held.append(iter(loader))  # which goes on, with a worker that has not begun
-                next(held[-1])
-            else:
-                found.append(epoch(loader))
-        told.put(distinct(found))
-
-    process = context.Process(target=train)
-    process.start()
-    assert told.get(timeout=SECONDS)
-    process.join(SECONDS)
-
-
-def test_a_worker_that_is_killed_leaves_no_lock() -> None:
-    context = multiprocessing.get_context("fork")
-    epochs_, inside = Epochs(0), context.Event()
-
-    def work() -> None:
-        with epochs_.alone():
-            inside.set()
-            time.sleep(SECONDS)
-
-    process = context.Process(target=work)
-    process.start()
-    assert inside.wait(SECONDS)
-    process.kill()
-    process.join(SECONDS)
-    with epochs_.alone():
-        assert epochs_.latest == 0
-
-
-def test_a_seeded_loop_that_was_left_before_all_workers_had_begun(frame: rf.Frame) -> None:
-    dataset = make(frame, **LAZY).torch()
-    found = []
-    for left in (True, False, True, False):
-        torch.manual_seed(0)
-        loader = workers(dataset, 2, worker_init_fn=slow if left else None)
-        if left:
-            next(iter(loader))
-        else:
-            found.append(epoch(loader))
-    assert distinct(found)
-
-
 def test_the_number_of_workers_may_change(frame: rf.Frame) -> None:
     dataset = make(frame, **LAZY).torch()
-    found = [epoch(workers(dataset, number)) for number in (3, 1, 0, 2, 0)]
-    assert all(complete(each) for each in found)
+    found = []
+    for chosen, number in enumerate((3, 1, 0, 2, 0)):
+        dataset.set_epoch(chosen)
+        found.append(epoch(workers(dataset, number)))
+    assert distinct(found)
     expected = epochs(frame, 5, **LAZY)
     assert [found[1], found[2], found[4]] == [expected[1], expected[2], expected[4]]
-    assert epoch(workers(make(frame, **LAZY).torch(), 3)) == found[0]
-    again = make(frame, **LAZY).torch()
-    again.set_epoch(3)
-    assert epoch(workers(again, 2)) == found[3]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("kind", ["torch", "torchdata"])
+def test_ranks_cannot_agree_without_set_epoch(frame: rf.Frame, number: int, kind: str) -> None:
+    # Each rank's DataLoader draws seeds of its own.
+    dataset = make(frame, rank=1, world_size=2).torch()
+    of = workers if kind == "torch" else stateful
+    refused(of(dataset, number), ArgumentError, "2 ranks must agree on the order of the entries")
+    with pytest.raises(ArgumentError, match=r"call set_epoch\(epoch\) before each epoch, on every rank"):
+        next(iter(of(dataset, number)))
+    dataset.set_epoch(0)
+    assert len(epoch(of(dataset, number))) == len(dataset)
+    assert len(epoch(make(frame, rank=1, world_size=2))) == len(dataset)  # without workers, as ever
 
 
 def test_ranks_and_workers(frame: rf.Frame, sizes: dict[str, int]) -> None:
     ranks = [make(frame, rank=rank, world_size=3, tail="uneven", **sizes).torch() for rank in range(3)]
-    for _ in range(2):
+    orders = set()
+    for chosen in range(2):
+        for dataset in ranks:
+            dataset.set_epoch(chosen)
         found = [epoch(workers(dataset, 2)) for dataset in ranks]
         assert [len(each) for each in found] == [len(dataset) for dataset in ranks]
         assert sorted(flat(flat(found))) == list(range(ENTRIES))
+        orders.add(str(found))
+    assert len(orders) == 2
 
 
 @pytest.mark.parametrize("number", [0, 3])
@@ -510,9 +461,9 @@ def test_batches_are_joined_by_a_function_of_the_user(frame: rf.Frame) -> None:
     expected = [flat(whole[start : start + 4]) for start in range(0, len(whole), 4)]
     for number in (0, 1):
         more = {"multiprocessing_context": "fork", "timeout": SECONDS} if number else {}
-        batches = DataLoader(
-            make(frame).torch(), batch_size=4, collate_fn=joined, num_workers=number, **more
-        )
+        dataset = make(frame).torch()
+        dataset.set_epoch(0)
+        batches = DataLoader(dataset, batch_size=4, collate_fn=joined, num_workers=number, **more)
         assert epoch(batches) == expected
 
 
@@ -556,74 +507,59 @@ def test_a_loaded_state_goes_on_in_workers(frame: rf.Frame, sizes: dict[str, int
     loader = workers(other, number)
     rest = epoch(loader)
     assert sorted(flat(done + rest)) == list(range(ENTRIES))
-    assert complete(epoch(loader))  # and the state is used once
+    assert epoch(loader) == rest  # until another epoch is chosen
     other.set_epoch(1)
     expected = make(frame, **sizes).torch()
     expected.set_epoch(1)
     assert epoch(loader) == epoch(workers(expected, number))
+    # Workers that live on count on behind it.
+    other.load_state_dict(dataset.state_dict())
+    loader = workers(other, number, persistent_workers=True)
+    assert epoch(loader) == rest
+    assert epoch(loader) == epoch(workers(expected, number))
 
 
-def test_persistent_workers_do_not_know_of_a_state_that_is_loaded_later(frame: rf.Frame) -> None:
-    dataset = make(frame, **LAZY).torch()
-    loader = workers(dataset, 2, persistent_workers=True)
-    first = epoch(loader)
-    source = make(frame, **LAZY)
-    source.set_epoch(1)
-    done = take(source, 10)
-    dataset.load_state_dict(source.state_dict())
-    refused(loader, StateError, "Make a new DataLoader where persistent_workers=True")
-    # A new one knows, and what was loaded is not in the way later.
-    dataset.load_state_dict(source.state_dict())
-    loader = workers(dataset, 2, persistent_workers=True)
-    assert sorted(flat(done + epoch(loader))) == list(range(ENTRIES))
-    dataset.set_epoch(0)
-    assert epoch(loader) == first
-
-
-def test_the_state_is_unknown_where_workers_have_gone_on(frame: rf.Frame) -> None:
+def test_the_main_process_does_not_see_its_workers(frame: rf.Frame) -> None:
     dataset = make(frame).torch()
-    loader = workers(dataset, 2)
     before = dataset.state_dict()
-    take(loader, 3)
-    for object_ in (dataset, dataset.loader):
-        with pytest.raises(StateError, match=r"torchdata's StatefulDataLoader.*or num_workers=0"):
-            object_.state_dict()
-    # As the message says: the beginning of an epoch can be known.
     dataset.set_epoch(2)
-    assert dataset.state_dict()["epoch"] == 2
-    assert dataset.state_dict()["batches"] == 0
+    chosen = dataset.state_dict()
+    assert (chosen["epoch"], chosen["batches"]) == (2, 0)
+    epoch(workers(dataset, 2))
+    assert dataset.state_dict() == chosen
     dataset.load_state_dict(before)
-    assert dataset.state_dict() == before
-    # The main process goes on behind its workers.
-    epoch(loader)
-    assert epoch(dataset) == epochs(frame, 2)[1]
+    epoch(workers(dataset, 2))
+    assert [epoch(dataset) for _ in range(2)] == epochs(frame, 2)
     assert dataset.state_dict()["epoch"] == 2
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_stateful_dataloader(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
-    def new() -> Any:
-        return stateful(make(frame, **sizes).torch(), number)
+    def new(chosen: int = 0) -> Any:
+        dataset = make(frame, **sizes).torch()
+        dataset.set_epoch(chosen)
+        return stateful(dataset, number)
 
-    loader = new()
-    expected = [epoch(loader) for _ in range(3)]
-    assert all(complete(each) for each in expected)
+    expected = [epoch(new(chosen)) for chosen in range(3)]
+    assert distinct(expected)
     for done in (0, 1, 30, 45, 46):
         loader = new()
         iterator = iter(loader)
         assert take(iterator, done) == expected[0][:done]
         state = pickle.loads(pickle.dumps(loader.state_dict()))
-        other = new()
+        other = new(1)
         other.load_state_dict(state)
         rest = epoch(other)
         if done == 46 and number < 2:
             assert rest == expected[1]  # nothing is left, and that is known
         else:
             assert rest == expected[0][done:], done
-            assert epoch(other) == expected[1], done
+        other.dataset.set_epoch(1)
+        assert epoch(other) == expected[1], done
         if done == 30:
             assert epoch(iterator) == rest  # saving a state changes nothing
             # In the middle of the second epoch, after that of a state; and again, in the same loader.
+            other.dataset.set_epoch(2)
             assert take(other, 7) == expected[2][:7]
             state = other.state_dict()
             third = new()
@@ -632,22 +568,54 @@ def test_stateful_dataloader(frame: rf.Frame, sizes: dict[str, int], number: int
                 assert epoch(each) == expected[2][7:]
 
 
+@pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
+def test_stateful_dataloader_without_set_epoch(frame: rf.Frame, persistent: bool) -> None:
+    def new() -> Any:
+        return stateful(make(frame, **LAZY).torch(), 2, persistent_workers=persistent)
+
+    torch.manual_seed(1)
+    loader = new()
+    expected = [epoch(loader) for _ in range(3)]
+    assert distinct(expected)
+    for number in range(2):
+        for done in (0, 1, 20, 45):
+            torch.manual_seed(1)
+            loader = new()
+            assert [epoch(loader) for _ in range(number)] == expected[:number]
+            assert take(loader, done) == expected[number][:done]
+            state = pickle.loads(pickle.dumps(loader.state_dict()))
+            torch.manual_seed(2)  # in another process
+            other = new()
+            other.load_state_dict(state)
+            assert epoch(other) == expected[number][done:]
+            if persistent:
+                assert epoch(other) == expected[number + 1]  # they count on
+            epoch_of_state = state["_snapshot"]["_worker_snapshots"]["worker_0"]["dataset_state"][
+                "epoch"
+            ]
+            with pytest.raises(ArgumentError, match=r"epoch must be below 2\^31"):
+                make(frame).set_epoch(epoch_of_state)
+
+
 @pytest.mark.parametrize("number", [0, 2])
 def test_stateful_dataloader_at_the_end(frame: rf.Frame, number: int) -> None:
     loader = stateful(make(frame, **LAZY).torch(), number)
-    expected = [epoch(loader) for _ in range(3)]
-    loader = stateful(make(frame, **LAZY).torch(), number)
-    for _ in range(2):
+    for chosen in range(2):
+        loader.dataset.set_epoch(chosen)
         assert len(epoch(loader)) == 46
     state = loader.state_dict()  # of an epoch that is over
     other = stateful(make(frame, **LAZY).torch(), number)
     other.load_state_dict(state)
-    assert epoch(other) == expected[2]
+    other.dataset.set_epoch(2)
+    loader.dataset.set_epoch(2)
+    assert epoch(other) == epoch(loader)
 
 
 def test_stateful_dataloader_with_persistent_workers(frame: rf.Frame) -> None:
     def new() -> Any:
-        return stateful(make(frame, **LAZY).torch(), 2, persistent_workers=True)
+        dataset = make(frame, **LAZY).torch()
+        dataset.set_epoch(0)
+        return stateful(dataset, 2, persistent_workers=True)
 
     loader = new()
     expected = [epoch(loader) for _ in range(3)]
@@ -706,17 +674,19 @@ def test_a_loop_as_lightning_has_it(frame: rf.Frame, sizes: dict[str, int]) -> N
 
 def test_a_loop_as_lightning_has_it_with_workers(frame: rf.Frame) -> None:
     dataset = make(frame, **LAZY).torch()
-    plain, lasting = workers(dataset, 2), workers(dataset, 2, persistent_workers=True)
-    found = []
-    for loader in (plain, lasting):
-        for number in (0, 1, 2, 1):
-            loader.dataset.set_epoch(number)
-            found.append(epoch(loader))
-            assert complete(found[-1])
-            if number == 1:
-                take(loader, 3)  # a sanity check, which is left early
-    assert found[:4] == found[4:]
+    loader, found = workers(dataset, 2), []
+    for number in (0, 1, 2, 1):
+        loader.dataset.set_epoch(number)
+        take(loader, 3)  # a sanity check, which is left early
+        found.append(epoch(loader))
+        assert complete(found[-1])
     assert found[1] == found[3] != found[2]
+    # Workers that live on count from the epoch that was chosen before they began.
+    dataset.set_epoch(0)
+    loader = workers(dataset, 2, persistent_workers=True)
+    for number in (0, 1, 2):
+        loader.dataset.set_epoch(number)
+        assert epoch(loader) == found[number]
 
 
 # --- copies and pickles ---------------------------------------------------------------------------
@@ -735,21 +705,20 @@ def test_copies_of_a_loader_count_for_themselves(
     twin = duplicate(loader)
     assert [epoch(twin), epoch(twin.torch()), epoch(dataset)] == [expected[1], expected[2], expected[1]]
     assert complete(epoch(workers(twin.torch(), 2)))
-    assert epoch(twin) == epochs(frame, 5)[4]
+    assert epoch(twin) == expected[3]
     assert epoch(loader) == expected[2]
 
 
 def test_copies_of_a_dataset(frame: rf.Frame) -> None:
     dataset = make(frame, **LAZY).torch()
-    loader = workers(dataset, 2)
-    found = [epoch(loader) for _ in range(3)]
+    dataset.set_epoch(1)
+    found = epoch(workers(dataset, 2))
     for twin in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
         assert twin.loader is not dataset.loader
-        twin.set_epoch(1)
-        assert epoch(workers(twin, 2)) == found[1]
-        assert epoch(workers(twin, 2)) == found[2]
-    # Behind its workers, a copy has the epoch after theirs.
-    assert epoch(copy.deepcopy(dataset)) == epochs(frame, 4, **LAZY)[3]
+        assert epoch(workers(twin, 2)) == found  # what was chosen is copied
+        twin.set_epoch(2)
+        assert epoch(workers(twin, 2)) != found
+    assert epoch(workers(dataset, 2)) == found
 
 
 def test_a_copy_goes_on_in_the_middle(frame: rf.Frame) -> None:
@@ -763,7 +732,7 @@ def test_a_copy_goes_on_in_the_middle(frame: rf.Frame) -> None:
     assert sorted(flat(epoch(workers(copy.deepcopy(loader.torch()), 2)))) == sorted(flat(expected[17:]))
 
 
-FOREIGN = """
+CHILDREN = """
     import sys, warnings
     import rootfeed as rf
     from multiprocessing import get_context
@@ -771,18 +740,12 @@ FOREIGN = """
 
     warnings.simplefilter("ignore")
 
-    def train(dataset, how, answers):
-        if how == "torch":
-            dataset = dataset.loader.torch()
-        elif how == "set_epoch":
-            dataset.set_epoch(0)
+    def train(dataset, chosen, answers):
+        if chosen is not None:
+            dataset.set_epoch(chosen)
         loader = DataLoader(dataset, batch_size=None, num_workers=2, timeout=50)
-        try:
-            found = [sorted(int(each) for x in loader for each in x[:, 0]) for _ in range(2)]
-        except Exception as error:
-            answers.put(str(error))
-        else:
-            answers.put(found == 2 * [list(range(727))])
+        found = [[int(each) for x in loader for each in x[:, 0]] for _ in range(2)]
+        answers.put((all(sorted(each) == list(range(727)) for each in found), found[0] == found[1]))
 
     def main():
         context = get_context("fork")
@@ -792,13 +755,13 @@ FOREIGN = """
         for _ in loader:  # so that others need not compile
             pass
         dataset = loader.torch()
-        for how in ("torch", "set_epoch", ""):
-            processes = [context.Process(target=train, args=(dataset, how, answers)) for _ in range(2)]
+        for chosen in (None, 3):
+            arguments = (dataset, chosen, answers)
+            processes = [context.Process(target=train, args=arguments) for _ in range(2)]
             for process in processes:
                 process.start()
             for _ in processes:
-                answer = answers.get()
-                print(how, answer if answer is True else answer.splitlines()[-1])
+                print(chosen, *answers.get())
             for process in processes:
                 process.join()
 
@@ -806,14 +769,10 @@ FOREIGN = """
 """
 
 
-def test_processes_that_got_the_same_dataset_do_not_count_together(paths: list[str]) -> None:
-    # Each has workers of its own: those of the one are no workers of the other.
-    outcome = run(FOREIGN, paths)
+def test_processes_that_got_the_same_dataset_have_workers_of_their_own(paths: list[str]) -> None:
+    outcome = run(CHILDREN, paths)
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.lines[:4] == ["torch True"] * 2 + ["set_epoch True"] * 2
-    for line in outcome.lines[4:]:
-        assert "Call torch() on the loader in each process that has a DataLoader" in line
-    assert len(outcome.lines) >= 6
+    assert outcome.lines == ["None True False"] * 2 + ["3 True True"] * 2
 
 
 # --- copies to a device, with an accelerator that is made up ---------------------------------------

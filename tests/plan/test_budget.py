@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from rootfeed.errors import ArgumentError
 from rootfeed.plan import Sizes, choose_sizes
 from rootfeed.plan.budget import (
+    AHEAD_SHARE,
     BATCHES_SHARE,
-    CHUNK_SHARE,
+    ENOUGH_BLOCKS,
     ORDER_BYTES,
     RUN_BYTES,
     RUNS_AHEAD,
     SCRATCH_SHARE,
+    WINDOW_SHARE,
+    budget_for,
+    needed_bytes,
 )
 
 GRID = list(
@@ -35,6 +39,7 @@ def sizes(**changes: Any) -> Sizes:
         "rows": 10**6,
         "entries": 10**6,
         "row_bytes": 84,
+        "batch_row_bytes": 84,
         "scratch_entry_bytes": 100,
         "batch_size": 1000,
         "page_entries": 1000,
@@ -44,11 +49,17 @@ def sizes(**changes: Any) -> Sizes:
     return choose_sizes(**(settings | changes))
 
 
-def used_bytes(found: Sizes, rows: int, row_bytes: int, batch_size: int, scratch: int) -> int:
-    """Return what a loader holds: its chunks, their orders, and the scratch of one thread."""
-    kept = row_bytes + ORDER_BYTES
-    chunks = rows * kept if found.whole else 2 * (found.chunk_rows + batch_size) * kept
-    return chunks + found.block_entries * scratch
+def used_bytes(found: Sizes, budget: int, scratch: int) -> float:
+    """Return what a loader holds: window, blocks that are read ahead, batches, one thread's scratch."""
+    ahead = 0 if found.whole else budget * AHEAD_SHARE
+    batches = 0 if found.whole else budget * BATCHES_SHARE
+    return found.window_bytes + ahead + batches + found.block_entries * scratch
+
+
+def test_shares_are_the_whole_budget() -> None:
+    shares = WINDOW_SHARE + AHEAD_SHARE + SCRATCH_SHARE + BATCHES_SHARE
+    assert shares == pytest.approx(1)
+    assert WINDOW_SHARE >= 0.5  # of what mixes
 
 
 def test_sizes_stay_within_the_budget() -> None:
@@ -58,10 +69,11 @@ def test_sizes_stay_within_the_budget() -> None:
         scratch = row_bytes + 20
         fits = rows * (row_bytes + ORDER_BYTES) <= budget * (1 - SCRATCH_SHARE)
         try:
-            found = choose_sizes(
+            found = sizes(
                 rows=rows,
                 entries=entries,
                 row_bytes=row_bytes,
+                batch_row_bytes=row_bytes,
                 scratch_entry_bytes=scratch,
                 batch_size=batch_size,
                 page_entries=page_entries,
@@ -70,24 +82,24 @@ def test_sizes_stay_within_the_budget() -> None:
             )
         except ArgumentError:
             assert not fits
-            assert 4 * batch_size * (row_bytes + ORDER_BYTES) > CHUNK_SHARE * budget
+            assert 4 * batch_size * (row_bytes + ORDER_BYTES) > WINDOW_SHARE * budget - row_bytes - 4
             refused += 1
             continue
         case = (entries, share, row_bytes, batch_size, page_entries, budget, found)
         assert found.whole == fits, case
-        assert used_bytes(found, rows, row_bytes, batch_size, scratch) <= budget, case
+        assert used_bytes(found, budget, scratch) <= budget, case
         assert found.block_entries >= 1, case
         assert not found.exact, case
+        assert found.regions == (0,), case
         if found.whole:
-            assert found.chunk_rows == rows, case
+            assert found.window_bytes == rows * (row_bytes + ORDER_BYTES), case
             whole += 1
         else:
-            # Two chunks with what is carried into them, beside the scratch memory.
-            held = 2 * (found.chunk_rows + batch_size) * (row_bytes + ORDER_BYTES)
-            assert held <= 2 * CHUNK_SHARE * budget, case
-            assert found.chunk_rows >= 3 * batch_size, case
-            # At least two blocks share a chunk.
-            assert found.block_entries * rows // entries <= max(found.chunk_rows // 2, 1), case
+            held = found.window_bytes // (row_bytes + ORDER_BYTES)
+            assert WINDOW_SHARE * budget - row_bytes - 5 < found.window_bytes <= WINDOW_SHARE * budget
+            assert held >= 4 * batch_size, case
+            # At least two blocks share the window.
+            assert found.block_entries * rows // entries <= max(held // 2, 1), case
             lazy += 1
     assert min(whole, lazy, refused) > 50
 
@@ -117,6 +129,7 @@ def test_no_choice_exceeds_the_budget(
             rows=rows,
             entries=entries,
             row_bytes=row_bytes,
+            batch_row_bytes=row_bytes,
             scratch_entry_bytes=scratch,
             batch_size=batch_size,
             page_entries=page_entries,
@@ -130,9 +143,9 @@ def test_no_choice_exceeds_the_budget(
         assert found.block_entries == block_entries
         assert found.exact
         if not found.whole:
-            assert block_entries * rows // entries <= found.chunk_rows
+            assert block_entries * rows // entries * (row_bytes + ORDER_BYTES) <= found.window_bytes
     elif found.block_entries > 1:
-        assert used_bytes(found, rows, row_bytes, batch_size, scratch) <= budget
+        assert used_bytes(found, budget, scratch) <= budget
 
 
 @given(
@@ -142,7 +155,8 @@ def test_no_choice_exceeds_the_budget(
     threads=st.integers(1, 64),
 )
 def test_runs_of_batches(row_bytes: int, batch_size: int, budget: int, threads: int) -> None:
-    changes = {"row_bytes": row_bytes, "batch_size": batch_size, "budget_bytes": budget}
+    changes = {"row_bytes": 1, "batch_size": batch_size, "budget_bytes": budget}
+    changes["batch_row_bytes"] = row_bytes
     try:
         found = sizes(**changes, scratch_entry_bytes=1, threads=threads)
     except ArgumentError:
@@ -157,35 +171,31 @@ def test_runs_of_batches(row_bytes: int, batch_size: int, budget: int, threads: 
     assert found.runs_ahead * run_bytes <= budget * BATCHES_SHARE or one_batch
 
 
-def test_blocks_by_hand_count_against_the_budget() -> None:
-    # A block is decoded in scratch memory, which is part of the budget, too.
-    budget = 10**7
-    kept = 84 + ORDER_BYTES
-    capacity = int(budget * CHUNK_SHARE / kept) - 1000
-    try:
-        found = sizes(budget_bytes=budget, block_entries=capacity)
-    except ArgumentError as error:
-        assert "block_entries" in str(error)  # noqa: PT017 - or else it has to fit
-    else:
-        assert used_bytes(found, 10**6, 84, 1000, 100) <= budget
-
-
 def test_a_dataset_that_fits_is_kept() -> None:
     needed = 10**6 * (84 + ORDER_BYTES)
     assert sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) + 2).whole
     assert not sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) - 2).whole
 
 
-def test_chunks_by_hand() -> None:
+def test_a_dataset_may_be_kept_whatever_the_budget() -> None:
+    found = sizes(keep=True, budget_bytes=10_000)
+    assert found.whole
+    assert found.window_bytes == 10**6 * (84 + ORDER_BYTES)
+
+
+def test_windows_by_hand() -> None:
     found = sizes(chunk_entries=5000, block_entries=300)
-    assert found == Sizes(False, 5000, 300, exact=True, run_rows=1000, runs_ahead=1)
+    assert found == Sizes(False, 5000 * 88, 300, exact=True, run_rows=1000, runs_ahead=1)
     # Not even a dataset that would fit is kept then.
     assert not sizes(chunk_entries=5000, budget_bytes=10**12).whole
     assert sizes(chunk_entries=5000).block_entries <= 2500
-    assert sizes(chunk_entries=1000).chunk_rows == 1000
+    assert sizes(chunk_entries=1000).window_bytes == 1000 * 88
+    # Batches are made in runs of what the budget of such a window would be.
+    ample = sizes(chunk_entries=10**5, batch_size=10)
+    assert ample.runs_ahead * ample.run_rows * 84 <= 10**5 * 88 / WINDOW_SHARE * BATCHES_SHARE
 
 
-def test_chunks_smaller_than_a_batch_are_refused() -> None:
+def test_windows_smaller_than_a_batch_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"must be at least batch_size \(1000\), got 999"):
         sizes(chunk_entries=999)
 
@@ -198,21 +208,40 @@ def test_too_little_memory_says_how_much_is_enough() -> None:
     enough = int(text.split("at least ")[1].split()[0])
     assert not sizes(budget_bytes=enough).whole
     with pytest.raises(ArgumentError):
-        sizes(budget_bytes=int(enough * 0.98))
+        sizes(budget_bytes=int(enough * 0.999))
 
 
-def test_blocks_larger_than_a_chunk_are_refused() -> None:
+@given(rows=st.integers(1, 10**6), row_bytes=st.floats(1, 1e5))
+def test_what_is_needed_is_enough(rows: int, row_bytes: float) -> None:
+    budget = needed_bytes(row_bytes, rows)
+    assert int(budget * WINDOW_SHARE / (row_bytes + ORDER_BYTES)) >= rows
+    assert budget * WINDOW_SHARE / (row_bytes + ORDER_BYTES) < rows + 1 + 1 / row_bytes
+
+
+@given(rows=st.integers(1, 10**9), window_bytes=st.integers(1, 10**10), row_bytes=st.integers(1, 10**4))
+def test_the_budget_for_a_window_holds_it_or_all(rows: int, window_bytes: int, row_bytes: int) -> None:
+    budget = budget_for(rows, window_bytes, row_bytes)
+    kept = rows * (row_bytes + ORDER_BYTES)
+    assert budget * WINDOW_SHARE >= window_bytes or budget * (1 - SCRATCH_SHARE) >= kept
+    less = 0.999 * budget - 4
+    assert less * WINDOW_SHARE < window_bytes
+    assert less * (1 - SCRATCH_SHARE) < kept
+
+
+def test_blocks_larger_than_the_window_are_refused() -> None:
     with pytest.raises(ArgumentError, match="block_entries=500000 does not fit into memory=10000000"):
         sizes(block_entries=500_000)
 
 
 def test_blocks_are_whole_pages_where_several_fit() -> None:
-    room = sizes().chunk_rows
+    room = sizes().window_bytes // 88
     roomy = {"scratch_entry_bytes": 1}
     assert sizes(page_entries=room // 4, **roomy).block_entries == room // 4
-    # Short pages are put together.
-    assert sizes(page_entries=10, **roomy).block_entries >= 500
-    # A block is half a page or more, as long as a chunk holds two blocks.
+    # Short pages are put together: to a batch, or to what makes a window of enough blocks.
+    assert sizes(page_entries=10, **roomy).block_entries == 1000
+    assert sizes(page_entries=10, batch_size=10_000, **roomy).block_entries == 1024
+    assert sizes(page_entries=10, batch_size=10, **roomy).block_entries == room // ENOUGH_BLOCKS
+    # A block is half a page or more, as long as the window holds two blocks.
     for page_entries in range(room // 8, 3 * room, room // 8):
         block_entries = sizes(page_entries=page_entries, **roomy).block_entries
         assert block_entries >= min(page_entries // 2, room // 2)

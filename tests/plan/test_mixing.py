@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootfeed.plan import (
-    CARRIED_SHARE,
     MOST_DECOMPRESSED,
+    MOST_LACKING_BITS,
     Boundaries,
     Stock,
     boundaries,
@@ -22,7 +22,6 @@ from rootfeed.plan import (
     page_entries,
     words_of,
 )
-from rootfeed.plan.mixing import MIXING_BLOCKS
 from rootfeed.schema import Block, Column, ColumnType, Encoding, Pages
 
 FLOAT = np.dtype("f4")
@@ -57,7 +56,12 @@ def every(length: int, entries: int) -> list[int]:
 def stock(*files: Boundaries, entries: list[int], **changes: object) -> Stock:
     spans = tuple(Block(number, 0, count) for number, count in enumerate(entries) if count)
     taken = changes.pop("taken", (None,) * len(files))
-    return Stock(files, tuple(entries), taken, spans, **changes)  # type: ignore[arg-type]
+    row_bytes = changes.pop("row_bytes", (1,) * len(files))
+    return Stock(files, tuple(entries), taken, spans, row_bytes, **changes)  # type: ignore[arg-type]
+
+
+MIXING_BLOCKS = math.sqrt(0.5 * 2 * 1 / MOST_LACKING_BITS)
+"""Blocks with which two kinds lack no more than that."""
 
 
 # --- pages of vectors -----------------------------------------------------------------------------
@@ -136,11 +140,30 @@ def test_all_columns_count_by_their_bytes() -> None:
 # --- sizes ----------------------------------------------------------------------------------------
 
 
+def test_the_formula() -> None:
+    # As if so many blocks were drawn, where they are few.
+    assert lacking_bits(10, 2) == pytest.approx(9 / (2 * math.log(2)) / 2)
+    assert lacking_bits(2, 0.5) == 1  # a batch of one class
+    assert lacking_bits(10, 1) == math.log2(10)
+    # By what lies at the ends of each kind, where they are many.
+    assert lacking_bits(2, 16) == pytest.approx(0.5 * 2 / 16**2)
+    assert lacking_bits(10, 100) == pytest.approx(0.5 * 90 / 100**2)
+    assert lacking_bits(2, 100, 7) == pytest.approx(7 * lacking_bits(2, 100))
+    for kinds, regions in ((2, 1), (10, 1), (2, 12)):
+        found = [lacking_bits(kinds, blocks, regions) for blocks in range(1, 300)]
+        assert found == sorted(found, reverse=True)
+
+
 def test_blocks_that_mix_stay_as_large_as_pages_like() -> None:
     found = stock(boundaries({"s": scalar(every(1000, 100_000))}, 100_000), entries=[100_000])
     assert found.block_entries(1000, 20_000) == 1000
-    assert found.block_entries(1250, 20_000) == 1250
-    assert 1100 <= found.block_entries(5000, 20_000) <= 1250
+    assert found.block_entries(1950, 20_000) == 1950
+    assert 1900 <= found.block_entries(5000, 20_000) <= 2000
+    # Of rows that take four times more memory, a quarter as many.
+    wide = stock(*found.files, entries=[100_000], row_bytes=(4,))
+    assert 1900 <= wide.block_entries(5000, 80_000) <= 2000
+    assert 475 <= wide.block_entries(5000, 20_000) <= 500
+    assert (found.mean_row_bytes, wide.mean_row_bytes) == (1, 4)
 
 
 def test_no_page_is_decompressed_too_often() -> None:
@@ -151,15 +174,71 @@ def test_no_page_is_decompressed_too_often() -> None:
     assert size == pytest.approx(25_000, rel=0.06)
     # Where even the largest blocks cost more than that, they stay.
     assert found.block_entries(10_000, 20_000) == 10_000
+    assert found.mixing_entries(10_000, 20_000) == pytest.approx(2000, rel=0.06)
 
 
 def test_regions_ask_for_a_block_of_each() -> None:
     file = boundaries({"s": scalar(every(10, 10_000))}, 10_000)
-    alone = stock(*[file] * 20, entries=[10_000] * 20)
-    each = stock(*[file] * 20, entries=[10_000] * 20, regions=tuple(range(20)))
-    assert alone.block_entries(5000, 10_000) == pytest.approx(10_000 / MIXING_BLOCKS, rel=0.06)
-    size = each.block_entries(5000, 10_000)
-    assert 200 <= size <= 10_000 * CARRIED_SHARE / 20
+    each = tuple(range(20))
+    alone = stock(*[file] * 20, entries=[10_000] * 20, kinds=20)
+    apart = stock(*[file] * 20, entries=[10_000] * 20, kinds=20, partitions=(each, (0,)), wanted=each)
+    # 20 kinds need more blocks than two that may meet within each of 20 files.
+    assert alone.block_entries(5000, 10_000) == pytest.approx(10_000 / 137.8, rel=0.06)
+    assert apart.block_entries(5000, 10_000) == pytest.approx(10_000 / 44.7, rel=0.06)
+    # As if nothing were known of them, where a block of each does not fit.
+    assert apart.lacking(600, 10_000) == alone.lacking(600, 10_000)
+    assert apart.lacking(300, 10_000) < alone.lacking(300, 10_000)
+
+
+def test_regions_are_as_fine_as_memory_allows() -> None:
+    file = boundaries({"s": scalar(every(10, 1000))}, 1000)
+    found = stock(
+        *[file] * 4, entries=[1000] * 4, row_bytes=(1, 1, 2, 1), partitions=((0, 1, 2, 3), (0, 2))
+    )
+    largest = np.array([100, 60, 40, 10])
+    assert found.regions(largest, 100 + 60 + 80 + 10 + 2 * 100) == (0, 1, 2, 3)
+    assert found.regions(largest, 100 + 60 + 80 + 10 + 2 * 100 - 1) == (0, 2)
+    assert found.regions(largest, 100 + 80 + 100) == (0, 2)
+    assert found.regions(largest, 100 + 80 + 100 - 1) == (0,)
+
+
+def test_a_region_for_all_that_should_have_one_makes_two_kinds() -> None:
+    file = boundaries({"s": scalar(every(10, 1000))}, 1000)
+    found = stock(*[file] * 4, entries=[1000] * 4, kinds=8, wanted=(0, 2))
+    assert found.lacking_in((0, 2), 20) == lacking_bits(2, 20, 2)
+    assert found.lacking_in((0, 1, 2, 3), 20) == lacking_bits(2, 20, 4)
+    assert found.lacking_in((0, 1), 20) == lacking_bits(8, 20)
+    assert found.lacking_in((0,), 20) == lacking_bits(8, 20)
+    one = stock(*[file] * 4, entries=[1000] * 4, kinds=8)
+    assert one.lacking_in((0,), 20) == lacking_bits(8, 20)  # not of one file's kinds, but of all
+    two = stock(*[file] * 4, entries=[1000] * 4)
+    assert two.lacking_in((0,), 20) == lacking_bits(2, 20)
+
+
+def test_what_stays_in_memory_lacks_nothing() -> None:
+    found = stock(boundaries({"s": scalar([0, 1000])}, 1000), entries=[1000])
+    assert found.lacking(500, 1000) == 0
+    assert found.lacking(500, 999) > 0.1
+    assert found.block_entries(1000, 1000) == 1000
+
+
+def test_the_least_window_in_which_rows_mix() -> None:
+    found = stock(boundaries({"s": scalar(every(10, 100_000))}, 100_000), entries=[100_000])
+    for size in (100, 1000, 5000):
+        window = found.window_bytes(size)
+        assert window == pytest.approx(size * MIXING_BLOCKS, rel=0.06)
+        assert found.lacking(size, window) <= MOST_LACKING_BITS
+        assert found.lacking(size, 0.94 * window) > MOST_LACKING_BITS
+
+
+def test_the_smallest_blocks_that_cost_little() -> None:
+    found = stock(boundaries({"s": scalar(every(8000, 64_000))}, 64_000), entries=[64_000])
+    assert found.affordable(8000) == pytest.approx(2000, rel=0.06)
+    assert found.affordable(8000, 4000) == 4000
+    assert found.affordable(100) == 100  # costs more already
+    assert found.times(2000) == 4
+    free = stock(boundaries({"s": scalar(every(1, 4096))}, 4096), entries=[4096])
+    assert free.affordable(4096) == 1
 
 
 def test_what_cuts_thin_out_counts_in_rows() -> None:
@@ -168,9 +247,10 @@ def test_what_cuts_thin_out_counts_in_rows() -> None:
     some[::100] = True
     found = stock(file, entries=[64_000], taken=(words_of(some),))
     assert found.rows == 640
+    assert found.mean_row_bytes == 1
     size = found.block_entries(64_000, 160)
-    assert size == pytest.approx(1000, rel=0.06)
-    assert found.mixes(size, 160)
+    assert size == pytest.approx(1600, rel=0.06)
+    assert found.lacking(size, 160) <= MOST_LACKING_BITS
 
 
 @st.composite
@@ -188,20 +268,28 @@ def stocks(draw: st.DrawFn) -> Stock:
         some = np.random.default_rng(count).random(count) < share
         some[0] = True
         taken.append(None if share == 1 else words_of(some))
-    regions = tuple(range(len(files))) if draw(st.booleans()) else (0,)
-    return stock(*files, entries=entries, taken=tuple(taken), regions=regions)
+    each = tuple(range(len(files)))
+    partitions = (each, (0,)) if draw(st.booleans()) else ((0,),)
+    return stock(
+        *files,
+        entries=entries,
+        taken=tuple(taken),
+        row_bytes=tuple(draw(st.integers(1, 9)) for _ in files),
+        partitions=partitions,
+        wanted=draw(st.sampled_from([each, (0,)])),
+        kinds=draw(st.integers(2, 10)),
+    )
 
 
 @given(found=stocks(), most=st.integers(1, 40_000), part=st.floats(0.02, 0.9))
 def test_blocks_mix_or_cost_as_much_as_they_may(found: Stock, most: int, part: float) -> None:
-    chunk_rows = max(int(part * found.rows), 1)
-    size = found.block_entries(most, chunk_rows)
+    window = max(part * found.rows * found.mean_row_bytes, 1)
+    size = found.block_entries(most, window)
     assert 1 <= size <= most
-    assert size == found.block_entries(most, chunk_rows)  # of nothing but the arguments
-    cost = found.decompressed(found.cut(size, False))
+    assert size == found.block_entries(most, window)  # of nothing but the arguments
     if size < most:
-        assert cost <= MOST_DECOMPRESSED
-    if found.mixes(size, chunk_rows) or size <= math.ceil(most / 4096):
+        assert found.decompressed(found.cut(size, False)) <= MOST_DECOMPRESSED
+    if found.lacking(size, window) <= MOST_LACKING_BITS or size <= math.ceil(most / 4096):
         return
     smaller = max(int(size / 1.06) - 1, 1)
     assert (
@@ -210,37 +298,16 @@ def test_blocks_mix_or_cost_as_much_as_they_may(found: Stock, most: int, part: f
     )
 
 
-@given(found=stocks(), most=st.integers(1, 40_000), part=st.floats(0.02, 0.9))
-def test_mixing_is_what_blocks_then_do(found: Stock, most: int, part: float) -> None:
-    chunk_rows = max(int(part * found.rows), 1)
-    size = found.mixing_entries(most, chunk_rows)
-    if not found.mixes(size, chunk_rows) or found.rows <= chunk_rows:
-        return
-    counts = np.array(
-        [
-            len(block) if (words := found.taken[block.file]) is None else _rows(words, block)
-            for block in found.cut(size, True)
-        ]
-    )
-    assert found.blocks_per_chunk(counts, chunk_rows) >= MIXING_BLOCKS - 1e-9
-
-
-def _rows(words: np.ndarray, block: Block) -> int:
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little")
-    return int(bits[block.start : block.stop].sum())
-
-
-def test_the_formula() -> None:
-    assert lacking_bits(2, 16) == pytest.approx(1 / (2 * math.log(2)) / 16)
-    assert lacking_bits(10, 30) == pytest.approx(9 / (2 * math.log(2)) / 30)
-    assert lacking_bits(10, 1) == math.log2(10)  # a batch of one class
-
-
 def test_few_large_blocks_count_as_few() -> None:
-    found = stock(boundaries({"s": scalar([0, 1000])}, 1000), entries=[1000])
-    assert found.blocks_per_chunk(np.array([10] * 100), 500) == 50
+    found = stock(boundaries({"s": scalar([0, 1000])}, 1000), entries=[1000], row_bytes=(2,))
+    files = np.zeros(100, np.int64)
+    assert found.blocks_in(np.array([10] * 100), files, 1000) == 50
     # Most rows are in blocks of 400.
-    assert found.blocks_per_chunk(np.array([400, 400, *[10] * 20]), 500) == pytest.approx(1.5, rel=0.1)
+    uneven = np.array([400, 400, *[10] * 20])
+    assert found.blocks_in(uneven, files[:22], 1000) == pytest.approx(1.5, rel=0.1)
+    # No more than there are, empty ones left out.
+    assert found.blocks_in(np.array([10, 0, 10]), files[:3], 1000) == 2
+    assert found.blocks_in(np.array([10, 0, 10]), files[:3], 1) == 1
 
 
 def test_large_datasets_are_judged_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,8 +324,8 @@ def test_large_datasets_are_judged_by_a_part(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("rootfeed.plan.mixing._MOST_JUDGED", 1000)
     monkeypatch.setattr("rootfeed.plan.mixing.cut", counting)
-    size = whole.block_entries(20, 100)
-    assert size == 6  # mixing asks for it: 16 blocks of 6 entries
+    size = whole.block_entries(20, 60)
+    assert size == 6  # mixing asks for it: 10 blocks of 6 entries
     assert blocks < 20_000  # and not some for each of 93 000 pages
     assert whole.times(size) == pytest.approx(whole.decompressed(whole.cut(size, False)), rel=0.05)
-    assert whole.block_entries(20, 30) == 5  # those of 1 would be decompressed 20 times
+    assert whole.block_entries(20, 20) == 5  # those of 1 would be decompressed 20 times

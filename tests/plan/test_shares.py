@@ -230,27 +230,47 @@ def test_workers_get_each_batch_of_a_rank_once_in_turn(made: tuple[Demand, int],
             assert repeats.index(1) == (len(whole) - 1) % workers
 
 
+def shards_of(world_size: int, workers: int) -> list[Shard]:
+    every = itertools.product(range(world_size), range(workers))
+    return [Shard(rank, world_size, worker, workers) for rank, worker in every]
+
+
 @settings(max_examples=100)
-@given(made=some_demand(), workers=st.integers(1, 4), laps=st.integers(1, 9))
-def test_laps_divide_what_each_shard_takes(made: tuple[Demand, int], workers: int, laps: int) -> None:
+@given(made=some_demand(), workers=st.integers(1, 4))
+def test_what_each_shard_takes(made: tuple[Demand, int], workers: int) -> None:
     demand, world_size = made
-    if not len(demand.quotas):
-        return
-    uses = demand.uses(Shard(0, world_size, 0, workers), laps)
-    assert uses.shape == (laps, world_size * workers, demand.quotas.shape[1])
-    assert (uses >= 0).all()
-    for rank, worker in itertools.product(range(world_size), range(workers)):
-        shard = Shard(rank, world_size, worker, workers)
-        assert shard.number < shard.count == world_size * workers
-        assert np.array_equal(uses[:, shard.number].sum(0), demand.of(shard).sum(0))
-    # Whoever asks, the answer is the same.
-    other = Shard(world_size - 1, world_size, workers - 1, workers)
-    assert np.array_equal(demand.uses(other, laps), uses)
-    # A lap is over at the same batch for all workers of a rank.
-    in_laps = uses.reshape(laps, world_size, workers, -1).sum(2)
-    ends = demand.ends[np.arange(laps + 1) * len(demand.quotas) // laps]
+    shards = shards_of(world_size, workers)
+    assert [shard.number for shard in shards] == list(range(len(shards)))
+    assert {shard.count for shard in shards} == {len(shards)}
+    totals = demand.totals(world_size, workers)
+    assert totals.tolist() == [demand.of(shard).sum(0).tolist() for shard in shards]
+
+
+@settings(max_examples=60)
+@given(made=some_demand(), workers=st.integers(1, 4), data=st.data())
+def test_ranks_take_rows_in_turn(made: tuple[Demand, int], workers: int, data: st.DataObject) -> None:
+    demand, world_size = made
+    shards = shards_of(world_size, workers)
+    stratum = data.draw(st.integers(0, demand.quotas.shape[1] - 1))
+    # Of all rows in the order in which ranks take them: batch after batch, in each rank after rank.
+    owners = []
+    for batch in range(len(demand.quotas)):
+        for rank in range(world_size):
+            quotas = demand.of(Shard(rank, world_size))[:, stratum]
+            count = int(quotas[batch]) if batch < len(quotas) else 0
+            owners += [rank * workers + batch % workers] * count
+    for shard in shards:
+        batches = len(demand.of(shard))
+        first = data.draw(st.integers(0, batches))
+        stop = data.draw(st.integers(first, batches))
+        starts, counts = demand.places(shard, stratum, first, stop)
+        assert counts.tolist() == demand.of(shard)[first:stop, stratum].tolist()
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+            assert owners[start : start + count] == [shard.number] * count
     if not demand.extra:
-        assert np.array_equal(in_laps, np.broadcast_to(np.diff(ends, axis=0)[:, None], in_laps.shape))
+        for row in range(0, len(owners) + 1, 1 + len(owners) // 40):
+            found = demand.before(stratum, row, world_size, workers)
+            assert found.tolist() == np.bincount(owners[:row], minlength=len(shards)).tolist()
 
 
 @settings(max_examples=100)
@@ -260,32 +280,3 @@ def test_what_all_ranks_have_taken_after_some_batches(made: tuple[Demand, int]) 
     for batches in range(len(demand.quotas) + 3):
         expected = sum(demand.of(Shard(rank, world_size))[:batches].sum(0) for rank in range(world_size))
         assert np.array_equal(demand.taken(batches, world_size), expected)
-
-
-@settings(max_examples=100)
-@given(made=some_demand(), data=st.data())
-def test_no_lap_needs_more_rows_than_there_are(made: tuple[Demand, int], data: st.DataObject) -> None:
-    demand, world_size = made
-    strata = demand.quotas.shape[1]
-    totals = np.array(data.draw(st.lists(st.integers(0, 60), min_size=strata, max_size=strata)))
-    laps = demand.laps(totals, world_size)
-    batches = len(demand.quotas)
-    assert 1 <= laps <= max(batches, 1)
-    if not batches:
-        return
-    bounds = np.arange(laps + 1) * batches // laps
-    needed = np.diff(demand.ends[bounds], axis=0) * world_size
-    some = totals > 0
-    over = (needed[:, some] > totals[some]).any(1)
-    assert not (over & (np.diff(bounds) > 1)).any()
-    # Nor are there more of them than it takes, by much.
-    if len(totals[some]) and (demand.quotas[:, some].max(0) * world_size * 4 < totals[some]).all():
-        rounds = (demand.taken(batches, world_size)[some] / totals[some]).max()
-        assert laps <= max(1, math.ceil(2 * rounds))
-
-
-def test_one_round_is_one_lap() -> None:
-    for rows, world_size in itertools.product((50, 57, 1000), (1, 3, 8)):
-        for tail in ("drop", "pad", "uneven"):
-            demand = plain_demand(rows, 4, world_size, tail, False)
-            assert demand.laps(np.array([rows]), world_size) == 1

@@ -5,7 +5,7 @@ work on unsigned words, so that few of them are compiled: a float travels as the
 size. Compilation happens on the first call and is kept on disk by Numba.
 """
 
-from rootfeed.kernels.choice import choose, permute, positions, scatter, shuffle
+from rootfeed.kernels.choice import choose, divide, permute, positions, scatter, shuffle, words
 from rootfeed.kernels.decoding import (
     all_finite,
     count_inexact,
@@ -15,16 +15,16 @@ from rootfeed.kernels.decoding import (
     unzigzag,
 )
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
-from rootfeed.kernels.mixing import apportion, compose, draw, skip, stir, stir_bytes
+from rootfeed.kernels.mixing import apportion, compose, draw, stir, stir_bytes
 from rootfeed.kernels.padding import (
     first_unequal,
+    kept_elements,
     lengths_of,
     pad,
     sort_descending,
     take_elements,
-    unpad,
 )
-from rootfeed.kernels.rows import gather, pack
+from rootfeed.kernels.rows import gather, gather_padded, gather_ragged, pack
 
 __all__ = [
     "all_finite",
@@ -33,9 +33,13 @@ __all__ = [
     "choose",
     "compose",
     "count_inexact",
+    "divide",
     "draw",
     "first_unequal",
     "gather",
+    "gather_padded",
+    "gather_ragged",
+    "kept_elements",
     "lengths_of",
     "mantissa",
     "pack",
@@ -45,14 +49,13 @@ __all__ = [
     "positions",
     "scatter",
     "shuffle",
-    "skip",
     "sort_descending",
     "stir",
     "stir_bytes",
     "strip",
     "take_elements",
     "unpack",
-    "unpad",
     "unsplit",
     "unzigzag",
+    "words",
 ]

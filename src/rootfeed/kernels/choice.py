@@ -7,7 +7,17 @@ from numba import njit
 
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["below", "choose", "permute", "positions", "random", "scatter", "shuffle"]
+__all__ = [
+    "below",
+    "choose",
+    "divide",
+    "permute",
+    "positions",
+    "random",
+    "scatter",
+    "shuffle",
+    "words",
+]
 
 _BUCKETS_FROM = 1 << 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -31,15 +41,121 @@ def below(bits, bound):
     return (high * bound64 + ((low * bound64) >> np.uint64(32))) >> np.uint64(32)
 
 
-@kernel("(uint64, uint32[::1], int64[::1])")
-def scatter(key, out, ends):
-    """Deal ``0 .. n - 1`` into buckets at random: the first step of a permutation.
+@kernel("(uint64, uint64[::1])")
+def words(key, out):
+    """Fill with random words.
 
     Parameters
     ----------
     key : numpy.uint64
+    out : ndarray of uint64
+    """
+    for i in range(out.size):
+        out[i] = random(key, i)
+
+
+@njit(inline="always")
+def _ones(word):
+    """Return how many bits of a word are set."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + (
+        (word >> np.uint64(2)) & np.uint64(0x3333333333333333)
+    )
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(inline="always")
+def _binomial(key, counter, count, chance):
+    """Return how many of so many draws have a chance come true, and the next counter.
+
+    Exact to 53 bits of the chance: each draw compares random bits with the chance's, the highest first.
+    Half of those that are left decide at each bit, and 64 of them toss a coin with one word.
+    """
+    bits = np.uint64(min(max(chance, 0.0), 1.0) * 9007199254740992.0)
+    if bits >> np.uint64(53):
+        return count, counter
+    found, place = 0, 52
+    while count > 0 and place >= 0:
+        ones = 0
+        for first in range(0, count, 64):
+            word = random(key, counter)
+            counter += 1
+            if count - first < 64:
+                word >>= np.uint64(64 - (count - first))
+            ones += _ones(word)
+        if (bits >> np.uint64(place)) & np.uint64(1):
+            found += count - ones
+            count = ones
+        else:
+            count -= ones
+        place -= 1
+    return found, counter
+
+
+@njit(inline="always")
+def _due(turn, number, window, turns):
+    """Return the share of a block's rows that is due after some whole turns of a window."""
+    if turn <= 0:
+        return 0.0
+    if turn >= turns:
+        return 1.0
+    return min(max(turn + window - 1 - number, 0), window) / window
+
+
+@kernel("(uint64[::1], int64[::1], int64[::1], int64[::1], float64[::1], int64, int64[::1])")
+def divide(keys, rows, first, starts, turns, window, out):
+    """Divide the rows of blocks that go through a window among the steps of their stay, at random.
+
+    Each row draws one of as many groups as the window has blocks; of block ``i``, group ``g`` is due in
+    turn ``clip(i - (window - 1) + g, 0, turns - 1)``, at a random time of it.
+
+    Parameters
+    ----------
+    keys : ndarray of uint64, shape (blocks,)
+    rows : ndarray of int64, shape (blocks,)
+    first : ndarray of int64, shape (blocks,)
+        The step in which each enters.
+    starts : ndarray of int64, shape (blocks + 1,)
+        Block ``i`` stays for ``starts[i + 1] - starts[i]`` steps, one at least.
+    turns : ndarray of float64, shape (steps + 1,)
+        How many turns are over when each step begins, or the last one ends.
+    window : int
+    out : ndarray of int64
+        Receives the rows of each block in each step, block after block.
+
+    Notes
+    -----
+    A binomial number for each step, given those before it: no work for each row.
+    """
+    most = np.int64(turns[-1])
+    for i in range(rows.size):
+        left, before, counter = rows[i], 0.0, 0
+        for part in range(starts[i], starts[i + 1]):
+            taken = left
+            if part < starts[i + 1] - 1:
+                place = turns[first[i] + part - starts[i] + 1]
+                turn = min(np.int64(place), most - 1)
+                low = _due(turn, i, window, most)
+                due = low + (place - turn) * (_due(turn + 1, i, window, most) - low)
+                if left > 0 and before < 1.0:
+                    taken, counter = _binomial(keys[i], counter, left, (due - before) / (1.0 - before))
+                before = due
+            out[part] = taken
+            left -= taken
+
+
+@kernel("(uint64, uint32[::1], uint32[::1], int64[::1])")
+def scatter(key, values, out, ends):
+    """Deal values into buckets at random: the first step of a permutation.
+
+    Parameters
+    ----------
+    key : numpy.uint64
+    values : ndarray of uint32, shape (n,) or (0,)
+        Empty for ``0 .. n - 1``.
     out : ndarray of uint32, shape (n,)
-        Receives the buckets, one after another, each in ascending order.
+        Receives the buckets, one after another, each in the order of the values.
     ends : ndarray of int64, shape (256,)
         Receives where each bucket ends in `out`. Below 65 536 elements the first one holds all.
 
@@ -52,7 +168,7 @@ def scatter(key, out, ends):
     n = out.size
     if n < _BUCKETS_FROM:
         for i in range(n):
-            out[i] = i
+            out[i] = values[i] if values.size else i
         ends[:] = n
         return
     ends[:] = 0
@@ -71,7 +187,7 @@ def scatter(key, out, ends):
         bits = random(key, word)
         for i in range(8 * word, min(8 * word + 8, n)):
             bucket = bits & np.uint64(255)
-            out[filled[bucket]] = i
+            out[filled[bucket]] = values[i] if values.size else i
             filled[bucket] += 1
             bits >>= np.uint64(8)
 
@@ -101,17 +217,19 @@ def shuffle(key, counter, out):
     return counter
 
 
-@kernel("(uint64, uint32[::1])")
-def permute(key, out):
-    """Fill with a random permutation of ``0 .. n - 1``: `scatter`, then `shuffle` bucket by bucket.
+@kernel("(uint64, uint32[::1], uint32[::1])")
+def permute(key, values, out):
+    """Fill with values in random order: `scatter`, then `shuffle` bucket by bucket.
 
     Parameters
     ----------
     key : numpy.uint64
+    values : ndarray of uint32, shape (n,) or (0,)
+        Empty for ``0 .. n - 1``.
     out : ndarray of uint32, shape (n,)
     """
     ends = np.empty(256, np.int64)
-    scatter(key, out, ends)
+    scatter(key, values, out, ends)
     start, counter = 0, out.size
     for b in range(256):
         counter = shuffle(key, counter, out[start : ends[b]])

@@ -7,9 +7,7 @@ import numpy as np
 from rootfeed.kernels.choice import below, random
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["apportion", "compose", "draw", "skip", "stir", "stir_bytes"]
-
-_SLICE = 4096  # numbers that stay in the processor's cache
+__all__ = ["apportion", "compose", "draw", "stir", "stir_bytes"]
 
 
 @kernel("(float64[::1], int64, int64[:, ::1])")
@@ -96,24 +94,6 @@ def draw(key, counters, bound, out):
     """
     for i in range(out.size):
         out[i] = below(random(key, counters[i]), bound)
-
-
-@kernel("(uint32[::1], uint32[::1], uint32[::1])")
-def skip(starts, lengths, out):
-    """Turn numbers among the rows outside some ranges into numbers among all rows, in place.
-
-    Parameters
-    ----------
-    starts, lengths : ndarray of uint32
-        The ranges, in order; they do not overlap.
-    out : ndarray of uint32
-    """
-    for first in range(0, out.size, _SLICE):
-        some = out[first : first + _SLICE]
-        for k in range(starts.size):
-            start, length = starts[k], lengths[k]
-            for i in range(some.size):
-                some[i] += length if some[i] >= start else np.uint32(0)
 
 
 @kernel("(uint64[::1], uint64[::1])")

@@ -1,4 +1,4 @@
-"""Vectors of different lengths become rows of one length."""
+"""Vectors as they were read become what lies in rows, or beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["first_unequal", "lengths_of", "pad", "sort_descending", "take_elements", "unpad"]
+__all__ = ["first_unequal", "kept_elements", "lengths_of", "pad", "sort_descending", "take_elements"]
 
 
 @kernel()
@@ -95,56 +95,53 @@ def sort_descending(keys, lengths, out):
         start += count
 
 
-@kernel()
-def pad(matrix, lengths, order, length, fill, position, out):
-    """Write vectors into rows, cut or filled up to one length.
+@kernel("(int32[::1], int32[::1], int64, int32[::1])")
+def kept_elements(lengths, order, length, out):
+    """List the elements that are kept when vectors are sorted, and cut to a length.
 
     Parameters
     ----------
-    matrix : ndarray of unsigned words, shape (columns, elements)
-        The vectors, one after another.
     lengths : ndarray of int32, shape (n,)
     order : ndarray of int32, shape (elements,) or (0,)
         See `sort_descending`; empty to keep the order.
+    length : int
+    out : ndarray of int32
+        Numbers of elements among those of all vectors, as long as the cut vectors together. Those from
+        2^31 on wrap around, which `pack` takes back.
+    """
+    start = filled = 0
+    for i in range(lengths.size):
+        for j in range(min(np.int64(lengths[i]), length)):
+            out[filled] = start + (np.int64(order[start + j]) if order.size else j)
+            filled += 1
+        start += lengths[i]
+
+
+@kernel()
+def pad(matrix, chosen, lengths, length, fill, position, out):
+    """Write vectors into rows, filled up to one length.
+
+    Parameters
+    ----------
+    matrix : ndarray of unsigned words, shape (columns, elements or more)
+    chosen : ndarray of int32, shape (sum(lengths),) or (0,)
+        The elements to write, one vector after another (`kept_elements`); empty for all.
+    lengths : ndarray of int32, shape (n,)
+        None above `length`.
     length : int
     fill : unsigned word
     position : int
         Word of a row for the first element of the first column.
     out : ndarray of unsigned words, shape (n, row words)
         Element j of column c comes to word ``position + j * columns + c``.
-
-    Returns
-    -------
-    int
-        How many vectors were cut.
     """
     columns = matrix.shape[0]
-    start = cut = 0
+    read = 0
     for i in range(lengths.size):
-        kept = min(np.int64(lengths[i]), length)
-        cut += lengths[i] > length
-        for j in range(kept):
-            element = start + (np.int64(order[start + j]) if order.size else j)
+        for j in range(lengths[i]):
+            element = np.int64(np.uint32(chosen[read])) if chosen.size else read
             for c in range(columns):
                 out[i, position + j * columns + c] = matrix[c, element]
-        for word in range(position + kept * columns, position + length * columns):
+            read += 1
+        for word in range(position + lengths[i] * columns, position + length * columns):
             out[i, word] = fill
-        start += lengths[i]
-    return cut
-
-
-@kernel()
-def unpad(rows, offsets, out):
-    """Copy the real elements of padded vectors, one vector after another.
-
-    Parameters
-    ----------
-    rows : ndarray of unsigned words, shape (n, length, columns)
-    offsets : ndarray of int64, shape (n + 1,)
-        Where each vector starts in `out`; none is longer than `length`.
-    out : ndarray of unsigned words, shape (elements, columns)
-    """
-    for i in range(rows.shape[0]):
-        for j in range(offsets[i + 1] - offsets[i]):
-            for c in range(rows.shape[2]):
-                out[offsets[i] + j, c] = rows[i, j, c]

@@ -1,4 +1,4 @@
-"""Moving rows: columns are packed into a chunk's rows, and batches gathered from them."""
+"""Moving rows: columns are packed into them, and batches gathered, with the vectors that lie beside."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from numba.extending import intrinsic
 
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["gather", "pack"]
+__all__ = ["gather", "gather_padded", "gather_ragged", "pack"]
 
 _AHEAD = 16
+_VECTORS_AHEAD = 8
+_ASKED_BYTES = 2048
 _TILE = 16
 _LINE_BYTES = 64
 
@@ -104,6 +106,72 @@ def gather(rows, order, offsets, outs):
             width = outs[p].shape[1]
             target = np.uint64(outs[p].ctypes.data) + np.uint64(i * width)
             _copy_short(target, source + np.uint64(offsets[p]), width)
+
+
+@njit(inline="always")
+def _ask_for_vector(addresses, lengths, number, element_bytes, i):
+    """Ask for the elements of a vector some rows ahead; what is longer, the processor sees coming."""
+    if i + _VECTORS_AHEAD < addresses.shape[0]:
+        first = addresses[i + _VECTORS_AHEAD, number]
+        size = lengths[i + _VECTORS_AHEAD, number] * element_bytes
+        for byte in range(0, min(size, _ASKED_BYTES), _LINE_BYTES):
+            _prefetch(first + np.uint64(byte))
+
+
+@kernel(
+    "(uint64[:,::1], int32[:,::1], int64, int64, uint8[::1], uint8[::1], uint8[:,::1], uint8[:,::1])"
+)
+def gather_padded(addresses, lengths, number, element_bytes, padding, marks, out, mask):
+    """Copy the vectors of some rows, filled up to one length, and tell what is real.
+
+    Parameters
+    ----------
+    addresses : ndarray of uint64, shape (n, vectors)
+        Of each vector's first element.
+    lengths : ndarray of int32, shape (n, vectors)
+        Elements, of which no vector has more than ``mask.shape[1]``.
+    number : int
+        Which of the vectors.
+    element_bytes : int
+        Bytes of an element, all columns together.
+    padding : ndarray of uint8, shape (out.shape[1],)
+        A row of nothing but padding.
+    marks : ndarray of uint8, shape (2 * length,)
+        As many ones as zeros after them.
+    out : ndarray of uint8, shape (n, length * element_bytes)
+    mask : ndarray of uint8, shape (n, length)
+        Gets a one for each element.
+    """
+    count, width = out.shape
+    length = mask.shape[1]
+    fill, first_mark = np.uint64(padding.ctypes.data), np.uint64(marks.ctypes.data)
+    for i in range(count):
+        _ask_for_vector(addresses, lengths, number, element_bytes, i)
+        kept = np.int64(lengths[i, number])
+        size = kept * element_bytes
+        target = np.uint64(out.ctypes.data) + np.uint64(i * width)
+        _copy_bytes(target, addresses[i, number], size)
+        _copy_bytes(target + np.uint64(size), fill, width - size)
+        mask_target = np.uint64(mask.ctypes.data) + np.uint64(i * length)
+        _copy_short(mask_target, first_mark + np.uint64(length - kept), length)
+
+
+@kernel("(uint64[:,::1], int32[:,::1], int64, int64, uint8[::1])")
+def gather_ragged(addresses, lengths, number, element_bytes, out):
+    """Copy the vectors of some rows one after another: see `gather_padded`.
+
+    Parameters
+    ----------
+    addresses, lengths, number, element_bytes
+    out : ndarray of uint8
+        As long as these vectors together, or longer.
+    """
+    target = np.uint64(out.ctypes.data)
+    for i in range(addresses.shape[0]):
+        _ask_for_vector(addresses, lengths, number, element_bytes, i)
+        size = np.int64(lengths[i, number]) * element_bytes
+        _copy_bytes(target, addresses[i, number], size)
+        target += np.uint64(size)
 
 
 _SIDE = 8

@@ -2,7 +2,19 @@
 
 from rootfeed.loader.inputs import array, flat, padded, ragged
 from rootfeed.loader.loader import Loader
-from rootfeed.loader.sampling import balanced, mixed
+from rootfeed.loader.sampling import Batching, Entries, Sampler, balanced, mixed
 from rootfeed.loader.weights import normalized
 
-__all__ = ["Loader", "array", "balanced", "flat", "mixed", "normalized", "padded", "ragged"]
+__all__ = [
+    "Batching",
+    "Entries",
+    "Loader",
+    "Sampler",
+    "array",
+    "balanced",
+    "flat",
+    "mixed",
+    "normalized",
+    "padded",
+    "ragged",
+]

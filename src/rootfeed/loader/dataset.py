@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import sources
-from rootfeed.errors import EmptyDatasetError
+from rootfeed.errors import ArgumentError, EmptyDatasetError
 from rootfeed.frame import Frame, Wanted
 from rootfeed.loader.options import Options
-from rootfeed.loader.regions import region_starts, wanted_regions
+from rootfeed.loader.regions import in_stretches, kinds, partitions, wanted_regions
 from rootfeed.loader.strata import Strata
 from rootfeed.loader.structure import check_layout
 from rootfeed.plan import (
-    CARRIED_SHARE,
-    SCRATCH_SHARE,
     Boundaries,
-    Piece,
+    Read,
     Sizes,
     Stock,
     Words,
@@ -30,12 +29,19 @@ from rootfeed.plan import (
     members,
     page_entries,
 )
-from rootfeed.schema import Block, ColumnType, FileIndex, Layout
+from rootfeed.plan.budget import ORDER_BYTES, SCRATCH_SHARE, WINDOW_SHARE
+from rootfeed.schema import Block, ColumnType, FileIndex, Layout, Vectors
 
-__all__ = ["Dataset", "DatasetFile", "Taken", "build"]
+__all__ = ["Dataset", "DatasetFile", "Taken", "build", "memory_row_bytes"]
 
 MADE_BYTES = 2_000_000
 """Of vectors that definitions make, before they are written into rows."""
+
+_ORDER_BYTES = 8
+"""Of an element: its place when it is sorted, and where it is kept."""
+
+_PLACE_BYTES = 24
+"""Of a vector: its length, what is kept of it, where that ends and where it lies."""
 
 Positions = npt.NDArray[np.int32]
 
@@ -89,17 +95,34 @@ class Dataset:
         """Rows of all blocks."""
         return int(self.counts.sum())
 
+    @cached_property
+    def row_bytes(self) -> npt.NDArray[np.int64]:
+        """Bytes that a row of each file takes in memory, with its place in the order, on average."""
+        sizes = [memory_row_bytes(self.layout, file) + ORDER_BYTES for file in self.files]
+        return np.array(sizes, np.int64)
+
+    @cached_property
+    def block_files(self) -> npt.NDArray[np.int64]:
+        """The file of each block."""
+        return np.array([block.file for block in self.blocks], np.int64)
+
+    @property
+    def mean_row_bytes(self) -> float:
+        """Bytes that a row takes in memory, on average over all rows."""
+        rows = self.counts.sum(1)
+        return float(rows @ self.row_bytes[self.block_files]) / max(int(rows.sum()), 1)
+
     def positions(self, block: Block) -> Positions | None:
         """Return the entries of a block that make rows, relative to its first; None for all."""
         taken = self.files[block.file].taken
         return None if taken is None else members(taken, block.start, block.stop)
 
-    def part(self, piece: Piece) -> Taken:
-        """Return the rows of a piece: as few entries as hold them."""
-        block = self.blocks[piece.block]
+    def part(self, read: Read) -> Taken:
+        """Return the rows of a read: as few entries as hold them."""
+        block = self.blocks[read.block]
         take = self.positions(block)
         if self.strata is None:
-            first, stop = piece.ranges[0].tolist()
+            first, stop = read.ranges[0]
             if take is None:
                 return Taken(replace(block, start=block.start + first, stop=block.start + stop), None)
             return _trimmed(block, take[first:stop], None)
@@ -107,10 +130,22 @@ class Dataset:
             take = np.arange(len(block), dtype=np.int32)
         codes = self.strata.codes(block.file, block.start, block.stop)[take]
         chosen = np.zeros(len(take), bool)
-        for stratum, (first, stop) in enumerate(piece.ranges.tolist()):
-            if stop > first:
-                chosen[np.flatnonzero(codes == stratum)[first:stop]] = True
+        for (stratum, _), (first, stop) in zip(read.pieces, read.ranges, strict=True):
+            chosen[np.flatnonzero(codes == stratum)[first:stop]] = True
         return _trimmed(block, take[chosen], codes[chosen])
+
+    def entries(self, number: int, stratum: int) -> npt.NDArray[np.int64]:
+        """Return the numbers in the file of a block's rows of a stratum."""
+        block = self.blocks[number]
+        take = self.positions(block)
+        found: npt.NDArray[np.int64] = block.start + (
+            np.arange(len(block)) if take is None else take.astype(np.int64)
+        )
+        if self.strata is None:
+            return found
+        codes = self.strata.codes(block.file, block.start, block.stop)
+        mine = (codes if take is None else codes[take]) == stratum
+        return np.compress(mine, found)
 
     def without(self, seen: Sequence[Words]) -> Dataset:
         """Return the dataset without some entries of each file."""
@@ -144,12 +179,6 @@ class Taken:
     def rows(self) -> int:
         """How many rows."""
         return len(self.block) if self.take is None else len(self.take)
-
-    @property
-    def entries(self) -> npt.NDArray[np.int64]:
-        """Their numbers in the file."""
-        take = np.arange(len(self.block)) if self.take is None else self.take
-        return self.block.start + take.astype(np.int64)
 
 
 def _trimmed(block: Block, take: Positions, codes: npt.NDArray[np.uint8] | None) -> Taken:
@@ -226,7 +255,11 @@ def build(
             for number, (file, each) in enumerate(zip(files, bounds, strict=True))
             for start, stop in _spans(file, each)
         ),
-        regions=wanted_regions(paths) if strata is None else (0,),
+        row_bytes=tuple(memory_row_bytes(layout, file) + ORDER_BYTES for file in files),
+        partitions=partitions(paths),
+        wanted=wanted_regions(paths),
+        kinds=max(kinds(paths), len(wanted_regions(paths)), 2),
+        in_stretches=in_stretches(paths),
     )
     if stock.rows == 0:
         raise EmptyDatasetError(_empty(frames, files))
@@ -234,7 +267,8 @@ def build(
     sizes = choose_sizes(
         rows=stock.rows,
         entries=sum(map(len, stock.spans)),
-        row_bytes=layout.row_bytes,
+        row_bytes=stock.mean_row_bytes - ORDER_BYTES,
+        batch_row_bytes=layout.batch_row_bytes,
         scratch_entry_bytes=per_entry,
         batch_size=options.batch_size,
         page_entries=page_entries(bounds),
@@ -248,19 +282,29 @@ def build(
     if fixed is not None:
         sizes = replace(fixed, run_rows=sizes.run_rows, runs_ahead=sizes.runs_ahead)
     elif options.shuffle and not (sizes.whole or sizes.exact):
-        block_entries = stock.block_entries(sizes.block_entries, sizes.chunk_rows)
+        block_entries = stock.block_entries(sizes.block_entries, sizes.window_bytes)
         sizes = replace(sizes, block_entries=block_entries)
     blocks = stock.cut(sizes.block_entries, sizes.exact)
-    counts = _counts(files, blocks, strata)
-    if fixed is None and options.shuffle and strata is None and not sizes.whole:
+    dataset = Dataset(files, layout, blocks, strata, _counts(files, blocks, strata))
+    if fixed is None and options.shuffle and not sizes.whole:
         largest = np.zeros(len(files), np.int64)
-        np.maximum.at(largest, [block.file for block in blocks], counts[:, 0])
-        starts = region_starts(paths, largest.tolist(), sizes.chunk_rows * CARRIED_SHARE)
-        sizes = replace(sizes, regions=starts)
+        np.maximum.at(largest, dataset.block_files, dataset.counts.sum(1))
+        sizes = replace(sizes, regions=stock.regions(largest, sizes.window_bytes))
     longest = max(len(block) for block in blocks)
+    if options.block_entries is not None and options.chunk_entries is None and not sizes.whole:
+        bytes_ = dataset.counts.sum(1) * dataset.row_bytes[dataset.block_files]
+        held, decoded = int(bytes_.max()), longest * per_entry
+        needed = max(held / WINDOW_SHARE, decoded / SCRATCH_SHARE)
+        if needed > options.budget_bytes:  # that of all parts, which are iterated in turns
+            raise ArgumentError(
+                f"block_entries={options.block_entries} does not fit into memory="
+                f"{options.budget_bytes} bytes: blocks of up to {longest} entries take "
+                f"{held} bytes, and {decoded} to decode, for which {needed:.0f} are needed. "
+                "Choose smaller blocks, or more memory."
+            )
     room = int(budget_bytes * SCRATCH_SHARE / (longest * per_entry + scratch_page_bytes(files)))
     threads = max(1, min(options.threads, room)) if options.chunk_entries is None else options.threads
-    return Dataset(files, layout, blocks, strata, counts), sizes, threads, stock
+    return dataset, sizes, threads, stock
 
 
 def _spans(file: DatasetFile, bounds: Boundaries) -> list[tuple[int, int]]:
@@ -304,6 +348,30 @@ def _empty(frames: Sequence[Frame], files: Sequence[DatasetFile]) -> str:
     return f"no entry of {where} passes the cuts. Loosen them:\n" + "\n".join(flows)
 
 
+def memory_row_bytes(layout: Layout, file: DatasetFile) -> int:
+    """Return the bytes that a row of a file takes in memory, what lies beside it included, on average.
+
+    From metadata alone. Vectors take the length that they have in the file on average, or what they are
+    cut to; those of which the file tells no length, or that definitions make, as much as in a batch.
+    """
+    row_bytes: float = layout.row_bytes
+    for each in layout.beside:
+        elements = min(_elements(file, each, each.length), each.length)
+        row_bytes += elements * len(each.columns) * layout.parts[each.part].dtype.itemsize
+    return int(np.ceil(row_bytes))
+
+
+def _elements(file: DatasetFile, vectors: Vectors, unknown: int) -> float:
+    """Return the elements of an entry's vectors on average, or `unknown` where no metadata tell."""
+    stored = (file.index.columns[name] for name in vectors.columns if name in file.wanted.stored)
+    told = [
+        column.value_bytes / column.dtype.itemsize
+        for column in stored
+        if column.dtype is not None and column.pages is not None
+    ]
+    return max(told, default=unknown)
+
+
 def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
     """Return the bytes per entry that filling a block takes for decoding and for definitions."""
     packed = sum(len(part.scalars) * part.dtype.itemsize for part in layout.parts)
@@ -313,8 +381,14 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
         dtypes = [column.type.dtype for column in index.columns.values()]
         widest = max([widest, *(dtype.itemsize for dtype in dtypes if dtype is not None)])
         vectors = [name for name in index.columns if index.columns[name].type.is_jagged]
-        # Vectors as they are read, and once more as they are cast.
-        inputs = 2 * sum(sources.vector_bytes(index, name) for name in vectors)
+        # Vectors as they are read, and those of one input as they are taken, sorted, cut and cast.
+        inputs = sum(sources.vector_bytes(index, name) for name in vectors)
+        cast = [
+            _elements(file, each, 0)
+            * (len(each.columns) * layout.parts[each.part].dtype.itemsize + widest + _ORDER_BYTES)
+            for each in layout.vectors
+        ]
+        inputs += max(cast, default=0) + _PLACE_BYTES * bool(cast)
         inputs += sum(index.dtype(name).itemsize for name in file.wanted.inputs if name not in vectors)
         evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined))
     return int(packed + 2 * widest + np.dtype(np.int32).itemsize + np.ceil(evaluated))

@@ -1,4 +1,4 @@
-"""From a block's pages to rows of a chunk: read, cast, evaluate, pack."""
+"""From a block's pages to rows in memory, and vectors beside them: read, cast, evaluate, pack."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from rootfeed import kernels, sources
 from rootfeed.compiling import compile_declared
 from rootfeed.engine import Task
 from rootfeed.errors import ArgumentError, EvaluationError, NotFiniteError, UnequalLengthsError
+from rootfeed.loader.batches import gathered, run_places
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, altered, cast, is_exact
 from rootfeed.loader.dataset import MADE_BYTES, Dataset, DatasetFile, Taken
 from rootfeed.loader.options import NotFinite
 from rootfeed.loader.pool import Pool
-from rootfeed.schema import Array, Block, Jagged, Layout
+from rootfeed.schema import Array, Block, Jagged, Layout, Vectors
 from rootfeed.sources import Scratch
 
 __all__ = ["fill_tasks", "prepare"]
@@ -41,7 +42,8 @@ _FIRST_ROWS = 256
 def fill_tasks(
     dataset: Dataset,
     part: Taken,
-    rows: Array,
+    rows: Sequence[Array],
+    elements: list[Array],
     pool: Pool,
     alterations: Alterations,
     nonfinite: NotFinite,
@@ -52,8 +54,12 @@ def fill_tasks(
     ----------
     dataset : Dataset
     part : Taken
-    rows : ndarray of uint8, shape (part.rows, layout.row_bytes)
-        When the tasks are told to stop, it may stay incomplete.
+    rows : sequence of ndarray of uint8, each of shape (some rows, layout.row_bytes)
+        Where the rows come to lie: part.rows together, one matrix after another. When the tasks are told
+        to stop, they may stay incomplete.
+    elements : list of ndarray of uint8
+        Gets the memory, taken from the pool, in which the vectors lie that these rows refer to. It can
+        be given back as soon as nobody gathers them any more.
     pool : Pool
     alterations : Alterations
     nonfinite : "warn", "error" or "keep"
@@ -61,10 +67,10 @@ def fill_tasks(
 
     Notes
     -----
-    A chunk may hold as few as two blocks: several tasks to a block keep all threads busy to its end.
+    Few blocks may be in memory, and batches wait for the next one: so all threads share a block.
     """
     pieces = _pieces(dataset, part.block)
-    filling = _Filling(dataset, part, rows, pool, alterations, nonfinite, unread=len(pieces))
+    filling = _Filling(dataset, part, rows, elements, pool, alterations, nonfinite, unread=len(pieces))
     return [partial(filling.read, names) for names in pieces]
 
 
@@ -95,7 +101,8 @@ class _Filling:
         self,
         dataset: Dataset,
         part: Taken,
-        rows: Array,
+        rows: Sequence[Array],
+        elements: list[Array],
         pool: Pool,
         alterations: Alterations,
         nonfinite: NotFinite,
@@ -106,6 +113,7 @@ class _Filling:
         self._take = part.take
         self._file = dataset.files[self._block.file]
         self._rows = rows
+        self._elements = elements
         self._pool = pool
         self._alterations = alterations
         self._nonfinite = nonfinite
@@ -135,7 +143,13 @@ class _Filling:
             if self._unread:
                 return
         if not stopped.is_set():
-            self._make_rows(columns)
+            take, start = self._take, 0
+            if take is None and len(self._rows) > 1:
+                take = np.arange(len(self._block), dtype=np.int32)
+            for rows in self._rows:
+                some = None if take is None else take[start : start + len(rows)]
+                self._make_rows(columns, some, rows)
+                start += len(rows)
         for purpose, scratch in self._held:
             self._pool.give_scratch(purpose, scratch)
         self._pool.give_scratch("columns", columns)
@@ -161,12 +175,16 @@ class _Filling:
             if not isinstance(values, Jagged):
                 self._cast(name, values, stored.get(name, ()), self._taken)
 
-    def _make_rows(self, columns: Scratch) -> None:
-        take, rows = self._take, self._rows
+    def _make_rows(self, columns: Scratch, take: Positions | None, rows: Array) -> None:
         stored, defined = self._slots
         _pack(stored, take, rows)
-        if not self._file.wanted.defined:
-            self._pad_all({}, columns, take, rows)
+        names = set(self._file.wanted.defined)
+        every = self._dataset.layout.vectors
+        later = [each for each in every if not names.isdisjoint({*each.columns, each.sort_by})]
+        for each in every:
+            if each not in later:
+                self._write(each, {}, columns, take, rows)
+        if not names:
             return
         if take is None:
             take = np.arange(len(self._block), dtype=np.int32)
@@ -178,16 +196,11 @@ class _Filling:
             some, part = take[start : start + step], rows[start : start + step]
             made = self._evaluate(defined, columns, some)
             _pack(defined, None, part)
-            self._pad_all(made, columns, some, part)
+            for each in later:
+                self._write(each, made, columns, some, part)
             start += step
             row_bytes = sum(each.values.nbytes for each in made.values()) / len(some)
             step = max(int(MADE_BYTES / max(row_bytes, 1)), 1) if vectors else step
-
-    def _pad_all(
-        self, made: Mapping[str, Jagged], columns: Scratch, take: Positions | None, rows: Array
-    ) -> None:
-        for number in range(len(self._dataset.layout.vectors)):
-            self._pad(number, made, columns, take, rows)
 
     def _evaluate(self, slots: Slots, columns: Scratch, take: Positions) -> Mapping[str, Jagged]:
         """Evaluate the definitions for some entries; return those that are vectors."""
@@ -205,39 +218,24 @@ class _Filling:
             self._cast(name, outs[name], same, lambda: (np.arange(len(take)), take))
         return made
 
-    def _pad(
+    def _write(
         self,
-        number: int,
+        wanted: Vectors,
         made: Mapping[str, Jagged],
         columns: Scratch,
         take: Positions | None,
         rows: Array,
     ) -> None:
-        """Write vectors into the rows, cut or padded."""
-        layout = self._dataset.layout
-        wanted = layout.vectors[number]
-        part = layout.parts[wanted.part]
+        """Write vectors, sorted and cut as is wanted, into the rows or beside them."""
+        part = self._dataset.layout.parts[wanted.part]
         lengths = columns.array("lengths", len(rows), np.int32)
         first = wanted.columns[0]
         vectors, chosen = self._vectors(first, made, take)
         kernels.lengths_of(vectors.offsets, chosen, lengths)
         total = int(lengths.sum(dtype=np.int64))
-        order = _ALL
-        if wanted.sort_by is not None:
-            keys = self._elements(wanted.sort_by, first, made, take, lengths, total, columns)
-            order = columns.array("element order", total, np.int32)
-            kernels.sort_descending(keys, lengths, order)
-        matrix = columns.array("elements", (len(wanted.columns), total), part.dtype)
-        used = partial(_elements_used, lengths, order, wanted.length, take)
-        for name, out in zip(wanted.columns, matrix, strict=True):
-            elements = self._elements(name, first, made, take, lengths, total, columns)
-            self._cast(name, elements, [out], used)
-        word = np.dtype(f"u{part.dtype.itemsize}")
-        position = layout.offsets[wanted.part] // part.dtype.itemsize + wanted.position
-        fill = np.array(wanted.value, part.dtype).view(word)[()]
-        cut = kernels.pad(
-            matrix.view(word), lengths, order, wanted.length, fill, position, rows.view(word)
-        )
+        kept = columns.array("kept lengths", len(rows), np.int32)
+        np.minimum(lengths, wanted.length, out=kept)
+        cut = int(np.count_nonzero(lengths > kept))
         if cut and part.ragged:
             raise EvaluationError(
                 f"{self._file.index.where}: column {first!r} has vectors of more than {wanted.length} "
@@ -246,6 +244,49 @@ class _Filling:
             )
         if cut:
             self._alterations.add(first, CUT + str(wanted.length), cut)
+        order = chosen = _ALL
+        if wanted.sort_by is not None:
+            keys = self._read_elements(wanted.sort_by, first, made, take, lengths, total, columns)
+            order = columns.array("element order", total, np.int32)
+            kernels.sort_descending(keys, lengths, order)
+        if cut or wanted.sort_by is not None:
+            chosen = columns.array("kept elements", int(kept.sum(dtype=np.int64)), np.int32)
+            kernels.kept_elements(lengths, order, wanted.length, chosen)
+        matrix = columns.array("elements", (len(wanted.columns), _stride(total)), part.dtype)
+        used = partial(_elements_used, chosen, kept, take)
+        for name, out in zip(wanted.columns, matrix, strict=True):
+            elements = self._read_elements(name, first, made, take, lengths, total, columns)
+            self._cast(name, elements, [out[:total]], used)
+        words = matrix.view(f"u{part.dtype.itemsize}")
+        if part.is_beside:
+            self._lay_beside(wanted, words, chosen, kept, rows)
+        else:
+            self._pad(wanted, words, chosen, kept, rows)
+
+    def _pad(
+        self, wanted: Vectors, matrix: Array, chosen: Positions, lengths: Positions, rows: Array
+    ) -> None:
+        """Write what takes the same room in each row into the rows."""
+        layout = self._dataset.layout
+        part, word = layout.parts[wanted.part], matrix.dtype
+        fill = np.array(wanted.value, part.dtype).view(word)[()]
+        position = layout.offsets[wanted.part] // word.itemsize + wanted.position
+        kernels.pad(matrix, chosen, lengths, wanted.length, fill, position, rows.view(word))
+
+    def _lay_beside(
+        self, wanted: Vectors, matrix: Array, chosen: Positions, lengths: Positions, rows: Array
+    ) -> None:
+        """Write vectors into memory of their own, and into the rows where they lie."""
+        layout, count = self._dataset.layout, len(matrix)
+        number, element_bytes = layout.beside.index(wanted), count * matrix.itemsize
+        ends = np.cumsum(lengths, dtype=np.int64)
+        total = int(lengths.sum(dtype=np.int64))
+        memory = self._pool.take_memory(total * element_bytes)
+        self._elements.append(memory)
+        out = memory[: total * element_bytes].view(matrix.dtype).reshape(total, count)
+        kernels.pack(matrix, chosen, np.arange(count), out)
+        addresses = memory.ctypes.data + (ends - lengths) * element_bytes
+        rows.view(np.uint64)[:, layout.offsets[-2] // 8 + number] = addresses
         rows.view(np.int32)[:, layout.offsets[-1] // 4 + number] = lengths
 
     def _vectors(
@@ -258,7 +299,7 @@ class _Filling:
         assert isinstance(vectors, Jagged)
         return vectors, _ALL if take is None else take
 
-    def _elements(
+    def _read_elements(
         self,
         name: str,
         first: str,
@@ -299,10 +340,10 @@ class _Filling:
         some = values[positions]
         for dtype, out in suspects.items():
             chosen = out[positions]
-            if count := altered(some, chosen):
-                self._alterations.add(name, dtype, count)
             if self._nonfinite == "error":
                 self._refuse(name, some, chosen, entries)
+            if count := altered(some, chosen):
+                self._alterations.add(name, dtype, count)
         if some.dtype.kind == "f" and self._nonfinite == "warn":
             wrong = np.flatnonzero(~np.isfinite(some))
             if len(wrong):
@@ -339,16 +380,20 @@ class _Filling:
 
 
 def _elements_used(
-    lengths: Positions, order: Positions, length: int, take: Positions | None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which elements of vectors come into rows of some length, and whose they are: see `Used`."""
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    firsts = np.cumsum(lengths, dtype=np.int64) - lengths
-    places = np.arange(len(rows)) - firsts[rows]
-    chosen = np.flatnonzero(places < length)
-    within = order[chosen] if order.size else places[chosen]
-    mine = rows[chosen]
-    return firsts[mine] + within, mine if take is None else take[mine].astype(np.int64)
+    chosen: Positions, kept: Positions, take: Positions | None
+) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Return which elements of vectors come into rows, and whose they are: see `Used`."""
+    rows = np.repeat(np.arange(len(kept)), kept)
+    elements = chosen.view(np.uint32) if chosen.size else np.arange(len(rows))
+    return elements, rows if take is None else take[rows].astype(np.int64)
+
+
+def _stride(items: int) -> int:
+    """Return how far apart rows of so many items lie in a matrix.
+
+    A power of two apart, they would share the same few lines of the cache while they are packed.
+    """
+    return -(-items // 16) * 16 + 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -393,9 +438,7 @@ def _slots_of(layout: Layout, names: Sequence[str], entries: int, scratch: Scrat
                 wanted.setdefault(size, []).append((name, part.dtype, offset // size + position))
     slots = Slots({name: [] for uses in wanted.values() for name, _, _ in uses}, [], [])
     for size, uses in wanted.items():
-        # Rows a power of two apart would share the same few lines of the cache while they are packed.
-        stride = -(-entries // 16) * 16 + 16
-        matrix = scratch.array(f"{label} {size}", (len(uses), stride), f"u{size}")
+        matrix = scratch.array(f"{label} {size}", (len(uses), _stride(entries)), f"u{size}")
         for row, (name, dtype, _) in zip(matrix, uses, strict=True):
             slots.columns[name].append(row[:entries].view(dtype))
         slots.matrices.append(matrix)
@@ -423,13 +466,12 @@ def prepare(dataset: Dataset) -> None:
             kernels.all_finite(np.empty(0, part.dtype))
     _prepare_vectors(dataset)
     compile_declared()
-    outs = tuple(np.empty((0, size), np.uint8) for size in dataset.layout.sizes)
-    kernels.gather(
-        np.empty((0, dataset.layout.row_bytes), np.uint8),
-        np.empty(0, np.uint32),
-        np.array(dataset.layout.offsets, np.int64),
-        outs,
+    layout = dataset.layout
+    memory, rows = (
+        np.empty(run_places(layout, 0)[-1], np.uint8),
+        np.empty((0, layout.row_bytes), np.uint8),
     )
+    gathered(layout, memory, rows, np.empty(0, np.uint32))
 
 
 def _prepare_vectors(dataset: Dataset) -> None:
@@ -444,11 +486,14 @@ def _prepare_vectors(dataset: Dataset) -> None:
     for each in layout.vectors:
         part = layout.parts[each.part]
         word = np.dtype(f"u{part.dtype.itemsize}")
-        rows = np.empty((0, layout.row_bytes), np.uint8).view(word)
-        matrix = np.empty((len(each.columns), 0), word)
+        matrix, count = np.empty((len(each.columns), 16), word), len(each.columns)
         kernels.lengths_of(offsets, _ALL, lengths)
         kernels.first_unequal(offsets, _ALL, lengths)
-        kernels.pad(matrix, lengths, order, each.length, word.type(0), each.position, rows)
+        if part.is_beside:
+            kernels.pack(matrix, _ALL, np.arange(count), np.empty((0, count), word))
+        else:
+            rows = np.empty((0, layout.row_bytes), np.uint8).view(word)
+            kernels.pad(matrix, _ALL, lengths, each.length, word.type(0), each.position, rows)
         for (name, _), type_ in types.items():
             if name in each.columns or name == each.sort_by:
                 assert type_.dtype is not None
@@ -456,6 +501,3 @@ def _prepare_vectors(dataset: Dataset) -> None:
                 kernels.take_elements(values, offsets, _ALL, values)
                 if name == each.sort_by:
                     kernels.sort_descending(np.empty(0, type_.dtype), lengths, order)
-        if part.ragged:
-            shape = (0, each.length, len(part.columns))
-            kernels.unpad(np.empty(shape, word), offsets, np.empty((0, len(part.columns)), word))

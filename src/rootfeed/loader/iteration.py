@@ -1,14 +1,25 @@
-"""Who may ask for the next batch: the process and, at a time, the one thread that an iterator is for."""
+"""Who may ask for the next batch, and what one epoch leaves to the next.
+
+An iterator is for one process and, at a time, for one thread.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
 
 from rootfeed import engine
 from rootfeed.errors import SharedIteratorError
 from rootfeed.formats import Batch
+from rootfeed.loader.position import Course, Position
+from rootfeed.loader.reader import Reader
+from rootfeed.schema import Array
 
-__all__ = ["Iteration"]
+__all__ = ["Iteration", "Passes"]
+
+Arrays = Generator[tuple[Array, ...], None, None]
 
 
 class Iteration:
@@ -64,3 +75,56 @@ def _check_alone(error: ValueError) -> None:
             "Make one for each thread, iter(loader): each is an epoch of its own. Or let one thread "
             "ask, and hand its batches on in a queue.Queue."
         ) from None
+
+
+class Passes:
+    """The arrays of a loader's batches, pass after pass over the data.
+
+    Where an epoch ends in the middle of a pass, the next one goes on with what was read ahead.
+
+    Parameters
+    ----------
+    reader : Reader
+    course : Course
+    """
+
+    def __init__(self, reader: Reader, course: Course) -> None:
+        self._reader = reader
+        self._course = course
+        self._left: deque[tuple[object, Position, Arrays]] = deque(maxlen=1)
+
+    def begin(self, position: Position) -> Arrays:
+        """Return the arrays from a position on: those that an epoch has left there, or new ones."""
+        for process, where, arrays in self._taken():
+            if process is engine.process() and where == position:
+                return arrays
+            arrays.close()
+        return _endless(self._reader, self._course, position)
+
+    def leave(self, position: Position, arrays: Arrays) -> None:
+        """Keep arrays, which go on from a position, for the next epoch."""
+        self._left.append((engine.process(), position, arrays))
+
+    def close(self) -> None:
+        """Stop the threads of what was left."""
+        for _, _, arrays in self._taken():
+            arrays.close()
+
+    def _taken(self) -> list[tuple[object, Position, Arrays]]:
+        try:
+            return [self._left.pop()]  # by one thread
+        except IndexError:
+            return []
+
+
+def _endless(reader: Reader, course: Course, position: Position) -> Arrays:
+    """Yield the arrays of a shard's batches, pass after pass; of one pass, where each is an epoch."""
+    while True:
+        before, worker = divmod(position.batches, position.shard.workers)
+        shard = replace(position.shard, worker=worker)
+        run = reader.schedule.run(position.passes, position.legs, shard, before)
+        with closing(reader.read(run)) as arrays:
+            yield from arrays
+        if course.epoch_batches is None:
+            return
+        position = course.passed(position, run.batches - before)

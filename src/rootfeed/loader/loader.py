@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from copy import copy
+from contextlib import ExitStack, closing
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +19,15 @@ from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to
 from rootfeed.frame import Frame
 from rootfeed.loader.batches import names
 from rootfeed.loader.dataset import Dataset, build
-from rootfeed.loader.iteration import Iteration
+from rootfeed.loader.iteration import Iteration, Passes
 from rootfeed.loader.mixing import Mixing
 from rootfeed.loader.options import NotFinite, as_tuple, integer, options
 from rootfeed.loader.outlook import EpochPlan, explained, outlook
-from rootfeed.loader.place import Place
+from rootfeed.loader.pool import Pool
+from rootfeed.loader.position import Course, Place, Received
 from rootfeed.loader.reader import Reader
-from rootfeed.loader.sampling import Balanced, Mixed
-from rootfeed.loader.schedule import Schedule
+from rootfeed.loader.sampling import Mixed, Sampler
+from rootfeed.loader.schedule import Leg, Schedule
 from rootfeed.loader.sides import (
     Rule,
     Unit,
@@ -35,8 +38,8 @@ from rootfeed.loader.sides import (
     fractions_of,
     in_order,
 )
-from rootfeed.loader.state import Fingerprint, Position, fingerprint, loaded, saved
-from rootfeed.loader.strata import Strata, by_frame, by_label
+from rootfeed.loader.state import Fingerprint, fingerprint, loaded, saved
+from rootfeed.loader.strata import columns_of
 from rootfeed.loader.structure import Columns, Features, layout
 from rootfeed.loader.weights import Normalized, weighted
 from rootfeed.plan import Shard, Sizes, Tail, Words, needed_bytes
@@ -69,16 +72,17 @@ class Loader:
     weights : str or what `rootfeed.normalized` returns, optional
         Column of ``w``, or an expression; the name of a column is that column, whatever it may mean as
         an expression. For weights that are NaN or infinite see `nonfinite`.
-    sampling : what `rootfeed.balanced` returns, optional
-        Fixed shares of classes in every batch. None uses each entry once in an epoch.
+    sampling : what `rootfeed.balanced` returns, or another `rootfeed.Sampler`, optional
+        Fixed shares of classes in every batch, for example. None uses each entry once in an epoch.
     shuffle : bool
         False gives the order of the files.
     seed : int, optional
-        Same seed, same batches, whatever the number of threads; the sizes of chunks and blocks, which
+        Same seed, same batches, whatever the number of threads; the sizes of window and blocks, which
         follow from `memory`, must be the same too. None draws one, readable as `seed`.
     memory : str or int
         Bytes that the loader may hold, such as ``"1 GB"``. A dataset that fits is read once and
-        kept. ``"auto"`` is a quarter of the free memory, 4 GB at most. Iterators that run at the
+        kept. ``"auto"`` is a quarter of the free memory, 4 GB at most, which ranks on one machine share
+        (``LOCAL_WORLD_SIZE``, as torchrun sets it). Iterators that run at the
         same time each hold as much; of a page that exceeds the budget, one comes on top. How long the
         vectors are that definitions make is not known beforehand: long ones may exceed the budget.
     drop_last : bool
@@ -89,7 +93,7 @@ class Loader:
     threads : int, optional
         Threads that read and decode; the number of available processors, 8 at most.
     chunk_entries, block_entries : int, optional
-        Fix by hand how many rows are mixed in memory, and how many consecutive entries are read
+        Fix by hand how many rows are in memory together, and how many consecutive entries are read
         together. `chunk_entries` takes the place of `memory`.
     rank, world_size : int, optional
         This process, and how many share an epoch: each reads its own blocks, and gets as many batches
@@ -103,6 +107,11 @@ class Loader:
         as a `rootfeed.errors.NotFiniteWarning`, or as a `rootfeed.errors.WeightWarning` where they are
         weights; they raise `rootfeed.errors.NotFiniteError` in the place of the first batch near them;
         or nothing is said. What fills up shorter vectors does not count.
+    epoch : int, optional
+        Batches of an epoch, on each rank. The first one begins with a pass over the data, each next one
+        goes on where the last one ended, pass after pass: in a new order in each. The last batch of a
+        pass may be shorter, wherever in an epoch it is. What was read ahead stays in memory for the next
+        epoch, until `close`. None makes each epoch one pass.
 
     Raises
     ------
@@ -140,7 +149,7 @@ class Loader:
         target: Columns | None = None,
         weights: str | Normalized | None = None,
         *,
-        sampling: Balanced | None = None,
+        sampling: Sampler | None = None,
         shuffle: bool = True,
         seed: int | None = None,
         memory: int | float | str = "auto",
@@ -154,6 +163,7 @@ class Loader:
         world_size: int | None = None,
         tail: Tail = "drop",
         nonfinite: NotFinite = "warn",
+        epoch: int | None = None,
     ) -> None:
         self._options = options(
             batch_size=batch_size,
@@ -168,23 +178,23 @@ class Loader:
             world_size=world_size,
             tail=tail,
             nonfinite=nonfinite,
+            epoch=epoch,
         )
         self._frames, self._sampling = _frames(frames, sampling)
         self._frames, weight, made_from = weighted(self._frames, weights)
         self._layout = layout(
             self._frames, features, target, weight, dtype, target_dtype, others=made_from
         )
-        self._strata = self._classes()
+        self._strata = self._sampling.classes(self._frames)
+        self._values = columns_of(self._frames, as_tuple(self._sampling.columns))
+        if self._sampling.selects and epoch is not None:
+            raise ArgumentError(
+                f"{self._sampling!r} offers other rows in each epoch, which epoch= does not know where "
+                "to end. Leave epoch= out."
+            )
+        self._pool = Pool()
         self._settle(None, (), self._options.budget_bytes)
         self._told = self._mixing.warn()
-
-    def _classes(self) -> Strata | None:
-        if self._sampling is None:
-            return None
-        if self._sampling.label is not None:
-            return by_label(self._frames, self._sampling.label)
-        entries = [index.entries for frame in self._frames for index in frame.index(())]
-        return by_frame([len(frame.files) for frame in self._frames], entries)
 
     def _settle(
         self,
@@ -199,25 +209,29 @@ class Loader:
         self._history = history
         self._budget_bytes = budget_bytes
         self._keep = keep
-        self._place = Place()
         self._prints: Fingerprint | None = None
         dataset, sizes, threads, stock = build(
             self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
         )
-        self._schedule = Schedule(dataset, sizes, self._options, self._sampling)
+        self._schedule = Schedule(dataset, sizes, self._options, self._sampling, self._values)
         self._schedule.batches(self._shard())  # an epoch of no batches is an error, and now
-        self._mixing = Mixing(stock, dataset, sizes, self._options, budget_bytes)
+        batches = partial(_pass_batches, self._schedule)
+        self._course = Course(self._options.epoch, batches, not self._sampling.selects)
+        self._place = Place(self._course)
+        offered = self._schedule.offered
+        self._mixing = Mixing(stock, dataset, offered, sizes, self._options, budget_bytes)
         self._threads = threads
-        self._reader = Reader(self._schedule, self._options, threads)
+        self._reader = Reader(self._schedule, self._options, threads, self._pool)
+        self._passes = Passes(self._reader, self._course)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("_schedule", "_mixing", "_reader")
+            if name not in ("_schedule", "_mixing", "_reader", "_course", "_passes", "_pool")
         }
         state["_sizes"] = self._schedule.sizes
-        state["_place"] = copy(self._place)
+        state["_place"] = deepcopy(self._place)
         # A worker of this rank has no torch.distributed; another rank has its own.
         state["_ranks_elsewhere"] = distributed_ranks() or self._ranks_elsewhere
         return state
@@ -225,6 +239,7 @@ class Loader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         sizes = state.pop("_sizes")
         self.__dict__.update(state)
+        self._pool = Pool()
         self._settle(self._side, self._history, self._budget_bytes, self._keep, sizes)
         self._place = state["_place"]
 
@@ -268,9 +283,9 @@ class Loader:
         return others[1].columns[0] if len(others) > 1 else None
 
     @property
-    def sampling(self) -> Balanced | None:
-        """What `rootfeed.balanced` or `rootfeed.mixed` asked for; None uses each entry once."""
-        return self._sampling
+    def sampling(self) -> Sampler | None:
+        """What was given as `sampling`, or `rootfeed.mixed` asked for; None uses each entry once."""
+        return None if type(self._sampling) is Sampler else self._sampling
 
     @property
     def in_memory(self) -> bool:
@@ -278,39 +293,43 @@ class Loader:
         return self._schedule.sizes.whole
 
     @property
-    def blocks_per_chunk(self) -> float:
-        """Blocks that share a chunk, as an average row sees them: what mixing depends on."""
+    def window_blocks(self) -> float:
+        """Blocks that are in memory together, as an average row sees them: what mixing depends on."""
         return self._mixing.blocks
 
     @property
     def repeats(self) -> int:
-        """Rows at the end of this rank's last batch that repeat others: see `tail`."""
+        """Rows at the end of this rank's last batch of a pass that repeat others: see `tail`."""
         shard = self._shard()
         return self._schedule.stage(0, (), shard.world_size).demand.repeats(shard)
 
     def plan(self, epoch: int = 0) -> EpochPlan:
         """Return what an epoch will be on this rank, before it runs: it reads nothing.
 
-        Printed, it is a table of batches, chunks, blocks, how well they mix, reads and expected memory.
+        Printed, it is a table of batches, blocks, how well they mix, reads and expected memory.
+        Where an epoch has a number of batches of its own, what is told is that of the pass over the data
+        in which it begins.
         """
         number = integer("epoch", epoch, least=0)
-        return outlook(self._schedule, self._mixing, self._threads, number, self._shard())
+        shard = self._shard()
+        passes = self._course.begin(self._course.start(number), shard).passes
+        plan = outlook(self._schedule, self._mixing, self._threads, passes, shard)
+        return replace(plan, epoch=number, epoch_batches=self._options.epoch)
 
     def explain(self) -> str:
-        """Return why chunks and blocks have their sizes, and how well rows mix in them."""
+        """Return why window and blocks have their sizes, and how well rows mix in them."""
         return explained(self._schedule, self._mixing, self._threads)
 
     def __len__(self) -> int:
-        """Return the number of batches of an epoch, on this rank."""
-        return self._schedule.batches(self._shard())
+        """Return the number of batches of the next epoch, on this rank."""
+        return self._options.epoch or self._schedule.batches(self._shard(), self._place.next.passes)
 
     def __repr__(self) -> str:
-        held = "in memory" if self.in_memory else f"{self.blocks_per_chunk:.1f} blocks a chunk"
+        held = "in memory" if self.in_memory else f"{self.window_blocks:.1f} blocks in memory"
         resampled = "" if self.sampling is None else f"{self.plan().rows} rows in "
-        return (
-            f"<Loader {self.entries} entries, {resampled}{len(self)} batches of {self.batch_size}, "
-            f"{held}, seed {self.seed}>"
-        )
+        batches = f"{self._schedule.batches(self._shard())} batches of {self.batch_size}"
+        epoch = f", {len(self)} batches an epoch" if self._options.epoch else ""
+        return f"<Loader {self.entries} entries, {resampled}{batches}{epoch}, {held}, seed {self.seed}>"
 
     # --- what it does -------------------------------------------------------------------------
 
@@ -335,7 +354,9 @@ class Loader:
         -------
         TorchBatches
             A `torch.utils.data.IterableDataset` over this loader: both count the same epochs. Inside
-            a DataLoader it takes ``batch_size=None``; its workers share the batches.
+            a DataLoader it takes ``batch_size=None``; its workers share the batches. Their order is
+            that of `set_epoch`; where it was not called, it follows from the loader's seed and
+            PyTorch's, which `torch.manual_seed` fixes.
         """
         return self.torch_with(to_torch(names(self._layout), device, pin_memory, prefetch))
 
@@ -343,7 +364,6 @@ class Loader:
         """Return the batches that a function of `rootfeed.formats` makes."""
         from rootfeed.loader.torch import TorchBatches  # which imports torch
 
-        self._place.share()
         return TorchBatches(self, use)
 
     def set_epoch(self, epoch: int) -> None:
@@ -355,32 +375,37 @@ class Loader:
         ----------
         epoch : int
             Not negative; a new loader starts with 0.
-        """
-        self._place.choose(_epoch(epoch))
 
-    def follow(self, epoch: int) -> bool:
+        Notes
+        -----
+        Where epochs have a number of batches of their own, this one begins where it would if these
+        ranks and workers had gone through all epochs before it, from the first one or a loaded state.
+
+        Workers of a DataLoader are copies of this process, made for each iteration: each iteration
+        gives this epoch, until another is chosen. Persistent workers are made once, and count on from
+        what was chosen before; they do not hear of what is chosen later.
+        """
+        self._place.choose(_epoch(epoch), self._course)
+
+    def follow(self, epoch: int | None) -> bool:
         """Take a trainer's epoch for the next one, unless somebody has chosen another.
 
-        For trainers that resume at an epoch's beginning, and do not say so to what they train on. Where
-        `set_epoch` or `load_state_dict` was called, nothing changes. Until `count_on` is called, each
-        iterator of workers of a DataLoader begins with this epoch: a trainer may make several.
+        For trainers that resume at an epoch's beginning, and do not say so to what they train on.
+        Workers of a DataLoader that begin from now on begin with this epoch. Where `set_epoch` or
+        `load_state_dict` was called, that counts instead; and counts on, with the trainer's epochs.
 
         Parameters
         ----------
-        epoch : int
-            Not negative.
+        epoch : int or None
+            Not negative. None, at a training's end: workers are not told any more.
 
         Returns
         -------
         bool
-            False where workers may have begun with another epoch before: they go on with it, so that
+            Whether the trainer's epoch counts: workers that have begun before do not know of it, so that
             the trainer must make a new iterator.
         """
-        return self._place.follow(_epoch(epoch))
-
-    def count_on(self) -> None:
-        """Have the next iterator begin the epoch after the one that `follow` gave."""
-        self._place.count_on()
+        return self._place.follow(None if epoch is None else _epoch(epoch), self._course)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
@@ -388,20 +413,20 @@ class Loader:
         A kilobyte or two that JSON can hold; see `load_state_dict`. After an epoch's last batch
         it is the beginning of the next epoch.
 
-        Raises
-        ------
-        StateError
-            Where workers of a DataLoader have gone on since: what they were given, and what was
-            received of it, is not known here.
+        Notes
+        -----
+        What workers of a DataLoader have made is not known here, where the state stays what it was
+        before: the beginning of the epoch that was chosen. Use torchdata's ``StatefulDataLoader`` and
+        its ``state_dict()``, or ``num_workers=0``, for states in the middle of an epoch.
         """
-        return saved(self._place.now(), self._schedule.sizes, self._fingerprint())
+        return saved(self._place.now(self._course), self._schedule.sizes, self._fingerprint())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state ends: the next iteration gives the rest of that epoch.
 
         Its batches are the same to the last bit, whatever the number of threads. With another number
-        of ranks, the rest of the epoch is dealt anew: every entry once. The sizes of chunks and blocks
-        are those of the state.
+        of ranks, the rest of the epoch is dealt anew: every entry once; classes that repeat begin anew.
+        The sizes of window and blocks are those of the state.
 
         Parameters
         ----------
@@ -415,32 +440,25 @@ class Loader:
 
         Notes
         -----
-        Costs the reading of what shares a chunk with the next batch, and with rows that are
-        carried into it. With another number of ranks, the plan of the epoch so far is gone through
-        again, without reading.
+        Workers of a DataLoader go on with the state in each iteration, until `set_epoch` chooses an
+        epoch; persistent ones that have begun do not hear of it.
+
+        Costs the reading of the blocks that the next batch needs: a window of them, at most. With
+        another number of ranks, the plan of the epoch so far is gone through again, without reading.
         """
-        found = loaded(state, self._fingerprint())
-        sizes = self._schedule.sizes
-        fixed = replace(
-            sizes,
-            whole=found.whole,
-            chunk_rows=found.chunk_rows,
-            block_entries=found.block_entries,
-            exact=found.exact,
-            regions=found.regions,
-        )
-        if fixed != sizes:
+        position, fixed = loaded(state, self._fingerprint(), self._schedule.sizes)
+        if fixed != self._schedule.sizes:
             place = self._place
-            self._reader.close()
+            self.close()
             self._settle(self._side, self._history, self._budget_bytes, self._keep, fixed)
             self._place = place
-        self._place.go_to(found.position)
+        self._place.go_to(position)
 
     def _fingerprint(self) -> Fingerprint:
         if self._prints is None:
             steps = [frame.steps for frame in self._frames]
             self._prints = fingerprint(
-                self._schedule.dataset, self._options, self._history, self._sampling, steps
+                self._schedule.dataset, self._options, self._history, self.sampling, steps
             )
         return self._prints
 
@@ -454,14 +472,16 @@ class Loader:
         where: str | None = None,
         unit: Unit = "entry",
         stratify: str | None = None,
+        seed: int = 0,
         resample: str | Iterable[str] | None = None,
         **fractions: float,
     ) -> Any:
         """Divide the entries into parts: ``split(0.2)``, or ``split(train=0.7, val=0.15, test=0.15)``.
 
-        An entry's part depends on the seed, its file's identity and its number in the file: not on
-        columns, cuts, batch size, or the order of files. Parts are disjoint and cover everything, also
-        the parts of a part; each file gives its fractions to within one entry.
+        An entry's part depends on `seed`, its file's identity and its number in the file: not on the
+        loader's seed, columns, cuts, batch size, or the order of files. So each loader of the same
+        files, with whatever seed or none, has the same parts. They are disjoint and cover everything,
+        also the parts of a part; each file gives its fractions to within one entry.
 
         Parameters
         ----------
@@ -479,27 +499,29 @@ class Loader:
         stratify : str, optional
             A label whose values have the same fractions in all parts: exactly, to within one entry of
             each file and value. Reads the column once.
+        seed : int
+            Of this division: another one divides anew. Not the loader's, which orders the entries.
         resample : str or iterable of str, optional
-            Parts that keep this loader's `sampling`; the first one if left out. The others use each of
-            their rows once.
+            Parts that keep this loader's `sampling`, and the number of batches of its epochs; the first
+            one if left out. The others use each of their rows once in an epoch.
         **fractions : float
             Shares of named parts; their sum is 1.
 
         Returns
         -------
         named tuple of Loader
-            ``train`` and ``test``, or the parts as they were named. They share the memory of this
-            loader in proportion.
+            ``train`` and ``test``, or the parts as they were named. Each has this loader's memory in
+            proportion, and what it cannot do without; iterated in turns, they use the same.
 
         Raises
         ------
         ArgumentError
             Where fractions are out of range, several rules are given, or a part is too small for a
-            batch.
+            batch; where `seed` is given beside `where`.
         EmptyDatasetError
             Where a part would be empty, or have too few rows of a class.
         """
-        rule = Rule(as_columns(by), where, unit, stratify)
+        rule = Rule(as_columns(by), where, unit, stratify, integer("seed", seed))
         rule.check()
         if where is not None:
             if fraction is not None or fractions:
@@ -513,7 +535,6 @@ class Loader:
             self._side,
             list(shares.values()),
             rule,
-            self.seed,
             len(self._history),
         )
         kept = {next(iter(shares))} if resample is None else set(as_columns(resample))
@@ -521,7 +542,7 @@ class Loader:
             raise ArgumentError(f"resample names {name!r}, which is no part. {nearest(name, shares)}")
         named = ", ".join(f"{name}={share!r}" for name, share in fractions.items())
         asked = f"where={where!r}" if where is not None else named or repr(fraction)
-        text = f"split({asked})"
+        text = f"split({asked}{rule.seeded})"
         found = self._parts(dict(zip(shares, parts, strict=True)), shares, text, kept, rule)
         return as_parts(found)
 
@@ -552,6 +573,7 @@ class Loader:
         by: str | Iterable[str] | None = None,
         unit: Unit = "entry",
         stratify: str | None = None,
+        seed: int = 0,
     ) -> list[Any]:
         """Divide the entries into equal parts, each of which is the test side once.
 
@@ -559,7 +581,7 @@ class Loader:
         ----------
         count : int
             Of folds, at least 2.
-        by, unit, stratify
+        by, unit, stratify, seed
             See `split`.
 
         Returns
@@ -569,18 +591,19 @@ class Loader:
             use one after the other, and `close` it.
         """
         number = integer("count", count, least=2)
-        rule = Rule(as_columns(by), None, unit, stratify)
+        rule = Rule(as_columns(by), None, unit, stratify, integer("seed", seed))
         rule.check()
         shares = [1 / number] * number
         dataset = self._schedule.dataset
-        parts = divide(self._frames, dataset, self._side, shares, rule, self.seed, len(self._history))
+        parts = divide(self._frames, dataset, self._side, shares, rule, len(self._history))
         pairs = []
         for fold, test in enumerate(parts):
             others = [part for number, part in enumerate(parts) if number != fold]
             train = [np.bitwise_or.reduce(words) for words in zip(*others, strict=True)]
             sides = {"train": train, "test": test}
             fractions = {"train": 1 - shares[fold], "test": shares[fold]}
-            made = self._parts(sides, fractions, f"folds({number}), {fold}", {"train"}, rule)
+            text = f"folds({number}{rule.seeded}), {fold}"
+            made = self._parts(sides, fractions, text, {"train"}, rule)
             pairs.append(as_parts(made))
         return pairs
 
@@ -597,16 +620,21 @@ class Loader:
         for name, words in parts.items():
             share = shares[name]
             part = object.__new__(type(self))
-            part._options, part._frames, part._layout = self._options, self._frames, self._layout
+            part._frames, part._layout = self._frames, self._layout
+            whole = name not in resampled
+            part._options = replace(self._options, epoch=None) if whole else self._options
             part._ranks_elsewhere = self._ranks_elsewhere
-            part._sampling = self._sampling if name in resampled else None
-            part._strata = self._strata if part._sampling is not None else None
+            part._sampling = self._sampling if name in resampled else Sampler()
+            part._strata = self._strata if name in resampled else None
+            part._values = self._values if name in resampled else []
+            part._pool = self._pool  # they are iterated in turns
             budget = math.ceil(self._budget_bytes * share)
             if not self.in_memory:
-                # Small parts get what they cannot do without, at the cost of the others.
-                needed = needed_bytes(self._layout.row_bytes, self.batch_size)
-                least = min(needed, self._budget_bytes // len(parts))
-                budget = min(max(budget, least), self._budget_bytes - least * (len(parts) - 1))
+                # Small parts get what they cannot do without: parts that are iterated in turns use the
+                # same memory again.
+                rows = max(4 * self.batch_size, self._options.block_entries or 0)
+                needed = needed_bytes(self._schedule.dataset.mean_row_bytes, rows)
+                budget = max(budget, min(needed, self._budget_bytes))
             of = f"{text} of {self.entries} entries"
             if not _any_row(self._schedule.dataset, words):
                 another = "fraction" if rule is None or rule.where is None else "expression"
@@ -618,7 +646,7 @@ class Loader:
                 raise type(error)(f"{of}, {name}: {error}") from None
             made[name] = part
         # Those that lose their sampling are for looking at each row once, in whatever order.
-        alike = [(name, part) for name, part in made.items() if part._sampling is self._sampling]
+        alike = [(name, made[name]) for name in made if name in resampled]
         for name, part in sorted(alike, key=lambda each: -(each[1]._mixing.lacking_bits or 0.0)):
             self._told = part._mixing.warn(self._told, f"{text}, {name}: ")
         for part in made.values():
@@ -627,6 +655,7 @@ class Loader:
 
     def close(self) -> None:
         """Give the memory back. Iterating again reads the files again."""
+        self._passes.close()
         self._reader.close()
 
     def __enter__(self) -> Loader:
@@ -651,7 +680,7 @@ class Loader:
         return Shard(rank, world_size, worker, workers)
 
     def start(
-        self, use: Use, worker: int = 0, workers: int = 1, iteration: Sequence[int] | None = None
+        self, use: Use, worker: int = 0, workers: int = 1, base_seed: int | None = None
     ) -> Iterator[Batch]:
         """Return the batches of the next epoch; in a worker of a DataLoader, its part of them.
 
@@ -662,32 +691,37 @@ class Loader:
         use : function
             Of `rootfeed.formats`: makes batches of arrays.
         worker, workers : int
-        iteration : sequence of int, optional
-            Same numbers in all workers that iterate together; None outside of workers.
+        base_seed : int, optional
+            What a DataLoader has drawn for all workers that iterate together; None outside of workers.
         """
-        if iteration is None:
+        if base_seed is None:
             return Iteration(self._start(use, None))
         try:
-            position = self._place.take_part(self._shard(worker, workers), iteration)
-            return Iteration(self._start(use, position))
+            begun = self._place.take(self._shard(worker, workers), self._course, base_seed)
+            return Iteration(self._start(use, begun))
         except RootfeedError as error:
             return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
 
-    def _start(self, use: Use, position: Position | None) -> Generator[Batch, None, None]:
-        position = self._place.take(self._shard()) if position is None else position
-        run = self._schedule.run(position.epoch, position.legs, position.shard, position.batches)
-        done = position.batches
-        # A worker's part may be over while the others' are not, and that of a rank with a batch less.
-        alone, total = position.shard.workers == 1, len(run.stage.demand.quotas)
-        with closing(self._reader.read(run)) as arrays:
-            for batch in use(arrays):
-                done += 1
-                over = alone and done >= total
-                here = Position(run.epoch + 1) if over else replace(position, batches=done)
-                self._place.last = here
+    def _start(self, use: Use, begun: Received | None) -> Generator[Batch, None, None]:
+        course, place = self._course, self._place
+        begun = place.take(self._shard(), course) if begun is None else begun
+        position, alone = begun.position, begun.position.shard.workers == 1
+        with ExitStack() as stack:
+            arrays = stack.enter_context(closing(self._passes.begin(position)))
+            for batch in use(islice(arrays, course.left(position))):
+                begun.batches += 1
+                place.last = begun
                 yield batch
-        if alone and self._place.last == replace(position, batches=done):
-            self._place.last = Position(run.epoch + 1)
+            if alone and course.epoch_batches is not None:
+                stack.pop_all()  # the next epoch goes on with them
+                self._passes.leave(course.after(position), arrays)
+        begun.over = alone  # also of a rank with a batch less than others
+
+
+def _pass_batches(schedule: Schedule, passes: int, legs: tuple[Leg, ...], world_size: int) -> int:
+    """Return the batches that are left of a pass after some legs, of the rank that has most."""
+    first = Shard(0, world_size)
+    return schedule.run(passes, legs, first).batches if legs else schedule.batches(first, passes)
 
 
 def _epoch(epoch: Any) -> int:
@@ -711,10 +745,12 @@ def _refuse(error: Exception) -> Batch:
 
 
 def _frames(
-    frames: Frame | Sequence[Frame] | Mixed, sampling: Balanced | None
-) -> tuple[tuple[Frame, ...], Balanced | None]:
-    if sampling is not None and not isinstance(sampling, Balanced):
-        raise ArgumentError(f"sampling must be rootfeed.balanced(...) or None, got {sampling!r}.")
+    frames: Frame | Sequence[Frame] | Mixed, sampling: Sampler | None
+) -> tuple[tuple[Frame, ...], Sampler]:
+    if sampling is not None and not isinstance(sampling, Sampler):
+        raise ArgumentError(
+            f"sampling must be rootfeed.balanced(...), another Sampler or None, got {sampling!r}."
+        )
     if isinstance(frames, Mixed):
         if sampling is not None:
             raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
@@ -727,4 +763,4 @@ def _frames(
             )
     if not chosen:
         raise ArgumentError("a loader needs at least one frame, got none.")
-    return chosen, sampling
+    return chosen, Sampler() if sampling is None else sampling

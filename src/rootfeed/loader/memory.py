@@ -20,11 +20,12 @@ _AUTO_MOST = 4_000_000_000
 def budget_bytes(memory: int | float | str) -> int:
     """Turn ``"1 GB"``, a number of bytes, or ``"auto"`` into bytes.
 
-    ``"auto"`` is a quarter of the memory that is free now, 4 GB at most. As in uproot,
+    ``"auto"`` is a quarter of the memory that is free now, 4 GB at most; ranks on one machine, which
+    torchrun counts in ``LOCAL_WORLD_SIZE``, share that quarter. As in uproot,
     ``MB`` is 1000² bytes and ``MiB`` is 1024².
     """
     if memory == "auto":
-        return min(_free_bytes() // _AUTO_SHARE, _AUTO_MOST)
+        return min(_free_bytes() // (_AUTO_SHARE * _ranks_here()), _AUTO_MOST)
     if isinstance(memory, str):
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?\s*", memory, re.IGNORECASE)
         if match is None:
@@ -37,6 +38,12 @@ def budget_bytes(memory: int | float | str) -> int:
     ):
         raise ArgumentError(f"memory must be a positive number of bytes, got {memory!r}.")
     return int(memory)
+
+
+def _ranks_here() -> int:
+    """Return how many ranks this machine has."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(int(told), 1) if told.isdecimal() else 1
 
 
 def _free_bytes() -> int:

@@ -9,8 +9,8 @@ from functools import cached_property
 from rootfeed.errors import MixingWarning, warn
 from rootfeed.loader.dataset import Dataset
 from rootfeed.loader.options import Options
-from rootfeed.loader.regions import kinds
-from rootfeed.plan import MOST_DECOMPRESSED, MOST_LACKING_BITS, Sizes, Stock, budget_for, lacking_bits
+from rootfeed.plan import MOST_DECOMPRESSED, MOST_LACKING_BITS, Offered, Sizes, Stock, budget_for
+from rootfeed.plan.budget import ORDER_BYTES
 
 __all__ = ["Mixing"]
 
@@ -33,6 +33,7 @@ class Mixing:
     ----------
     stock : Stock
     dataset : Dataset
+    offered : Offered
     sizes : Sizes
     options : Options
     budget_bytes : int
@@ -40,34 +41,26 @@ class Mixing:
 
     stock: Stock
     dataset: Dataset
+    offered: Offered
     sizes: Sizes
     options: Options
     budget_bytes: int
 
     @cached_property
     def blocks(self) -> float:
-        """Blocks that share a chunk, as an average row sees them."""
+        """Blocks that are in memory together, as an average row sees them."""
+        dataset = self.dataset
         if self.sizes.whole:
-            return float(len(self.dataset.blocks))
-        return max(self.stock.blocks_per_chunk(self.dataset.counts.sum(1), self.sizes.chunk_rows), 1.0)
+            return float(len(dataset.blocks))
+        counts = (self.offered.counts * ~self.offered.resident).sum(1)
+        kept = (self.offered.counts * self.offered.resident).sum(1) @ self.offered.row_bytes
+        window = self.sizes.window_bytes - int(kept)
+        return self.stock.blocks_in(counts, dataset.block_files, window)
 
     @cached_property
     def decompressed(self) -> float:
         """How often a page is decompressed in an epoch, on average over bytes."""
         return self.stock.decompressed(self.dataset.blocks)
-
-    @property
-    def kinds(self) -> int:
-        """Kinds of entries that may be stored one after another, as far as names of files tell."""
-        wanted, had = set(self.stock.regions), set(self.sizes.regions)
-        if len(had) > 1 and wanted <= had:
-            return 2  # in each region; chunks have their share of all
-        counts = self.dataset.counts.sum(1)
-        files = [block.file for block, rows in zip(self.dataset.blocks, counts, strict=True) if rows]
-        if len(wanted) > 1:
-            regions = {sum(start <= file for start in self.stock.regions) for file in set(files)}
-            return max(len(regions), 2)
-        return max(kinds([self.dataset.files[file].index.path for file in files]), 2)
 
     @cached_property
     def lacking_bits(self) -> float | None:
@@ -77,23 +70,35 @@ class Mixing:
         """
         if not self.options.shuffle:
             return None
-        one_chunk = self.sizes.whole or self.dataset.rows <= self.sizes.chunk_rows
-        if one_chunk or self.dataset.strata is not None:
+        bytes_ = self.dataset.rows * self.dataset.mean_row_bytes
+        if self.sizes.whole or bytes_ <= self.sizes.window_bytes or self.dataset.strata is not None:
             return 0.0
-        return lacking_bits(self.kinds, self.blocks)
+        return self.stock.lacking_in(self.sizes.regions, self.blocks)
 
     def explained(self) -> str:
-        """Return what it means that so many blocks share a chunk."""
+        """Return what it means that so many blocks are in memory together."""
         pages = f"Pages are decompressed {self.decompressed:.1f} times in an epoch."
         if self.sizes.whole or self.lacking_bits is None:
             return pages
-        shared = f"{self.blocks:.1f} blocks share a chunk"
+        shared = f"{self.blocks:.1f} blocks are in memory together"
         if self.dataset.strata is not None:
             return f"{shared}; the shares of classes in a batch are fixed. {pages}"
         return (
-            f"{shared}: where {self.kinds} classes are stored one after another, the label of a batch "
+            f"{shared}: where {self._kinds} are stored one after another, the label of a batch "
             f"may lack {self.lacking_bits:.3f} bits of entropy. {pages}"
         )
+
+    @property
+    def _apart(self) -> bool:
+        """Whether files of all kinds have blocks in memory at any time."""
+        return set(self.stock.wanted) <= set(self.sizes.regions)
+
+    @property
+    def _kinds(self) -> str:
+        """Of what so much may be lacking."""
+        if self._apart and len(self.sizes.regions) > 1:
+            return f"2 classes in each of {len(self.sizes.regions)} regions"
+        return f"{self.stock.kinds} classes"
 
     def warn(self, told: float = 0.0, of: str = "") -> float:
         """Warn where rows cannot mix, unless about as much was told.
@@ -111,21 +116,21 @@ class Mixing:
             Bits that were told now or before.
         """
         lacking = self.lacking_bits or 0.0
-        if lacking <= max(MOST_LACKING_BITS, told * _WORSE):
+        if lacking <= max(MOST_LACKING_BITS * _SPARE, told * _WORSE):
             return told
         warn(f"{of}{self._warning(lacking)}", MixingWarning)
         return lacking
 
     def _warning(self, lacking: float) -> str:
-        missed = len(self.stock.regions) if self.kinds > 2 and len(self.stock.regions) > 1 else 0
-        regions = "files" if missed == len(self.dataset.files) else "kinds of files"
-        held = f", too few to hold some of each of {missed} {regions}" if missed else ""
-        more = " (of K classes, K - 1 times as much)" if self.kinds == 2 else ""
+        wanted = len(self.stock.wanted)
+        of = "files" if wanted == len(self.dataset.files) else "kinds of files"
+        held = "" if self._apart else f", too few to hold one of each of {wanted} {of}"
+        more = " (of K classes, K (K - 1) / 2 times as much)" if self._apart else ""
         remedies = "".join(f"\n  {text}" for text in self._remedies())
         return (
-            f"rows mix badly: {self.blocks:.1f} blocks of consecutive entries share a chunk{held}. "
-            f"Where {self.kinds} classes are stored one after another, the label of a batch may lack "
-            f"{lacking:.2g} bits of entropy{more}. What helps, in this order:{remedies}\n"
+            f"rows mix badly: {self.blocks:.1f} blocks of consecutive entries are in memory "
+            f"together{held}. Where {self._kinds} are stored one after another, the label of a batch "
+            f"may lack {lacking:.2g} bits of entropy{more}. What helps, in this order:{remedies}\n"
             "loader.explain() tells more."
         )
 
@@ -136,14 +141,15 @@ class Mixing:
             self._memory(),
             f"sampling=rf.balanced({label}): batches with a fixed share of each class",
         ]
-        size = self.stock.mixing_entries(max(self.stock.entries), self.sizes.chunk_rows)
-        if self.stock.mixes(size, self.sizes.chunk_rows):
+        window = self.sizes.window_bytes
+        size = self.stock.mixing_entries(max(self.stock.entries), window)
+        if self.stock.lacking(size, window) <= MOST_LACKING_BITS:
             times = self.stock.times(size, exact=True)
             remedies.append(
                 f"block_entries={size}, with which pages are decompressed {times:.1f} times, not "
                 f"{self.decompressed:.1f} times"
             )
-        row_bytes = self.dataset.layout.row_bytes
+        row_bytes = round(self.dataset.mean_row_bytes - ORDER_BYTES)
         remedies.append(f"fewer columns, or shorter vectors: a row takes {row_bytes} bytes in memory")
         return remedies
 
@@ -152,14 +158,13 @@ class Mixing:
         entries = self.sizes.block_entries
         if not self.sizes.exact and self.decompressed > MOST_DECOMPRESSED:
             entries = self.stock.affordable(max(self.stock.entries))
-        rows, chunk_rows = self.dataset.rows, self.stock.chunk_rows(entries) * _SPARE
-        chunks = int(rows / chunk_rows)
-        chunk_rows = math.ceil(rows / max(chunks, 1))
+        row_bytes = self.dataset.mean_row_bytes
+        window = self.stock.window_bytes(entries) * _SPARE
         if (now := self.options.chunk_entries) is not None:
-            return f"chunk_entries={_rounded(max(chunk_rows, now * _MORE))} instead of {now}"
-        size, row_bytes = self.options.batch_size, self.dataset.layout.row_bytes
+            return f"chunk_entries={_rounded(max(window / row_bytes, now * _MORE))} instead of {now}"
         share = self.budget_bytes / self.options.budget_bytes  # of a part of a split
-        now, needed = self.options.budget_bytes, budget_for(rows, chunk_rows, row_bytes, size) / share
+        needed = budget_for(self.dataset.rows, window, row_bytes - ORDER_BYTES) / share
+        now = self.options.budget_bytes
         unit, name = (1e9, "GB") if now >= 1e9 else (1e6, "MB")
         more = _rounded(max(needed, now * _MORE)) / unit
         return f'memory="{more:g} {name}" instead of {now / unit:.3g} {name}'

@@ -37,6 +37,7 @@ class Options:
     ranks: tuple[int, int] | None = None
     tail: Tail = "drop"
     nonfinite: NotFinite = "warn"
+    epoch: int | None = None
 
 
 def options(
@@ -53,8 +54,14 @@ def options(
     world_size: int | None = None,
     tail: str = "drop",
     nonfinite: str = "warn",
+    epoch: int | None = None,
 ) -> Options:
     """Check the settings of a loader and fill in those that were left open."""
+    if epoch is not None and tail == "uneven":
+        raise ArgumentError(
+            'epoch= gives each rank as many batches as the others, which tail="uneven" does not. '
+            'Choose tail="drop" or tail="pad".'
+        )
     return Options(
         batch_size=_positive("batch_size", batch_size),
         shuffle=bool(shuffle),
@@ -68,6 +75,7 @@ def options(
         ranks=_ranks(rank, world_size),
         tail=_tail(tail),
         nonfinite=_nonfinite(nonfinite),
+        epoch=None if epoch is None else _positive("epoch", epoch),
     )
 
 

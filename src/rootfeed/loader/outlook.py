@@ -1,4 +1,4 @@
-"""What an epoch will be: blocks, chunks, memory, reads, batches; and why."""
+"""What an epoch will be: blocks, window, memory, reads, batches; and why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rootfeed.loader.dataset import scratch_page_bytes, scratch_row_bytes
 from rootfeed.loader.mixing import Mixing
 from rootfeed.loader.schedule import Schedule
 from rootfeed.plan import Shard, page_bytes
-from rootfeed.plan.budget import BATCHES_SHARE, CHUNK_SHARE, ORDER_BYTES, SCRATCH_SHARE
+from rootfeed.plan.budget import AHEAD_SHARE, BATCHES_SHARE, SCRATCH_SHARE, WINDOW_SHARE
 
 __all__ = ["EpochPlan", "explained", "outlook"]
 
@@ -32,13 +32,14 @@ class EpochPlan:
         Of all batches, repeated ones included: with a `sampling`, not those that the loader has.
     repeats : int
         Rows at the end of the last batch that repeat others.
-    chunks : int
-    chunk_rows : tuple of int
-        Rows of each chunk that lie in memory, those included that stay there.
     blocks : int
         That are read; a block counts each time.
-    blocks_per_chunk : float
-        That share one, as an average row sees them.
+    window_blocks : float
+        That are in memory together, as an average row sees them.
+    window_rows : int
+        Rows that are in memory together, at most, those included that stay there.
+    first_bytes : int
+        Stored bytes of the pages that are read before the first batch.
     lacking_bits : float or None
         Entropy that a batch's label may lack, where classes are stored one after another; None where
         rows are not shuffled.
@@ -47,13 +48,15 @@ class EpochPlan:
     entries_read : int
         Entries of the blocks that are read.
     bytes_read : int
-        Stored bytes of the pages that are read: those a chunk needs, each time. Nothing more is read
-        once a dataset is in memory.
+        Stored bytes of the pages that are read: those of a block, each time. Nothing more is read once a
+        dataset is in memory.
     in_memory : bool
     memory_bytes : int
-        What chunks, rows that stay, orders, decoding and batches take, about.
+        What blocks, rows that stay, orders, decoding and batches take, about.
     budget_bytes : int
     threads : int
+    epoch_batches : int or None
+        Of an epoch that goes on where the last one ended; all else is of a pass over the data then.
     """
 
     epoch: int
@@ -63,10 +66,10 @@ class EpochPlan:
     batches: int
     rows: int
     repeats: int
-    chunks: int
-    chunk_rows: tuple[int, ...]
     blocks: int
-    blocks_per_chunk: float
+    window_blocks: float
+    window_rows: int
+    first_bytes: int
     lacking_bits: float | None
     decompressed: float
     entries_read: int
@@ -75,26 +78,29 @@ class EpochPlan:
     memory_bytes: int
     budget_bytes: int
     threads: int
+    epoch_batches: int | None = None
 
     def __str__(self) -> str:
         ranks = f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
         table = Table(f"epoch {self.epoch}{ranks}", "")
         table.columns[1].justify = "right"
         again = f", {self.repeats} repeated" if self.repeats else ""
-        of = ", in memory" if self.in_memory else f" of {self.blocks_per_chunk:.1f} blocks"
-        rows = max(self.chunk_rows, default=0)
+        of = "all" if self.in_memory else f"{self.window_blocks:.1f}"
+        asked = self.epoch_batches
+        batches = f"{self.batches:,}" if asked is None else f"{asked:,}, a pass has {self.batches:,}"
         lacking = "not shuffled" if self.lacking_bits is None else f"{self.lacking_bits:.3f} bit"
         for name, value in (
             ("entries of the loader", f"{self.entries:,}"),
-            ("batches", f"{self.batches:,}"),
+            ("batches", batches),
             ("rows of all batches", f"{self.rows:,}{again}"),
-            ("chunks", f"{self.chunks:,}{of}"),
-            ("rows of the largest chunk", f"{rows:,}"),
+            ("blocks in memory together", of),
+            ("rows in memory together, at most", f"{self.window_rows:,}"),
             ("label entropy lacking, at most", lacking),
             ("blocks read", f"{self.blocks:,}"),
             ("entries read", f"{self.entries_read:,}"),
             ("pages decompressed", f"{self.decompressed:.1f} times"),
             ("stored bytes read", f"{self.bytes_read / 1e6:,.1f} MB"),
+            ("of these before the first batch", f"{self.first_bytes / 1e6:,.1f} MB"),
             ("memory, about", f"{self.memory_bytes / 1e6:,.1f} of {self.budget_bytes / 1e6:,.1f} MB"),
             ("threads", f"{self.threads}"),
         ):
@@ -107,82 +113,77 @@ class EpochPlan:
 def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard: Shard) -> EpochPlan:
     """Return what an epoch of a shard will be. It reads nothing."""
     run = schedule.run(epoch, (), shard)
-    dataset, sizes = schedule.dataset, schedule.sizes
-    pieces = [run.stage.part(piece) for chunk in run.chunks for piece in chunk.pieces]
-    blocks = [part.block for part in pieces]
-    if schedule.kept_rows:
-        blocks += [
-            block
-            for block, counts in zip(dataset.blocks, dataset.counts * schedule.kept, strict=True)
-            if counts.any()
-        ]
-    held = max((chunk.memory_rows for chunk in run.chunks), default=0)
-    uses = max((chunk.rows for chunk in run.chunks), default=0)
-    row_bytes = dataset.layout.row_bytes
-    if sizes.whole:
-        memory = schedule.kept_rows * (row_bytes + ORDER_BYTES)
-    else:
-        memory = schedule.kept_rows * row_bytes
-        memory += 2 * ((held - schedule.kept_rows) * row_bytes + uses * ORDER_BYTES)
+    dataset, sizes, reads = schedule.dataset, schedule.sizes, run.plan.reads
+    layout, files = dataset.layout, mixing.stock.files
+    stay = [
+        dataset.blocks[number]
+        for number in np.flatnonzero((dataset.counts * schedule.offered.resident).any(1))
+    ]
+    parts = [dataset.part(reads[number]).block for number in range(len(reads))]
+    blocks = [*stay, *parts]
+    per_run = sizes.run_rows // mixing.options.batch_size
+    resident_bytes = sizes.window_bytes - schedule.room_bytes
+    window_bytes = reads.peak(reads.bytes, 0, per_run)
+    ahead = int(reads.bytes.sum()) - window_bytes
+    ahead = min(int(sizes.window_bytes * AHEAD_SHARE / WINDOW_SHARE), ahead)
     longest = max((len(block) for block in blocks), default=0)
-    scratch = longest * scratch_row_bytes(dataset.layout, dataset.files) + scratch_page_bytes(
-        dataset.files
-    )
-    memory += threads * scratch + sizes.runs_ahead * sizes.run_rows * row_bytes
+    scratch = longest * scratch_row_bytes(layout, dataset.files) + scratch_page_bytes(dataset.files)
+    batches = sizes.runs_ahead * sizes.run_rows * layout.batch_row_bytes
+    needed = int(np.searchsorted(reads.first, per_run))
     return EpochPlan(
         epoch=epoch,
         rank=shard.rank,
         world_size=shard.world_size,
         entries=dataset.rows,
         batches=run.batches,
-        rows=sum(chunk.rows for chunk in run.chunks),
-        repeats=sum(chunk.repeats for chunk in run.chunks),
-        chunks=len(run.chunks),
-        chunk_rows=tuple(
-            schedule.kept_rows if sizes.whole else chunk.memory_rows for chunk in run.chunks
-        ),
+        rows=run.plan.rows,
+        repeats=run.plan.repeats,
         blocks=len(blocks),
-        blocks_per_chunk=mixing.blocks,
+        window_blocks=mixing.blocks,
+        window_rows=schedule.resident_rows + reads.peak(reads.rows, 0, per_run),
+        first_bytes=int(page_bytes(files, [*stay, *parts[:needed]])[0]),
         lacking_bits=mixing.lacking_bits,
         decompressed=mixing.decompressed,
         entries_read=sum(map(len, blocks)),
-        bytes_read=int(page_bytes(mixing.stock.files, blocks)[0]),
+        bytes_read=int(page_bytes(files, blocks)[0]),
         in_memory=sizes.whole,
-        memory_bytes=int(memory),
+        memory_bytes=resident_bytes + window_bytes + ahead + threads * scratch + batches,
         budget_bytes=mixing.budget_bytes,
         threads=threads,
     )
 
 
 def explained(schedule: Schedule, mixing: Mixing, threads: int) -> str:
-    """Return why chunks and blocks are as large as they are."""
+    """Return why the window and its blocks are as large as they are."""
     dataset, sizes = schedule.dataset, schedule.sizes
     options, budget_bytes = mixing.options, mixing.budget_bytes
-    row_bytes = dataset.layout.row_bytes + ORDER_BYTES
-    needed, room = dataset.rows * row_bytes, budget_bytes * (1 - SCRATCH_SHARE)
-    budget, share = f"the budget of {budget_bytes / 1e6:,.1f} MB", f"{1 - SCRATCH_SHARE:.0%}"
+    row_bytes = dataset.mean_row_bytes
+    room = budget_bytes * (WINDOW_SHARE + AHEAD_SHARE + BATCHES_SHARE)
+    budget, share = f"the budget of {budget_bytes / 1e6:,.1f} MB", f"{room / budget_bytes:.0%}"
     lines = [
-        f"{dataset.rows:,} rows of {row_bytes} bytes, their place in the order included, take "
-        f"{needed / 1e6:,.1f} MB."
+        f"{dataset.rows:,} rows of {row_bytes:.0f} bytes, their place in the order included, take "
+        f"{dataset.rows * row_bytes / 1e6:,.1f} MB."
     ]
     if sizes.whole:
         lines.append(f"They are kept in memory: {share} of {budget} are {room / 1e6:,.1f} MB.")
     elif options.chunk_entries is not None:
-        lines.append(f"A chunk has {options.chunk_entries:,} rows, as chunk_entries says.")
+        lines.append(f"{options.chunk_entries:,} rows are in memory together, as chunk_entries says.")
     else:
         lines.append(
-            f"That is more than {share} of {budget}: they are read chunk by chunk. A chunk has "
-            f"{CHUNK_SHARE:.0%} of it, {sizes.chunk_rows:,} rows; two of them are in memory, "
-            f"{SCRATCH_SHARE:.0%} are for decoding, {BATCHES_SHARE:.0%} for batches."
+            f"That is more than {share} of {budget}: block after block enters memory, and leaves it "
+            f"when all its rows were used. {WINDOW_SHARE:.0%} of it, "
+            f"{int(sizes.window_bytes / row_bytes):,} rows, are for blocks that are used together, "
+            f"{AHEAD_SHARE:.0%} for those that are read ahead, {SCRATCH_SHARE:.0%} for decoding, "
+            f"{BATCHES_SHARE:.0%} for batches."
         )
     lines += [_blocks_explained(mixing), mixing.explained()]
     if len(sizes.regions) > 1:
         of = "file" if len(sizes.regions) == len(dataset.files) else "run of files of one kind"
         lines.append(
-            f"Every chunk takes its share of each {of}: there are {len(sizes.regions)}. What is left "
-            "of their blocks is carried to the next chunk, so that a chunk has room for fewer blocks."
+            f"Each {of} has a block in memory at any time, and its share of every part of the epoch: "
+            f"there are {len(sizes.regions)}."
         )
-    for stratum in np.flatnonzero(schedule.kept) if not sizes.whole else ():
+    for stratum in np.flatnonzero(schedule.offered.resident) if not sizes.whole else ():
         assert dataset.strata is not None
         rows, value = int(dataset.counts[:, stratum].sum()), dataset.strata.values[stratum]
         lines.append(

@@ -1,102 +1,161 @@
 """Large memory that is used again: touching fresh memory costs ten times a copy.
 
-Chunks are used again from epoch to epoch, scratch from block to block, and what batches lie in when
-the last of them was dropped.
+Rows lie in an arena, in which blocks take room while they are needed, and what batches lie in comes back
+when the last of them was dropped.
 """
 
 from __future__ import annotations
 
 import weakref
+from bisect import bisect
 from collections import deque
+from threading import Condition
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed.engine import ForkLock
-from rootfeed.plan import Selection
+from rootfeed.errors import ArgumentError
 from rootfeed.sources import Scratch
 
-__all__ = ["Lent", "Pool", "Slot", "Slots"]
-
-CHUNKS_IN_MEMORY = 2
+__all__ = ["Arena", "ClosedError", "Lent", "Pool"]
 
 Rows = npt.NDArray[np.uint8]
+Runs = tuple[tuple[int, int], ...]
+"""Rows ``[start, stop)`` of an arena, one run after another."""
 
-_CARRIED_ROWS = 1 << 12
-"""That are copied at once, in memory of their own."""
+_SPARE = 1.25
+"""How much larger a spare piece of memory may be than what is asked for."""
 
+_SMALL_BYTES = 1 << 16
+"""How many bytes larger it may be in any case."""
 
-class Slot:
-    """Memory of one chunk.
-
-    Attributes
-    ----------
-    rows : ndarray of uint8, shape (rows, row_bytes)
-        Rows that stay in memory come first; those of the chunk lie `shift` rows further than they
-        would if there were one slot only.
-    shift : int
-    order : ndarray of uint32, shape (uses,)
-    carried : list of slice or ndarray of int64
-        Rows that travel into the next chunk, as if there were one slot only.
-    """
-
-    def __init__(self, rows: Rows, shift: int, uses: int) -> None:
-        self.rows = rows
-        self.shift = shift
-        self.order = np.empty(uses, np.uint32)
-        self.carried: list[Selection] = []
-
-    def carry(self, out: Rows) -> None:
-        """Copy the rows that travel."""
-        own, start = self.rows[self.shift :], 0
-        for rows in self.carried:
-            if isinstance(rows, slice):
-                out[start : start + rows.stop - rows.start] = own[rows]
-                start += rows.stop - rows.start
-                continue
-            for first in range(0, len(rows), _CARRIED_ROWS):
-                some = rows[first : first + _CARRIED_ROWS]
-                out[start : start + len(some)] = own[some]
-                start += len(some)
+_LINE_BYTES = 64
 
 
-class Slots:
-    """The memory of an iteration: two chunks, and the rows that stay.
+class ClosedError(Exception):
+    """Nobody wants any more what was waited for."""
+
+
+class Arena:
+    """Memory of rows: those that stay, and behind them those of blocks that come and go.
 
     Parameters
     ----------
-    kept : int
-        Rows that stay in memory.
-    capacity : int
-        Rows of a chunk.
-    uses : int
-        Most rows that a chunk gives to batches.
+    resident : int
+        Rows that stay.
+    rows : int
+        Room for others.
     row_bytes : int
+
+    Raises
+    ------
+    ArgumentError
+        Where the places of rows would be no numbers of 32 bits.
 
     Attributes
     ----------
-    kept : ndarray of uint8, shape (kept, row_bytes)
-    filled : bool
-        Whether `kept` holds what it should.
-    slots : tuple of Slot
+    rows : ndarray of uint8, shape (resident + rows, row_bytes)
+    resident : int
+    places : list of ndarray of uint32
+        For each stratum that stays, where its rows lie, in the order of the dataset; empty where they
+        are ``0 .. n - 1``, and for the others.
+    elements : list of ndarray of uint8
+        Where the vectors of rows that stay lie.
+    owner : object
+        Who has filled it with rows that stay.
     """
 
-    def __init__(self, kept: int, capacity: int, uses: int, row_bytes: int) -> None:
-        self.size = (kept, capacity, uses, row_bytes)
-        if kept:
-            rows = np.empty((kept + CHUNKS_IN_MEMORY * capacity, row_bytes), np.uint8)
-            self.slots = tuple(Slot(rows, capacity * each, uses) for each in range(CHUNKS_IN_MEMORY))
-        else:
-            self.slots = tuple(
-                Slot(np.empty((capacity, row_bytes), np.uint8), 0, uses) for _ in range(CHUNKS_IN_MEMORY)
+    def __init__(self, resident: int, rows: int, row_bytes: int) -> None:
+        if resident + rows > 1 << 32:
+            raise ArgumentError(
+                f"{resident + rows} rows would be in memory together, and 2^32 are possible: "
+                "choose less memory."
             )
-        self.kept = self.slots[0].rows[:kept]
-        self.filled = False
+        self.resident = resident
+        self.rows: Rows = np.empty((resident + rows, row_bytes), np.uint8)
+        self.places: list[npt.NDArray[np.uint32]] = []
+        self.elements: list[Rows] = []
+        self.owner: object = None
+        self.open(0)
 
-    def suffice(self, kept: int, capacity: int, uses: int, row_bytes: int) -> bool:
-        """Whether they hold so much."""
-        mine = self.size
-        return (mine[0], mine[3]) == (kept, row_bytes) and mine[1] >= capacity and mine[2] >= uses
+    def open(self, most_bytes: int) -> None:
+        """Begin anew, with all room free.
+
+        Parameters
+        ----------
+        most_bytes : int
+            That blocks may take, whatever that is for each: less than fit.
+        """
+        self._changed = Condition()  # a new one, too: a fork may have left it locked
+        self._free = [(self.resident, len(self.rows))]
+        self._left = most_bytes
+        self._closed = False
+
+    def take(self, rows: int, size: int) -> Runs:
+        """Wait until there is room; return runs of free rows, as few as there are.
+
+        Parameters
+        ----------
+        rows : int
+        size : int
+            Bytes that they take, with what lies beside them.
+
+        Raises
+        ------
+        ClosedError
+        """
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise ClosedError
+                if size <= self._left and rows <= sum(stop - start for start, stop in self._free):
+                    break
+                self._changed.wait()
+            self._left -= size
+            return self._cut(rows)
+
+    def _cut(self, rows: int) -> Runs:
+        fitting = [
+            (stop - start, number) for number, (start, stop) in enumerate(self._free)
+            if stop - start >= rows
+        ]  # fmt: skip
+        if fitting:
+            number = min(fitting)[1]  # the smallest hole
+            start, stop = self._free[number]
+            self._free[number : number + 1] = [(start + rows, stop)] * (start + rows < stop)
+            return ((start, start + rows),)
+        found = []
+        while rows:
+            number = max(
+                range(len(self._free)), key=lambda each: self._free[each][1] - self._free[each][0]
+            )
+            start, stop = self._free[number]
+            taken = min(rows, stop - start)
+            self._free[number : number + 1] = [(start + taken, stop)] * (start + taken < stop)
+            found.append((start, start + taken))
+            rows -= taken
+        return tuple(found)
+
+    def give(self, runs: Runs, size: int) -> None:
+        """Give rows back, and the bytes that they took."""
+        with self._changed:
+            for start, stop in runs:
+                place = bisect(self._free, (start, stop))
+                if place < len(self._free) and self._free[place][0] == stop:
+                    stop = self._free.pop(place)[1]
+                if place and self._free[place - 1][1] == start:
+                    place -= 1
+                    start = self._free.pop(place)[0]
+                self._free.insert(place, (start, stop))
+            self._left += size
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
 class Lent:
@@ -131,25 +190,33 @@ class Lent:
 
 
 class Pool:
-    """Spare slots and scratches. Iterators that run at once get memory of their own."""
+    """A spare arena, scratches and memory. Iterators that run at once get memory of their own."""
 
     def __init__(self) -> None:
-        self._slots: Slots | None = None
+        self._arena: Arena | None = None
         self._scratches: dict[str, list[Scratch]] = {}
+        self._memory: deque[Rows] = deque()
         self._lock = ForkLock()
 
-    def take_slots(self, kept: int, capacity: int, uses: int, row_bytes: int) -> Slots:
-        """Return slots of at least this size; spare ones that are too small go."""
-        with self._lock:
-            spare, self._slots = self._slots, None
-        if spare is not None and spare.suffice(kept, capacity, uses, row_bytes):
-            return spare
-        return Slots(kept, capacity, uses, row_bytes)
+    def take_arena(self, owner: object, resident: int, rows: int, row_bytes: int) -> Arena:
+        """Return an arena with room for so many rows; a spare one that is too small goes.
 
-    def give_slots(self, slots: Slots) -> None:
-        """Return slots that nobody writes to any more; one set of them is kept."""
+        Rows that stay are still there only if its last owner is the same.
+        """
         with self._lock:
-            self._slots = slots
+            spare, self._arena = self._arena, None
+        fits = spare is not None and spare.rows.shape[1] == row_bytes
+        if spare is None or not fits or len(spare.rows) < resident + rows:
+            del spare
+            spare = Arena(resident, rows, row_bytes)
+        if spare.owner is not owner:
+            spare.owner, spare.resident, spare.places, spare.elements = owner, resident, [], []
+        return spare
+
+    def give_arena(self, arena: Arena) -> None:
+        """Return an arena that nobody writes to any more; one of them is kept."""
+        with self._lock:
+            self._arena = arena
 
     def take_scratch(self, purpose: str) -> Scratch:
         """Return a spare scratch of this purpose, whose buffers have the right sizes, or a new one."""
@@ -162,10 +229,40 @@ class Pool:
         with self._lock:
             self._scratches.setdefault(purpose, []).append(scratch)
 
+    def take_memory(self, size: int) -> Rows:
+        """Return at least so many bytes: a spare piece that is not much larger, or a new one.
+
+        For a new one as much goes of what is spare, so that all pieces together take no more than those
+        that were in use at once.
+        """
+        with self._lock:
+            fitting = [
+                (len(memory), number)
+                for number, memory in enumerate(self._memory)
+                if size <= len(memory) <= size * _SPARE + _SMALL_BYTES
+            ]
+            if fitting:
+                number = min(fitting)[1]
+                memory = self._memory[number]
+                del self._memory[number]
+                return memory
+            freed = 0
+            while self._memory and freed < size:
+                freed += len(self._memory.popleft())
+        # Sizes in steps of an eighth: pieces for vectors of much the same number fit for each other.
+        step = max(1 << max(size.bit_length() - 4, 0), _LINE_BYTES)
+        return np.empty(-(-size // step) * step, np.uint8)
+
+    def give_memory(self, memory: Rows) -> None:
+        """Return what `take_memory` gave, when nobody reads or writes it any more."""
+        with self._lock:
+            self._memory.append(memory)
+
     def close(self) -> None:
         """Let everything spare go."""
         with self._lock:
-            scratches, self._scratches, self._slots = self._scratches, {}, None
+            scratches, self._scratches, self._arena = self._scratches, {}, None
+            self._memory.clear()
         for spare in scratches.values():
             for scratch in spare:
                 scratch.close()

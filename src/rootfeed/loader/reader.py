@@ -1,16 +1,14 @@
-"""How an epoch comes about: chunks are filled and batches gathered on threads, ahead of the consumer."""
+"""How an epoch comes about: blocks are read and batches gathered on threads, ahead of the consumer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from threading import Event, Lock
+from threading import Event
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed import kernels
 from rootfeed.engine import ForkLock, Prefetch, Task
 from rootfeed.errors import (
     CutVectorWarning,
@@ -21,24 +19,30 @@ from rootfeed.errors import (
     warn,
 )
 from rootfeed.expression import written
-from rootfeed.loader.batches import batches
+from rootfeed.loader.batches import batches, gathered, run_places
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
 from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.fill import fill_tasks, prepare
+from rootfeed.loader.held import Held, HeldBlock
 from rootfeed.loader.options import Options
-from rootfeed.loader.pool import CHUNKS_IN_MEMORY, Lent, Pool, Slot
+from rootfeed.loader.pool import Arena, ClosedError, Lent, Pool
 from rootfeed.loader.schedule import Run, Schedule
-from rootfeed.plan import Chunk, Piece
+from rootfeed.plan import Epoch, Order, Read
+from rootfeed.plan.budget import AHEAD_SHARE, WINDOW_SHARE
 from rootfeed.progress import progress
 from rootfeed.schema import Array, Layout
 
 __all__ = ["Reader"]
 
-_LINE_BYTES = 64
-
 Arrays = tuple[Array, ...]
 Rows = npt.NDArray[np.uint8]
-Order = npt.NDArray[np.uint32]
+Numbers = npt.NDArray[np.uint32]
+
+_SPARE = 1.25
+"""Times the rows that fit on average: blocks whose rows are short have more of them."""
+
+_MOST_READS = 1 << 30
+"""That are ahead: memory is what limits them."""
 
 
 class Reader:
@@ -50,61 +54,102 @@ class Reader:
     options : Options
     threads : int
         That decode at the same time.
+    pool : Pool
+        That parts which are iterated in turns have in common.
     """
 
-    def __init__(self, schedule: Schedule, options: Options, threads: int) -> None:
+    def __init__(self, schedule: Schedule, options: Options, threads: int, pool: Pool) -> None:
         self.schedule = schedule
         self._sizes = schedule.sizes
         self._layout = schedule.dataset.layout
         self._options = options
         self._threads = threads
-        self._pool = Pool()
-        self._lent = Lent(_run_places(self._layout, self._sizes.run_rows)[-1], self._sizes.runs_ahead)
-        self._resident: _Resident | None = None
-        self._places: list[Order] | None = None
+        self._pool = pool
+        self._lent = Lent(run_places(self._layout, self._sizes.run_rows)[-1], self._sizes.runs_ahead)
+        self._whole: Arena | None = None
         self._loading = ForkLock()
         self._prepared = False
         self._alterations = Alterations()
 
     def read(self, run: Run) -> Generator[Arrays, None, None]:
         """Yield the parts of each batch, in arrays that belong to the caller."""
-        return self._kept(run) if self._sizes.whole else self._streamed(run)
+        if run.first >= run.batches:
+            return
+        if not self._prepared:
+            prepare(self.schedule.dataset)
+            self._prepared = True
+        arena, most_bytes = self._arena(run)
+        arena.open(most_bytes)
+        held = Held(arena, self._pool)
+        filling = Prefetch(
+            self._fills(run, held), threads=self._threads, window=_MOST_READS, wake=arena.close
+        )
+        gathering = Prefetch(
+            self._gathers(run, held, filling), threads=self._threads, window=self._sizes.runs_ahead
+        )
+        try:
+            yield from self._batches(gathering)
+        finally:
+            # In this order: a thread that gathers may be waiting for a block.
+            ended = [filling.close(), gathering.close()]
+            if all(ended) and arena is not self._whole:  # otherwise a thread may still use it
+                held.close()
+                self._pool.give_arena(arena)
 
     def close(self) -> None:
         """Give the memory back."""
         with self._loading:
-            self._resident = None
+            self._whole = None
         self._pool.close()
         self._lent.close()
 
-    def _kept(self, run: Run) -> Generator[Arrays, None, None]:
-        """Iterate over a dataset that is in memory."""
-        kept = self._load()
-        orders = self.schedule.orders(run, kept.places, self._sizes.run_rows)
-        gathering = self._prefetch(self._gathers(orders, kept.rows, _nothing))
-        try:
-            yield from self._batches(gathering)
-        finally:
-            gathering.close()
+    # --- memory -------------------------------------------------------------------------------
 
-    def _load(self) -> _Resident:
-        """Read the whole dataset, unless that was done before."""
-        with self._loading:
-            if self._resident is None:
-                self._prepare()
-                rows = np.empty((self.schedule.kept_rows, self._layout.row_bytes), np.uint8)
-                self._resident = _Resident(rows, self._fill_kept(rows))
-            return self._resident
+    def _arena(self, run: Run) -> tuple[Arena, int]:
+        """Return memory for the rows of an epoch, and how much its blocks may take."""
+        offered, resident = self.schedule.offered, self.schedule.resident_rows
+        if offered.resident.all():
+            with self._loading:
+                if self._whole is None:
+                    self._whole = self._loaded(Arena(resident, 0, self._layout.row_bytes))
+                return self._whole, 0
+        reads, per_run = run.plan.reads, self._batches_of_run
+        usual = self.schedule.room_bytes + self._sizes.window_bytes * AHEAD_SHARE / WINDOW_SHARE
+        most_bytes = max(int(usual), reads.peak(reads.bytes, run.first, per_run))
+        # Somewhat more than usual, so that an arena does for all epochs.
+        usual = _SPARE * most_bytes / self.schedule.dataset.mean_row_bytes
+        rows = min(int(usual), int(offered.totals[~offered.resident].sum()))
+        rows = max(rows, reads.peak(reads.rows, run.first, per_run))
+        arena = self._pool.take_arena(self, resident, rows, self._layout.row_bytes)
+        if resident and not arena.places:
+            self._loaded(arena)
+        return arena, most_bytes
 
-    def _fill_kept(self, rows: Rows) -> list[Order] | None:
-        """Read the rows that stay in memory; return where those of each stratum lie."""
-        dataset = self.schedule.dataset
+    def _shared_places(self, run: Run, arena: Arena, stratum: int) -> Numbers:
+        """Return where the rows of a stratum that stays in memory lie; empty for ``0 .. n - 1``."""
+        places, offered = arena.places[stratum], self.schedule.places(run.stage, stratum)
+        if offered is None:
+            return places
+        return places[offered] if len(places) else np.flatnonzero(offered).astype(np.uint32)
+
+    @property
+    def _batches_of_run(self) -> int:
+        return self._sizes.run_rows // self._options.batch_size
+
+    def _loaded(self, arena: Arena) -> Arena:
+        """Read the rows that stay in memory."""
+        dataset, offered = self.schedule.dataset, self.schedule.offered
         strata = [np.empty(0, np.uint8)]
         tasks: list[Task] = []
         start = 0
-        for piece in self._kept_pieces():
-            part = dataset.part(piece)
-            tasks += self._fill_tasks(dataset, part, rows[start : start + part.rows])
+        for number, counts in enumerate(offered.counts * offered.resident):
+            if not counts.any():
+                continue
+            mine = tuple(np.flatnonzero(counts).tolist())
+            ranges = tuple((0, int(counts[stratum])) for stratum in mine)
+            part = dataset.part(Read(number, tuple((s, 0) for s in mine), ranges, 0, 0, 0))
+            rows = arena.rows[start : start + part.rows]
+            tasks += self._fill_tasks(dataset, part, [rows], arena.elements)
             strata += [part.strata] if part.strata is not None else []
             start += part.rows
         filling = Prefetch(
@@ -119,128 +164,64 @@ class Reader:
         finally:
             filling.close()
             self._pool.close()
-        if dataset.strata is None:
-            return None
         every = np.concatenate(strata)
-        kinds = range(len(dataset.strata.values))
-        return [np.flatnonzero(every == kind).astype(np.uint32) for kind in kinds]
+        kinds = range(len(offered.resident))
+        arena.places = [np.flatnonzero(every == kind).astype(np.uint32) for kind in kinds]
+        return arena
 
-    def _kept_pieces(self) -> Iterator[Piece]:
-        """Yield the rows that stay in memory, in the order of the dataset."""
-        kept = self.schedule.kept
-        for number, counts in enumerate(self.schedule.dataset.counts * kept):
-            if counts.any():
-                yield Piece(number, 0, np.stack([np.zeros_like(counts), counts], 1))
-
-    def _streamed(self, run: Run) -> Generator[Arrays, None, None]:
-        """Iterate over a dataset chunk by chunk: while one makes batches, the next is filled."""
-        if not run.chunks:
-            return
-        self._prepare()
-        usual = min(self._sizes.chunk_rows, self.schedule.dataset.rows) + self._options.batch_size
-        kept = self.schedule.kept_rows
-        slots = self._pool.take_slots(
-            kept,
-            max(usual if not kept else 0, *(chunk.memory_rows - kept for chunk in run.chunks)),
-            max(usual, *(chunk.rows for chunk in run.chunks)),
-            self._layout.row_bytes,
-        )
-        if kept and not slots.filled:
-            self._places = self._fill_kept(slots.kept)
-            slots.filled = True
-        filling = Prefetch(self._fills(run, slots.slots), threads=self._threads, window=CHUNKS_IN_MEMORY)
-        gathering = self._prefetch(self._gathers_of(filling, run))
-        try:
-            yield from self._batches(gathering)
-        finally:
-            # In this order: a thread that gathers may be waiting for a chunk.
-            ended = [filling.close(), gathering.close()]
-            if all(ended):  # otherwise a thread may still use them
-                self._pool.give_slots(slots)
-
-    def _prepare(self) -> None:
-        if not self._prepared:
-            prepare(self.schedule.dataset)
-            self._prepared = True
-
-    def _fills(
-        self, run: Run, slots: Sequence[Slot]
-    ) -> Iterator[tuple[tuple[Chunk, Slot], Sequence[Task]]]:
-        dataset = self.schedule.dataset
-        for chunk in run.chunks:
-            slot = slots[chunk.number % len(slots)]
-            pieces = (*chunk.refill, *chunk.pieces)
-            parts = [run.stage.part(piece) for piece in pieces]
-            # Its order is ready when it is, so that batches come without delay.
-            tasks: list[Task] = [partial(self._make_order, run, chunk, slot, parts)]
-            for piece, part in zip(pieces, parts, strict=True):
-                start = piece.start + slot.shift
-                tasks += self._fill_tasks(dataset, part, slot.rows[start : start + part.rows])
-            yield (chunk, slot), tasks
-
-    def _make_order(
-        self,
-        run: Run,
-        chunk: Chunk,
-        slot: Slot,
-        parts: Sequence[Taken],
-        _: Event,
-    ) -> None:
-        strata = np.empty(0, np.uint8)
-        if self.schedule.dataset.strata is not None:
-            carried = np.repeat(np.arange(len(chunk.carried_in), dtype=np.uint8), chunk.carried_in)
-            read = [part.strata for part in parts[len(chunk.refill) :] if part.strata is not None]
-            strata = np.concatenate([carried, *read])
-        order, places = slot.order[: chunk.rows], self._places or ()
-        slot.carried = self.schedule.make_order(run, chunk, strata, places, order)
-        if slot.shift:
-            np.add(order, np.uint32(slot.shift), out=order, where=order >= chunk.kept)
-
-    def _fill_tasks(self, dataset: Dataset, part: Taken, rows: Rows) -> list[Task]:
+    def _fill_tasks(
+        self, dataset: Dataset, part: Taken, rows: Sequence[Rows], elements: list[Rows]
+    ) -> list[Task]:
         nonfinite = self._options.nonfinite
-        return fill_tasks(dataset, part, rows, self._pool, self._alterations, nonfinite)
+        return fill_tasks(dataset, part, rows, elements, self._pool, self._alterations, nonfinite)
 
-    def _prefetch(self, gathers: Iterator[tuple[_Run, Sequence[Task]]]) -> Prefetch[_Run]:
-        return Prefetch(gathers, threads=self._threads, window=self._sizes.runs_ahead)
+    # --- on threads ---------------------------------------------------------------------------
 
-    def _gathers_of(
-        self, filling: Prefetch[tuple[Chunk, Slot]], run: Run
-    ) -> Iterator[tuple[_Run, Sequence[Task]]]:
-        """Wait for each chunk and divide it into runs. It is a thread that advances this, and waits."""
-        last: tuple[Slot, _Lease] | None = None
-        run_rows, skipped = self._sizes.run_rows, run.skipped * self._options.batch_size
-        for _ in run.chunks:
-            chunk, slot = filling.next()
-            order = slot.order[skipped : chunk.rows]
-            skipped = 0
-            lease = _Lease(filling.release, -(-len(order) // run_rows) + 1)
-            if last is not None:
-                held, its_lease = last
-                held.carry(slot.rows[chunk.kept + slot.shift :])
-                its_lease.end()
-            last = slot, lease
-            orders = (order[start : start + run_rows] for start in range(0, len(order), run_rows))
-            yield from self._gathers(orders, slot.rows, lease.end)
+    def _fills(self, run: Run, held: Held) -> Iterator[tuple[HeldBlock, Sequence[Task]]]:
+        """Read one block after another, as soon as there is room. It is a thread that waits for it."""
+        reads, dataset = run.plan.reads, run.stage.dataset
+        for number in np.flatnonzero(reads.last >= run.first).tolist():
+            read = reads[number]
+            part = dataset.part(read)
+            try:
+                block = HeldBlock(read, held.arena.take(part.rows, read.bytes))
+            except ClosedError:
+                return
+            rows = [held.arena.rows[slice(*some)] for some in block.runs]
+            # Its order is ready when it is, so that batches come without delay.
+            order = partial(_put_in_order, block, run.plan, part)
+            yield block, [order, *self._fill_tasks(dataset, part, rows, block.elements)]
 
     def _gathers(
-        self, orders: Iterator[Order], rows: Rows, done: Callable[[], None]
+        self, run: Run, held: Held, filling: Prefetch[HeldBlock]
     ) -> Iterator[tuple[_Run, Sequence[Task]]]:
-        for wanted in orders:
-            run = _Run()
-            yield (
-                run,
-                [
-                    partial(
-                        run.gather,
-                        self._layout,
-                        self._lent,
-                        rows,
-                        wanted,
-                        self._options.batch_size,
-                        done,
-                    )
-                ],
+        """Wait for the blocks of each run of batches. It is a thread that advances this, and waits."""
+        reads, step = run.plan.reads, self._batches_of_run
+        firsts = reads.first[reads.last >= run.first]
+        shared = partial(self._shared_places, run, held.arena)
+        order = Order(run.plan, held.places, shared, self.schedule.draws)
+        entered = 0
+        for number, first in enumerate(range(run.first, run.batches, step)):
+            stop = min(first + step, run.batches)
+            needed = int(np.searchsorted(firsts, stop))
+            for _ in range(needed - entered):
+                block = filling.next()
+                filling.release()
+                held.enter(block, (block.read.last - run.first) // step)
+            entered = needed
+            wanted = order.rows(first, stop)
+            gathered = _Run()
+            task = partial(
+                gathered.gather,
+                self._layout,
+                self._lent,
+                held.arena.rows,
+                held,
+                wanted,
+                run.plan.sizes[first:stop].tolist(),
+                held.end_of(number),
             )
+            yield gathered, [task]
 
     def _batches(self, gathering: Prefetch[_Run]) -> Generator[Arrays, None, None]:
         while True:
@@ -317,21 +298,6 @@ def _remedy(dataset: Dataset, column: str, what: str) -> str:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Resident:
-    """Rows that stay in memory.
-
-    Attributes
-    ----------
-    rows : ndarray of uint8, shape (rows, row_bytes)
-    places : list of ndarray of uint32 or None
-        Where the rows of each stratum lie; None where there is one.
-    """
-
-    rows: Rows
-    places: list[Order] | None
-
-
 class _Run:
     """Consecutive batches, which are gathered together.
 
@@ -349,46 +315,17 @@ class _Run:
         layout: Layout,
         lent: Lent,
         rows: Rows,
-        wanted: Order,
-        batch_size: int,
+        _held: Held,  # the rows' vectors lie in what it holds on to
+        wanted: Numbers,
+        sizes: Sequence[int],
         done: Callable[[], None],
         _: Event,
     ) -> None:
         """Copy rows into memory that belongs to whoever holds the batches."""
-        memory, count = lent.take(), len(wanted)
-        outs = tuple(
-            memory[start : start + count * size].reshape(count, size)
-            for start, size in zip(_run_places(layout, count), layout.sizes, strict=False)
-        )
-        kernels.gather(rows, wanted, np.array(layout.offsets, np.int64), outs)
+        run = gathered(layout, lent.take(), rows, wanted)
         done()
-        self.batches = batches(layout, outs, batch_size)
+        self.batches = batches(layout, run, sizes)
 
 
-def _run_places(layout: Layout, rows: int) -> list[int]:
-    """Return where each part of a run starts in its memory, and where the last one ends."""
-    places = [0]
-    for size in layout.sizes:
-        places.append(-(-(places[-1] + rows * size) // _LINE_BYTES) * _LINE_BYTES)
-    return places
-
-
-class _Lease:
-    """A chunk's memory, until the last of its users has ended."""
-
-    def __init__(self, release: Callable[[], None], users: int) -> None:
-        self._release = release
-        self._users = users
-        self._lock = Lock()
-
-    def end(self) -> None:
-        """Tell that one of the users has ended."""
-        with self._lock:
-            self._users -= 1
-            last = self._users == 0
-        if last:
-            self._release()
-
-
-def _nothing() -> None:
-    """Do nothing."""
+def _put_in_order(block: HeldBlock, plan: Epoch, part: Taken, _: Event) -> None:
+    block.put_in_order(plan, part)

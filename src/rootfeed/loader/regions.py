@@ -6,47 +6,31 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-import numpy as np
-
-__all__ = ["kinds", "region_starts", "wanted_regions"]
+__all__ = ["in_stretches", "kinds", "partitions", "wanted_regions"]
 
 _MOST = 64
-"""Regions, at most: they are part of a state, and each costs some time for each row."""
+"""Regions, at most: they are part of a state, and a block of each is in memory."""
 
 _MOST_KINDS = 32
-"""Regions for whose sake blocks are made smaller, at most: a chunk then has two blocks of each."""
+"""Regions for whose sake blocks are made smaller, at most."""
 
 _MOST_ALIKE = 16
 """Of these, files whose names differ in digits only."""
 
 
-def region_starts(paths: Sequence[str], largest: Sequence[int], most: float) -> tuple[int, ...]:
-    """Return the first file of each region, of which every chunk is to hold its share.
+def partitions(paths: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Return ways to divide files into regions, the finest first: the first file of each region.
 
     Files are often of one class each; or those of one class have a folder of their own, or names that
-    differ in digits only. The finest of these that gives few enough regions is taken.
+    differ in digits only. The last one is a single region.
 
     Parameters
     ----------
     paths : sequence of str
         Of all files, in order.
-    largest : sequence of int
-        Rows of the largest block of each file.
-    most : float
-        Rows that there is room for of the largest block of each region, together: the rest of a block
-        of each is carried from chunk to chunk.
-
-    Returns
-    -------
-    tuple of int
-        Only ``(0,)`` where there are too many, or but one.
     """
-    for kind in (str, _without_digits, _folder):
-        starts = _starts(paths, kind)
-        carried = sum(np.maximum.reduceat(largest, starts).tolist())
-        if len(starts) <= _MOST and carried <= most:
-            return starts
-    return (0,)
+    found = [_starts(paths, kind) for kind in (str, _without_digits, _folder)]
+    return (*(starts for starts in found if len(starts) <= _MOST), (0,))
 
 
 def wanted_regions(paths: Sequence[str]) -> tuple[int, ...]:
@@ -66,6 +50,12 @@ def kinds(paths: Sequence[str]) -> int:
     """Return of how many kinds files are by their names, in whatever order; 1 where they do not tell."""
     found = len({_without_digits(path) for path in paths})
     return found if found <= _MOST_KINDS else 1
+
+
+def in_stretches(paths: Sequence[str]) -> bool:
+    """Whether files of one kind, by their names, follow one another."""
+    kinds_ = len({_without_digits(path) for path in paths})
+    return kinds_ > _MOST_KINDS or len(_starts(paths, _without_digits)) == kinds_
 
 
 def _starts(paths: Sequence[str], kind: Callable[[str], str]) -> tuple[int, ...]:

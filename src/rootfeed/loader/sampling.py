@@ -1,4 +1,4 @@
-"""How often rows are drawn, if not each of them once."""
+"""Samplers: how many rows of which class each batch has, and which rows an epoch offers."""
 
 from __future__ import annotations
 
@@ -8,23 +8,218 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from rootfeed.errors import ArgumentError, nearest
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed import kernels
+from rootfeed.errors import ArgumentError, EmptyDatasetError, nearest
 from rootfeed.frame import Frame
 from rootfeed.loader.options import as_tuple, integer
+from rootfeed.loader.strata import Strata, by_frame, by_label
+from rootfeed.plan import Demand, Tail, balanced_demand, plain_demand
+from rootfeed.schema import Array
 
-__all__ = ["Balanced", "Mixed", "balanced", "mixed", "shares_of"]
+__all__ = [
+    "Balanced",
+    "Batching",
+    "Entries",
+    "Mixed",
+    "Sampler",
+    "balanced",
+    "mixed",
+    "shares_of",
+]
 
+Counts = npt.NDArray[np.int64]
 Epoch = str | int
 
 
 @dataclass(frozen=True)
-class Balanced:
+class Batching:
+    """What a loader asks of an epoch.
+
+    Attributes
+    ----------
+    values : tuple
+        Of the classes: those of the sampler's label, in ascending order; one None without a label.
+    batch_size : int
+    world_size : int
+        Ranks, which all have the same quotas.
+    tail : "drop", "pad" or "uneven"
+    drop_last : bool
+    left : int or None
+        Batches of each rank that are left of an epoch which other ranks have begun. `rows` are then
+        what was not used yet. None for a whole epoch.
+    """
+
+    values: tuple[Any, ...]
+    batch_size: int
+    world_size: int = 1
+    tail: Tail = "drop"
+    drop_last: bool = False
+    left: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """The entries of a file that could make rows in an epoch.
+
+    Attributes
+    ----------
+    epoch : int
+    file : int
+        Number of the file.
+    path : str
+    numbers : ndarray of int64, shape (n,)
+        Their numbers in the file.
+    values : dict of str to ndarray, each of shape (n,)
+        The sampler's `columns`.
+    key : numpy.uint64
+        Of random numbers for this epoch and file.
+    """
+
+    epoch: int
+    file: int
+    path: str
+    numbers: Counts
+    values: Mapping[str, Array]
+    key: np.uint64
+
+    def random(self) -> npt.NDArray[np.float64]:
+        """Return a random number in [0, 1) for each entry: the same each time, and on every machine."""
+        words = np.empty(int(self.numbers[-1]) + 1 if len(self.numbers) else 0, np.uint64)
+        kernels.words(self.key, words)
+        found: npt.NDArray[np.float64] = (words[self.numbers] >> np.uint64(11)) / 2.0**53
+        return found
+
+
+class Sampler:
+    """Which rows make an epoch: each row once, unless a method of a subclass says otherwise.
+
+    ``rf.Loader(..., sampling=MySampler())``. All decisions depend on the arguments alone, so that ranks,
+    workers and saved states agree; its attributes tell one sampler from another in states.
+
+    Attributes
+    ----------
+    label : str or None
+        Column whose values are classes, 255 at most; None for one class of all rows.
+    columns : tuple of str
+        Columns of one number per entry that `offers` needs. They are read once, when the loader is made.
+    replacement : bool
+        Draw rows with replacement, from those that are used in about the same batches.
+
+    Examples
+    --------
+    At most so many rows of each file in an epoch, others in each:
+
+    >>> class AtMost(Sampler):
+    ...     def __init__(self, rows):
+    ...         self.rows = rows
+    ...
+    ...     def offers(self, entries):
+    ...         return np.argsort(np.argsort(entries.random())) < self.rows
+    """
+
+    label: str | None = None
+    columns: tuple[str, ...] = ()
+    replacement: bool = False
+
+    def quotas(self, rows: Counts, asked: Batching) -> Counts | Demand:
+        """Return how many rows of each class each batch of a rank has, shape (batches, classes).
+
+        Rows of a class are used in turn: each once before any is used again.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (classes,)
+            That there are, for all ranks together.
+        asked : Batching
+            `batch_size`, `world_size`, `tail` and `drop_last`; the `values` of the classes; and `left`:
+            None, or how many batches are left of an epoch that another number of ranks has begun.
+        """
+        rest = asked.left is not None
+        return plain_demand(
+            int(rows.sum()), asked.batch_size, asked.world_size, asked.tail, asked.drop_last, rest
+        )
+
+    def offers(self, entries: Entries) -> npt.NDArray[np.bool_] | None:
+        """Return which entries of a file an epoch offers, shape (n,); None for all.
+
+        Parameters
+        ----------
+        entries : Entries
+            `numbers` of the entries in the file, `values`, which maps `columns` to arrays, and
+            `random()`, a number in [0, 1) for each; of the file its number, `file`, and `path`; `epoch`.
+        """
+        return None
+
+    @property
+    def selects(self) -> bool:
+        """Whether epochs offer different rows, so that they may differ in length."""
+        return type(self).offers is not Sampler.offers
+
+    def classes(self, frames: Sequence[Frame]) -> Strata | None:
+        """Return which class each entry belongs to; None for one class."""
+        return None if self.label is None else by_label(frames, self.label)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({told})"
+
+
+@dataclass(frozen=True)
+class Balanced(Sampler):
     """Fixed shares of the values of a label in every batch: see `balanced`."""
 
-    label: str | None
-    shares: tuple[tuple[Any, float], ...] | None
-    epoch: Epoch
-    replacement: bool
+    label: str | None = None
+    shares: tuple[tuple[Any, float], ...] | None = None
+    epoch: Epoch = "shortest"
+    replacement: bool = False
+
+    def quotas(self, rows: Counts, asked: Batching) -> Demand:
+        """Return the shares of each batch in rows."""
+        shares = shares_of(self, asked.values)
+        if asked.left is None:
+            self._check(shares, rows, asked.values)
+        epoch = self.epoch
+        if not isinstance(epoch, str) and asked.left is not None:
+            epoch = asked.left
+        demand = balanced_demand(rows, shares, asked.batch_size, asked.world_size, epoch)
+        if len(demand.quotas) == 0 and asked.left is None:
+            one = balanced_demand(rows, shares, asked.batch_size, asked.world_size, 1)
+            raise EmptyDatasetError(self._too_few(rows, one.taken(1, asked.world_size), asked))
+        return demand
+
+    def classes(self, frames: Sequence[Frame]) -> Strata:
+        """Return the values of the label, or frames."""
+        if self.label is not None:
+            return by_label(frames, self.label)
+        entries = [index.entries for frame in frames for index in frame.index(())]
+        return by_frame([len(frame.files) for frame in frames], entries)
+
+    def _check(self, shares: Sequence[float], rows: Counts, values: Sequence[Any]) -> None:
+        for value, share, count in zip(values, shares, rows.tolist(), strict=True):
+            if share > 0 and count == 0:
+                raise EmptyDatasetError(
+                    f"{self._class(value)} is to be {share:.3g} of every batch, and has no rows here. "
+                    "Loosen the cuts, or set its share to 0."
+                )
+
+    def _too_few(self, rows: Counts, needed: Counts, asked: Batching) -> str:
+        """Return which classes have too few rows for the first batch of each rank."""
+        lacking = [
+            f"{self._class(value)} has {have} rows, and {need} are needed"
+            for value, have, need in zip(asked.values, rows, needed, strict=True)
+            if have < need
+        ]
+        ranks = f" on each of {asked.world_size} ranks" if asked.world_size > 1 else ""
+        return (
+            f"the rows of a class do not suffice for one batch of {asked.batch_size}{ranks}: "
+            f'{"; ".join(lacking)}. Choose smaller batches, other shares, or epoch="longest".'
+        )
+
+    def _class(self, value: Any) -> str:
+        return f"frame {value}" if self.label is None else f"class {value!r}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +256,7 @@ def balanced(
         any other to within two times), or after so many batches.
     replacement : bool
         Draw each row independently of those before it. Rows that are not kept in memory are drawn from
-        the chunk that is.
+        those that are used in about the same batches.
     """
     if not isinstance(label, str) or not label:
         raise ArgumentError(f"balanced takes the name of a column, got {label!r}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from keyword import iskeyword
 from typing import Any, Literal
 
@@ -57,12 +57,20 @@ class Rule:
     unit : "entry" or "block"
     stratify : str or None
         A label of which each part has the same fractions.
+    seed : int
+        Of what is divided at random; 0 if nobody chose another.
     """
 
     by: tuple[str, ...] = ()
     where: str | None = None
     unit: Unit = "entry"
     stratify: str | None = None
+    seed: int = field(default=0, repr=False)
+
+    @property
+    def seeded(self) -> str:
+        """What the text of a split says of its seed."""
+        return f", seed={self.seed}" if self.seed else ""
 
     def check(self) -> None:
         """Refuse rules that exclude each other."""
@@ -80,6 +88,8 @@ class Rule:
             raise ArgumentError(f'unit must be "entry" or "block", got {self.unit!r}.')
         if len(given) > 1:
             raise ArgumentError(f"a split is made by one rule, got {' and '.join(given)}.")
+        if self.where is not None and self.seed:
+            raise ArgumentError("split(where=...) takes no seed: the expression decides.")
 
 
 def fractions_of(fraction: Any, named: Mapping[str, Any]) -> dict[str, float]:
@@ -116,7 +126,6 @@ def divide(
     side: Sequence[Words] | None,
     fractions: Sequence[float],
     rule: Rule,
-    seed: int,
     generation: int,
 ) -> Parts:
     """Divide a side of a dataset; return, for each part and file, a bit for each entry.
@@ -130,10 +139,10 @@ def divide(
     fractions : sequence of float
         Of the parts; their sum is 1.
     rule : Rule
-    seed : int
     generation : int
         0 for the dataset, 1 for a part of it, and so on.
     """
+    seed = rule.seed
     if rule.by:
         codes = _by_value(frames, rule.by, fractions, seed, generation)
     elif rule.where is not None:

@@ -1,4 +1,4 @@
-"""Where a loader is in its epochs, as plain data; and whether it is still the same loader."""
+"""A saved state as plain data; and whether it is that of the same loader."""
 
 from __future__ import annotations
 
@@ -6,35 +6,24 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
+
+import numpy as np
 
 from rootfeed.errors import StateError
 from rootfeed.expression import Cut, Definition, Expression
 from rootfeed.frame.steps import Step
 from rootfeed.loader.dataset import Dataset
 from rootfeed.loader.options import Options
-from rootfeed.loader.schedule import Leg
-from rootfeed.plan import Shard, Sizes
+from rootfeed.loader.position import Position, position_from, told
+from rootfeed.plan import Sizes
 from rootfeed.schema import Layout
 
-__all__ = ["Fingerprint", "Position", "Saved", "fingerprint", "loaded", "saved"]
+__all__ = ["Fingerprint", "fingerprint", "loaded", "saved"]
 
-VERSION = 1
-
-_TOLD = (
-    "version",
-    "epoch",
-    "batches",
-    "rank",
-    "world_size",
-    "worker",
-    "workers",
-    "legs",
-    "sizes",
-    "loader",
-)
+VERSION = 2
 
 _REMEDIES = {
     "files": "the files, or their order",
@@ -48,73 +37,8 @@ _REMEDIES = {
     "shuffle": "shuffle",
     "drop_last": "drop_last",
     "tail": "tail",
+    "epoch": "epoch=, the batches of an epoch",
 }
-
-
-_ALONE = Shard()
-
-
-@dataclass(frozen=True)
-class Position:
-    """The next batch of a shard.
-
-    Attributes
-    ----------
-    epoch : int
-    legs : tuple of Leg
-        Parts of this epoch that other numbers of ranks have gone through.
-    batches : int
-        That the shard has received since.
-    shard : Shard
-        Who has received them.
-    """
-
-    epoch: int
-    legs: tuple[Leg, ...] = ()
-    batches: int = 0
-    shard: Shard = _ALONE
-
-    @property
-    def begun(self) -> bool:
-        """Whether a part of the epoch is over."""
-        return bool(self.legs or self.batches)
-
-    def seen_by(self, shard: Shard) -> Position:
-        """Return where a shard goes on; the rest is dealt anew if there are more or fewer of them.
-
-        Raises
-        ------
-        StateError
-            Where only one of a rank's workers was asked for its position.
-        """
-        mine = self.shard
-        if not self.batches or (mine.world_size, mine.workers) == (shard.world_size, shard.workers):
-            if self.batches and mine.worker != shard.worker:
-                raise StateError(
-                    f"this is the state of worker {mine.worker}, not of worker {shard.worker}. Give "
-                    "each worker its own, as torchdata's StatefulDataLoader does."
-                )
-            return Position(self.epoch, self.legs, self.batches, shard)
-        if mine.workers > 1:
-            raise StateError(
-                f"this is the state of one of {mine.workers} workers of a rank: it can go on only with "
-                f"{mine.world_size} ranks and {mine.workers} workers. Save a loader's state in the main "
-                "process (num_workers=0) to go on with others."
-            )
-        legs = (*self.legs, Leg(mine.world_size, self.batches))
-        return Position(self.epoch, legs, 0, shard)
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a state says: where to go on, and with which sizes."""
-
-    position: Position
-    whole: bool
-    chunk_rows: int
-    block_entries: int
-    exact: bool
-    regions: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -143,30 +67,17 @@ class Fingerprint:
 
 def saved(position: Position, sizes: Sizes, prints: Fingerprint) -> dict[str, Any]:
     """Return a state as plain data that JSON can hold."""
-    shard = position.shard
-    told = {
+    whole = {
         "version": VERSION,
-        "epoch": position.epoch,
-        "batches": position.batches,
-        "rank": shard.rank,
-        "world_size": shard.world_size,
-        "worker": shard.worker,
-        "workers": shard.workers,
-        "legs": [[leg.world_size, leg.batches] for leg in position.legs],
-        "sizes": [
-            sizes.whole,
-            sizes.chunk_rows,
-            sizes.block_entries,
-            sizes.exact,
-            list(sizes.regions),
-        ],
+        **told(position),
+        "sizes": _sizes_told(sizes),
         "loader": prints.kept,
     }
-    return {**told, "check": _digest(told)}
+    return {**whole, "check": _digest(whole)}
 
 
-def loaded(state: Any, prints: Fingerprint) -> Saved:
-    """Check a state against a loader's fingerprint and return what it says.
+def loaded(state: Any, prints: Fingerprint, sizes: Sizes) -> tuple[Position, Sizes]:
+    """Check a state against a loader's fingerprint; return where it ends, and sizes as it has them.
 
     Raises
     ------
@@ -181,21 +92,11 @@ def loaded(state: Any, prints: Fingerprint) -> Saved:
             "Load it with the version of rootfeed that has written it."
         )
     try:
-        if state["check"] != _digest({name: state[name] for name in _TOLD}):
+        if state["check"] != _digest({name: state[name] for name in state if name != "check"}):
             raise ValueError("its values do not belong together")
         before = dict(state["loader"])
-        legs = tuple(Leg(_count(world, 1), _count(done)) for world, done in state["legs"])
-        shard = Shard(*(_count(state[name]) for name in ("rank", "world_size", "worker", "workers")))
-        position = Position(_count(state["epoch"]), legs, _count(state["batches"]), shard)
-        whole, chunk_rows, block_entries, exact, regions = state["sizes"]
-        found = Saved(
-            position,
-            bool(whole),
-            _count(chunk_rows, 1),
-            _count(block_entries, 1),
-            bool(exact),
-            tuple(_count(first) for first in regions),
-        )
+        position = position_from(state, _count)
+        fixed = _sizes_from(state["sizes"], sizes)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StateError(
             f"the state is damaged: {type(error).__name__}, {str(error)[:80]}. "
@@ -210,7 +111,25 @@ def loaded(state: Any, prints: Fingerprint) -> Saved:
             "the state belongs to another loader. What differs:\n  " + "\n  ".join(lines) + "\n"
             "Make the loader as it was, or begin a new epoch: set_epoch."
         )
-    return found
+    return position, fixed
+
+
+def _sizes_told(sizes: Sizes) -> list[Any]:
+    """Return those sizes, as plain data, on which the order of entries depends."""
+    return [sizes.whole, sizes.window_bytes, sizes.block_entries, sizes.exact, list(sizes.regions)]
+
+
+def _sizes_from(plain: Any, sizes: Sizes) -> Sizes:
+    """Return a loader's sizes with what plain data tell."""
+    whole, window_bytes, block_entries, exact, regions = plain
+    return replace(
+        sizes,
+        whole=bool(whole),
+        window_bytes=_count(window_bytes, 1),
+        block_entries=_count(block_entries, 1),
+        exact=bool(exact),
+        regions=tuple(_count(first) for first in regions),
+    )
 
 
 def _count(value: Any, least: int = 0) -> int:
@@ -314,13 +233,14 @@ def fingerprint(
         "columns": _digest(columns),
         "cuts": _digest([[_step(step) for step in some] for some in every]),
         "split": _digest(list(split)),
-        "sampling": _digest(repr(sampling)),
+        "sampling": _digest(_fields(sampling)),
         "rows": _digest(rows),
         "batch_size": options.batch_size,
         "seed": options.seed,
         "shuffle": options.shuffle,
         "drop_last": options.drop_last,
         "tail": options.tail,
+        "epoch": options.epoch,
     }
     return Fingerprint(digests, words)
 
@@ -342,9 +262,24 @@ def _columns(layout: Layout) -> list[str]:
 
 
 def _fields(sampling: Any) -> list[str]:
+    """Return what tells a sampler from others: the same in every process that makes it so."""
     if sampling is None:
         return ["each row once"]
-    return [f"{field.name}={getattr(sampling, field.name)!r}" for field in fields(sampling)]
+    told = {name: getattr(sampling, name) for name in ("columns", "label", "replacement")}
+    told = {name: value for name, value in told.items() if value} | vars(sampling)
+    return [type(sampling).__name__] + [
+        f"{name}={_value(value)}" for name, value in sorted(told.items())
+    ]
+
+
+def _value(value: Any) -> str:
+    """Return a text of an attribute; NumPy shortens that of a long array."""
+    if isinstance(value, np.ndarray):
+        content = _digest([str(value.dtype), value.shape, value.tobytes().hex()])
+        return f"array, version {content[:_MARK]}"
+    if inspect.isfunction(value):
+        return f"function {value.__name__}, version {_digest(_function(value))[:_MARK]}"
+    return repr(value)
 
 
 def _rows(dataset: Dataset, rows: Sequence[int]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from rootfeed.frame import Frame
 from rootfeed.plan import Words, words_of
 from rootfeed.schema import Array, Block, Texts
 
-__all__ = ["Strata", "by_frame", "by_label", "distinct", "new_name", "values_of"]
+__all__ = ["Strata", "by_frame", "by_label", "columns_of", "distinct", "new_name", "values_of"]
 
 Codes = npt.NDArray[np.uint8]
 
@@ -169,6 +169,36 @@ def values_of(
                 following = next(walk, None)
             yield first + number, index.where, index.entries, found
         first += len(frame.files)
+
+
+def columns_of(frames: Sequence[Frame], names: Sequence[str]) -> list[dict[str, Array]]:
+    """Return columns of one number per entry: of each file all entries, zero where cuts leave them out.
+
+    Reads them, with a progress bar if that takes longer than a second.
+
+    Raises
+    ------
+    MissingColumnError, UnsupportedColumnError
+    """
+    if not names:
+        return []
+
+    def copied(_: Block, __: Any, values: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: values[name].copy() for name in names}
+
+    found = []
+    for _, where, entries, parts in values_of(frames, names, copied):
+        mine: dict[str, Array] = {}
+        for block, take, values in parts:
+            for name, column in values.items():
+                if isinstance(column, Texts):
+                    raise UnsupportedColumnError(
+                        f"{where}: column {name!r} holds text; a sampler takes numbers. Define one."
+                    )
+                whole = mine.setdefault(name, np.zeros(entries, column.dtype))
+                whole[block.start + take] = column
+        found.append({name: mine.get(name, np.zeros(entries)) for name in names})
+    return found
 
 
 def new_name(frames: Sequence[Frame], name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
@@ -26,7 +26,7 @@ class Loader(Protocol):
     @property
     def split(self) -> Callable[..., Any]: ...
     def start(
-        self, use: Use, worker: int = 0, workers: int = 1, iteration: Sequence[int] | None = None
+        self, use: Use, worker: int = 0, workers: int = 1, base_seed: int | None = None
     ) -> Iterator[Batch]: ...
     def torch_with(self, use: Use) -> TorchBatches: ...
 
@@ -45,10 +45,14 @@ class TorchBatches(IterableDataset[Any]):
     def __init__(self, loader: Loader, use: Use) -> None:
         self.loader = loader
         self._use = use
-        self._iterations = 0  # of a worker that lives on
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the loader's next epoch, or go on where a loaded state ends.
+
+        In a worker of a DataLoader, which is a copy of the main process: the epoch that was chosen there
+        by `set_epoch`, or by a state. Where none was, one whose order follows from the loader's seed and
+        the seed that the DataLoader draws for each iteration, so that `torch.manual_seed` fixes it.
+        Persistent workers count on from their first iteration.
 
         Raises
         ------
@@ -59,9 +63,8 @@ class TorchBatches(IterableDataset[Any]):
         info = get_worker_info()
         if info is None:
             return self.loader.start(self._use)
-        self._iterations += 1
-        seed = info.seed - info.id  # which all workers of an iteration have in common
-        return self.loader.start(self._use, info.id, info.num_workers, (seed, self._iterations))
+        base_seed = info.seed - info.id  # which all workers of an iteration have in common
+        return self.loader.start(self._use, info.id, info.num_workers, base_seed)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, on this rank."""

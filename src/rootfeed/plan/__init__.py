@@ -5,31 +5,24 @@ tested to exhaustion without a file.
 """
 
 from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_bytes, page_entries
-from rootfeed.plan.budget import SCRATCH_SHARE, Sizes, budget_for, choose_sizes, needed_bytes
-from rootfeed.plan.chunks import Chunk, Piece, Selection, carried, resumed
-from rootfeed.plan.epoch import deal
-from rootfeed.plan.mixing import (
-    CARRIED_SHARE,
-    MOST_DECOMPRESSED,
-    MOST_LACKING_BITS,
-    Stock,
-    lacking_bits,
-)
+from rootfeed.plan.budget import Sizes, budget_for, choose_sizes, needed_bytes
+from rootfeed.plan.epoch import Epoch, Offered, Read, Reads, deal
+from rootfeed.plan.mixing import MOST_DECOMPRESSED, MOST_LACKING_BITS, Stock, lacking_bits
 from rootfeed.plan.random import random_key
-from rootfeed.plan.rounds import permuted, resident_rows
+from rootfeed.plan.rows import Order, own_order, used
 from rootfeed.plan.shares import Demand, Shard, Tail, balanced_demand, plain_demand
 from rootfeed.plan.sides import Words, all_set, choose_among, counted, members, words_of
 
 __all__ = [
-    "CARRIED_SHARE",
     "MOST_DECOMPRESSED",
     "MOST_LACKING_BITS",
-    "SCRATCH_SHARE",
     "Boundaries",
-    "Chunk",
     "Demand",
-    "Piece",
-    "Selection",
+    "Epoch",
+    "Offered",
+    "Order",
+    "Read",
+    "Reads",
     "Shard",
     "Sizes",
     "Stock",
@@ -39,7 +32,6 @@ __all__ = [
     "balanced_demand",
     "boundaries",
     "budget_for",
-    "carried",
     "choose_among",
     "choose_sizes",
     "counted",
@@ -48,12 +40,11 @@ __all__ = [
     "lacking_bits",
     "members",
     "needed_bytes",
+    "own_order",
     "page_bytes",
     "page_entries",
-    "permuted",
     "plain_demand",
     "random_key",
-    "resident_rows",
-    "resumed",
+    "used",
     "words_of",
 ]

@@ -1,21 +1,34 @@
-"""How large chunks and blocks are, under a budget of bytes.
+"""How large the window and its blocks are, under a budget of bytes.
 
-Mixing wants many blocks in a chunk; speed wants blocks that end where pages end, because a page cut in
-two is decompressed twice. Here blocks are as large as pages like; `rootfeed.plan.mixing` makes them
-smaller where rows would not mix. The rules, and what was measured, are in
-``docs/decisions/block-size.md``.
+Speed wants blocks that end where pages end, because a page cut in two is decompressed twice; and not
+too many of them. Here blocks are as large as that takes; `rootfeed.plan.mixing` makes them smaller where
+rows would not mix. The rules, and what was measured, are in ``docs/decisions/block-size.md``.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rootfeed.errors import ArgumentError
 
-__all__ = ["Sizes", "budget_for", "choose_sizes", "needed_bytes"]
+__all__ = [
+    "AHEAD_SHARE",
+    "BATCHES_SHARE",
+    "ORDER_BYTES",
+    "SCRATCH_SHARE",
+    "WINDOW_SHARE",
+    "Sizes",
+    "budget_for",
+    "choose_sizes",
+    "needed_bytes",
+]
 
-CHUNK_SHARE = 0.30
-"""Share of the budget of each of the two chunks that are in memory together."""
+WINDOW_SHARE = 0.50
+"""Share of the budget of the blocks whose rows are used together, and of rows that stay in memory."""
+
+AHEAD_SHARE = 0.10
+"""Share of the budget of blocks that are read before they are needed."""
 
 SCRATCH_SHARE = 0.35
 """Share of the budget for decoding, all threads together."""
@@ -31,25 +44,25 @@ RUNS_AHEAD = 4
 """Beyond those that threads are gathering."""
 
 ENOUGH_BLOCKS = 64
-"""A chunk of so many blocks mixes well enough; more would only make reads smaller."""
-
-FEWEST_BLOCKS = 2
-"""Below so many blocks in a chunk, pages are cut in two, whatever else is wanted."""
+"""A window of so many blocks mixes well enough; more would only make reads smaller."""
 
 ORDER_BYTES = 4
 """Bytes for a row's place in the order."""
 
+_MOST_ROWS = 1 << 31
+"""Of a window, and what stays in memory: places of rows, also of those read ahead, are below 2^32."""
+
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes in rows.
+    """Sizes that decide which rows come together, and those of runs of batches.
 
     Attributes
     ----------
     whole : bool
-        The dataset is one chunk and stays in memory.
-    chunk_rows : int
-        Most rows of a chunk's blocks; a single block may exceed it.
+        The dataset stays in memory.
+    window_bytes : int
+        What the blocks whose rows are used together may take, with the rows that stay in memory.
     block_entries : int
         Entries of a block, at most.
     exact : bool
@@ -59,11 +72,11 @@ class Sizes:
     runs_ahead : int
         Runs that are gathered ahead of the consumer, or in its hands, at most.
     regions : tuple of int
-        The first file of each region, of which every chunk holds its share.
+        The first file of each region of the dataset: all are used at the same pace.
     """
 
     whole: bool
-    chunk_rows: int
+    window_bytes: int
     block_entries: int
     exact: bool
     run_rows: int
@@ -75,7 +88,8 @@ def choose_sizes(
     *,
     rows: int,
     entries: int,
-    row_bytes: int,
+    row_bytes: float,
+    batch_row_bytes: int,
     scratch_entry_bytes: int,
     batch_size: int,
     page_entries: int,
@@ -86,14 +100,16 @@ def choose_sizes(
     block_entries: int | None = None,
     keep: bool = False,
 ) -> Sizes:
-    """Choose the sizes of chunks, and of blocks that pages like.
+    """Choose the size of the window, and of blocks that pages like.
 
     Parameters
     ----------
     rows, entries : int
         Rows of the dataset, and the entries they are a selection of.
-    row_bytes : int
-        Bytes of a row in a chunk.
+    row_bytes : float
+        Bytes of a row in memory, on average.
+    batch_row_bytes : int
+        Bytes of a row in a batch.
     scratch_entry_bytes : int
         Bytes that decoding an entry takes.
     batch_size : int
@@ -105,18 +121,18 @@ def choose_sizes(
     whole_page_entries : int, optional
         Of pages that end at an entry for certain. A dataset that stays in memory is cut there.
     chunk_entries, block_entries : int, optional
-        Sizes fixed by hand.
+        Rows of the window, and entries of a block, fixed by hand.
     keep : bool
         Keep the dataset in memory, whatever the budget: a side of a dataset that fits.
 
     Raises
     ------
     ArgumentError
-        Where the budget cannot hold four batches in a chunk.
+        Where the budget cannot hold four batches in the window.
     """
     kept_bytes = row_bytes + ORDER_BYTES
-    fits = rows * kept_bytes <= budget_bytes * (1 - SCRATCH_SHARE)
-    whole = keep or (chunk_entries is None and fits)
+    fits = rows * kept_bytes <= budget_bytes * (WINDOW_SHARE + AHEAD_SHARE + BATCHES_SHARE)
+    whole = keep or (chunk_entries is None and fits and rows <= _MOST_ROWS)
     if whole:
         capacity = rows
     elif chunk_entries is not None:
@@ -126,51 +142,43 @@ def choose_sizes(
                 f"chunk_entries must be at least batch_size ({batch_size}), got {chunk_entries}."
             )
     else:
-        capacity = int(budget_bytes * CHUNK_SHARE / kept_bytes)
+        capacity = int(budget_bytes * WINDOW_SHARE / kept_bytes)
         if capacity < 4 * batch_size:
-            needed = needed_bytes(row_bytes, batch_size)
+            needed = needed_bytes(row_bytes, 4 * batch_size)
             raise ArgumentError(
                 f"memory={budget_bytes} bytes is too little for batches of {batch_size} rows of "
-                f"{row_bytes} bytes: at least {needed} bytes are needed, or smaller batches."
+                f"{row_bytes:.0f} bytes: at least {needed} bytes are needed, or smaller batches."
             )
+    capacity = min(capacity, _MOST_ROWS)
     if block_entries is None:
         page = whole_page_entries if whole and whole_page_entries is not None else page_entries
-        block = _block_rows(capacity, batch_size, max(page * rows // entries, 1))
+        wanted = max(page * rows // entries, capacity // ENOUGH_BLOCKS, min(batch_size, 1024), 1)
         scratch_entries = int(budget_bytes * SCRATCH_SHARE / 2 / scratch_entry_bytes)
-        block = max(min(block * entries // rows, scratch_entries), 1)
+        most = capacity if whole else max(capacity // 2, 1)
+        block = max(min(min(wanted, most) * entries // rows, scratch_entries), 1)
     else:
         block = block_entries
-        decoded = min(block, entries) * scratch_entry_bytes
-        if chunk_entries is None and decoded > budget_bytes * SCRATCH_SHARE:
-            raise ArgumentError(
-                f"block_entries={block_entries} does not fit into memory={budget_bytes} bytes: "
-                f"decoding a block takes {decoded}. Choose smaller blocks, or more memory."
-            )
-    if not whole and chunk_entries is None:
-        capacity -= batch_size  # rows that are carried in
-        if block_entries is None:
-            block = max(min(block, capacity // 2 * entries // rows), 1)
-        elif block * rows // entries > capacity:
+        if block * rows // entries > capacity and not whole and chunk_entries is None:
             raise ArgumentError(
                 f"block_entries={block_entries} does not fit into memory={budget_bytes} bytes. "
                 "Choose smaller blocks, or more memory."
             )
     if chunk_entries is not None:
-        budget_bytes = int(capacity * kept_bytes / CHUNK_SHARE)  # of which such chunks would follow
-    run_rows, runs_ahead = _runs(batch_size, row_bytes, int(budget_bytes * BATCHES_SHARE), threads)
-    return Sizes(whole, capacity, block, block_entries is not None, run_rows, runs_ahead)
+        budget_bytes = int(capacity * kept_bytes / WINDOW_SHARE)  # of which such a window would follow
+    run_rows, runs_ahead = _runs(batch_size, batch_row_bytes, int(budget_bytes * BATCHES_SHARE), threads)
+    window_bytes = math.ceil(capacity * kept_bytes)
+    return Sizes(whole, window_bytes, block, block_entries is not None, run_rows, runs_ahead)
 
 
-def needed_bytes(row_bytes: int, batch_size: int) -> int:
-    """Return the least budget with which a dataset can be streamed: four batches in a chunk."""
-    return int(4 * (batch_size + 1) * (row_bytes + ORDER_BYTES) / CHUNK_SHARE)
+def needed_bytes(row_bytes: float, rows: int) -> int:
+    """Return the least budget with which a window holds so many rows: four batches, or a block."""
+    return int((rows + 1) * (row_bytes + ORDER_BYTES) / WINDOW_SHARE) + 1
 
 
-def budget_for(rows: int, chunk_rows: int, row_bytes: int, batch_size: int) -> int:
-    """Return the budget with which chunks have so many rows, or one in which all rows stay."""
-    kept_bytes = row_bytes + ORDER_BYTES
-    chunks = (chunk_rows + batch_size + 1) * kept_bytes / CHUNK_SHARE
-    return int(min(chunks, rows * kept_bytes / (1 - SCRATCH_SHARE))) + 2
+def budget_for(rows: int, window_bytes: float, row_bytes: float) -> int:
+    """Return the budget with which the window holds so much, or one in which all rows stay."""
+    whole = rows * (row_bytes + ORDER_BYTES) / (WINDOW_SHARE + AHEAD_SHARE + BATCHES_SHARE)
+    return int(min(window_bytes / WINDOW_SHARE, whole)) + 2
 
 
 def _runs(batch_size: int, row_bytes: int, budget_bytes: int, threads: int) -> tuple[int, int]:
@@ -180,13 +188,3 @@ def _runs(batch_size: int, row_bytes: int, budget_bytes: int, threads: int) -> t
     batch_bytes = batch_size * row_bytes
     batches = max(run_bytes // batch_bytes, 1)
     return batches * batch_size, max(1, min(most, budget_bytes // (batches * batch_bytes)))
-
-
-def _block_rows(capacity: int, batch_size: int, page_rows: int) -> int:
-    """Weigh mixing against pages that are decompressed more than once."""
-    wanted = max(capacity // ENOUGH_BLOCKS, min(batch_size, 1024), 1)
-    if page_rows <= wanted:
-        return wanted
-    # Never more than twice the decompression, as long as a chunk holds two blocks.
-    parts = 1 if capacity // page_rows >= FEWEST_BLOCKS else 2
-    return max(min(max(-(-page_rows // parts), wanted), capacity // 2), 1)

@@ -1,430 +1,557 @@
-"""An epoch: blocks in an order, cut into chunks, whose rows are cut into batches.
+"""An epoch of a shard: which rows it takes, through which windows, and when each block is read.
 
 Rows belong to strata: the classes that are balanced, or one stratum for all. A *round* of a stratum
-offers each of its rows once; an epoch that needs more of them goes through several rounds, in laps. What
-a shard takes of a round is a range of a sequence of blocks, so that shards share at most the blocks at
-which their ranges meet. Strata whose rows are kept in memory are not dealt: see `resident_rows`.
+offers each of its rows once; an epoch that needs more of them goes through several rounds. What a shard
+takes of a round is a range of an order of blocks that all shards know, so that shards share at most the
+blocks at which their ranges meet. Strata that stay in memory are not read again, and all shards go
+through one order of them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
-from rootfeed.plan.chunks import Chunk, Identity, Piece
+from rootfeed.plan.order import in_proportion, spread
 from rootfeed.plan.random import random_key
 from rootfeed.plan.shares import Counts, Demand, Shard
+from rootfeed.plan.window import (
+    Pieces,
+    Stream,
+    at_once,
+    in_order,
+    longest_window,
+    rolling,
+    steps_of,
+)
 
-__all__ = ["deal"]
+__all__ = ["Epoch", "Offered", "Read", "Reads", "deal"]
 
-Order = npt.NDArray[np.uint32]
-Regions = npt.NDArray[np.int64]
-Pieces = tuple[npt.NDArray[np.int64], Counts]
-"""Blocks, and for each the range of its rows of every stratum, shape (blocks, strata, 2)."""
+Identity = tuple[int, ...]
+
+_FEW = 16
+"""Pieces of which no two come to an end in the same step."""
+
+_TRIES = 12
+"""To find windows that take no more than there is room for."""
+
+_EARLY = 3
+"""Rows of other strata are read with a block up to this part of their stay before they are due."""
+
+
+@dataclass(frozen=True, eq=False)
+class Offered:
+    """The rows that there are.
+
+    Attributes
+    ----------
+    counts : ndarray of int64, shape (blocks, strata)
+        Rows of each block, in the order of the dataset.
+    row_bytes : ndarray of int64, shape (blocks,)
+        What a row of each block takes in memory, about.
+    regions : ndarray of int64, shape (blocks,)
+        The region of each block, from 0 on, never falling: all are used at the same pace.
+    resident : ndarray of bool, shape (strata,)
+        Strata of which all rows stay in memory.
+    """
+
+    counts: Counts
+    row_bytes: Counts
+    regions: Counts
+    resident: npt.NDArray[np.bool_]
+
+    @cached_property
+    def totals(self) -> Counts:
+        """Rows of each stratum."""
+        found: Counts = self.counts.sum(0)
+        return found
+
+
+@dataclass(frozen=True)
+class Read:
+    """Rows of a block that are read together.
+
+    Attributes
+    ----------
+    block : int
+        Number in the dataset.
+    pieces : tuple of (int, int)
+        The stratum of each stream that has some of them, and which of its pieces they are.
+    ranges : tuple of (int, int)
+        For each the first of the block's rows of that stratum, and where they end.
+    first, last : int
+        Batches of the shard that need them.
+    bytes : int
+        That they take in memory, about.
+    """
+
+    block: int
+    pieces: tuple[tuple[int, int], ...]
+    ranges: tuple[tuple[int, int], ...]
+    first: int
+    last: int
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """All reads of an epoch, in the order in which their rows are needed.
+
+    Attributes
+    ----------
+    first, last, bytes : ndarray of int64, shape (reads,)
+        See `Read`.
+    starts : ndarray of int64, shape (reads + 1,)
+        Where each read's pieces begin in the following arrays.
+    stratum, piece, block, begin, stop : ndarray of int64, shape (pieces,)
+    """
+
+    first: Counts
+    last: Counts
+    bytes: Counts
+    starts: Counts
+    stratum: Counts
+    piece: Counts
+    block: Counts
+    begin: Counts
+    stop: Counts
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, number: int) -> Read:
+        some = slice(int(self.starts[number]), int(self.starts[number + 1]))
+        return Read(
+            int(self.block[some.start]),
+            tuple(zip(self.stratum[some].tolist(), self.piece[some].tolist(), strict=True)),
+            tuple(zip(self.begin[some].tolist(), self.stop[some].tolist(), strict=True)),
+            int(self.first[number]),
+            int(self.last[number]),
+            int(self.bytes[number]),
+        )
+
+    @property
+    def blocks(self) -> Counts:
+        """The block of each read."""
+        found: Counts = self.block[self.starts[:-1]]
+        return found
+
+    @cached_property
+    def rows(self) -> Counts:
+        """The rows of each read."""
+        ends = np.append(0, (self.stop - self.begin).cumsum())
+        found: Counts = np.diff(ends[self.starts])
+        return found
+
+    def peak(self, sizes: Counts, first: int = 0, run: int = 1) -> int:
+        """Return the most that is in memory together.
+
+        Parameters
+        ----------
+        sizes : ndarray of int64, shape (reads,)
+            Of each read: its bytes, or rows.
+        first : int
+            The batch that an iteration begins with.
+        run : int
+            Batches that are made together.
+        """
+        some = np.flatnonzero(self.last >= first)
+        if not len(some):
+            return 0
+        begin = np.maximum(self.first[some] - first, 0) // run
+        end = (self.last[some] - first) // run
+        change = np.zeros(int(end.max()) + 2, np.int64)
+        np.add.at(change, begin, sizes[some])
+        np.add.at(change, end + 1, -sizes[some])
+        return int(change.cumsum().max())
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """What a shard does in an epoch.
+
+    Attributes
+    ----------
+    shard : Shard
+    demand : Demand
+    quotas : ndarray of int64, shape (batches, strata)
+        Rows of each stratum in each batch.
+    repeats : int
+        Rows at the end of the last batch that repeat another.
+    streams : tuple of Stream
+        Of each stratum.
+    reads : Reads
+    seed : int
+    identity : tuple of int
+        What random orders are keyed by besides the seed.
+    shuffle : bool
+    """
+
+    shard: Shard
+    demand: Demand
+    quotas: Counts
+    repeats: int
+    streams: tuple[Stream, ...]
+    reads: Reads
+    seed: int
+    identity: Identity
+    shuffle: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows of all batches, repeated ones included."""
+        return int(self.sizes.sum())
+
+    @cached_property
+    def sizes(self) -> Counts:
+        """Rows of each batch, repeated ones included."""
+        found: Counts = self.quotas.sum(1)
+        found[-1:] += self.repeats
+        return found
+
+    @cached_property
+    def ends(self) -> Counts:
+        """Rows of each stratum before each batch, shape (batches + 1, strata)."""
+        return np.append(np.zeros((1, len(self.streams)), np.int64), self.quotas.cumsum(0), axis=0)
+
+    @cached_property
+    def piece_keys(self) -> tuple[npt.NDArray[np.uint64], ...]:
+        """Of each stream, the keys of the orders in which its pieces' rows are used."""
+        found = []
+        for stratum, stream in enumerate(self.streams):
+            keys = np.empty(len(stream.pieces), np.uint64)
+            kernels.words(
+                random_key(self.seed, "rows", *self.identity, self.shard.number, stratum), keys
+            )
+            found.append(keys)
+        return tuple(found)
 
 
 def deal(
-    counts: Sequence[Sequence[int]] | Counts,
+    offered: Offered,
     demand: Demand,
     shard: Shard,
     *,
-    capacity: int,
+    room_bytes: float,
     seed: int,
-    epoch: int,
-    leg: int = 0,
+    identity: Identity,
     shuffle: bool = True,
-    kept: Sequence[bool] | None = None,
-    kept_rows: int = 0,
-    regions: Regions | None = None,
-    earlier: Sequence[Counts] = (),
-) -> list[Chunk]:
-    """Deal the blocks into the chunks of a shard's epoch.
-
-    With C chunks, each run of C consecutive blocks of the dataset is dealt one block to a chunk, at
-    random: so each chunk holds blocks from all over the dataset, every file in its share, and files
-    written one class after another are mixed in every chunk. The same deal gives each shard its
-    blocks. Rows of a chunk beyond its last whole batch are its last ones and travel into the next
-    chunk, so that only the last batch of the epoch can be short.
-
-    Of each class, or of each region of the dataset, a chunk uses just its share: the rest of a block
-    travels, too.
+) -> Epoch:
+    """Return what a shard does in an epoch.
 
     Parameters
     ----------
-    counts : array of int, shape (blocks, strata)
-        Rows of each block, in the order of the dataset.
+    offered : Offered
     demand : Demand
     shard : Shard
-    capacity : int
-        Most rows of a chunk's blocks; a single block may exceed it. Rows carried in come on top where
-        there is one stratum and one region.
-    seed, epoch : int
-    leg : int
-        0; 1 for the rest of an epoch that was dealt anew, and so on.
+    room_bytes : float
+        That blocks may take in memory, resident strata not counted. One block of each region and stratum
+        is in memory, whatever it takes.
+    seed : int
+    identity : tuple of int
+        What orders are keyed by besides the seed: the epoch, and the leg of it.
     shuffle : bool
         False keeps the order of the dataset.
-    kept : sequence of bool, optional
-        Strata that are kept in memory and not dealt.
-    kept_rows : int
-        Their rows.
-    regions : ndarray of int64, shape (blocks,), optional
-        The region of each block, from 0 on: each chunk takes its share of each. Only for rows of one
-        stratum.
-    earlier : sequence of ndarray of int64, shape (blocks, strata)
-        Rows of each block in the first rounds, where these offer fewer than `counts`: the rest of an
-        epoch in which some were used more often than others.
-
-    Returns
-    -------
-    list of Chunk
-        Empty if there are no batches.
     """
-    strata = np.shape(counts)[1]
-    dealt = ~np.asarray(kept if kept is not None else [False] * strata, bool)
-    offered = [np.asarray(each, np.int64) * dealt for each in (*earlier, counts)]
-    quotas = demand.of(shard)
-    if len(quotas) == 0:
-        return []
-    plan = _Plan(offered, shard, seed, (epoch, leg), shuffle)
-    laps = demand.laps(np.min(plan.totals[1:] or plan.totals, axis=0), shard.world_size)
-    uses = demand.uses(shard, laps) * dealt
-    ends = np.concatenate([np.zeros((1, strata), np.int64), quotas.cumsum(0)]) * dealt
-    groups: list[Pieces] = []
-    stops: list[int] = []
-    uses_of: list[Counts] = []
-    for lap, (first, last) in enumerate(pairwise(demand.lap_bounds(shard, laps).tolist())):
-        before = uses[:lap].sum((0, 1)) + uses[lap, : shard.number].sum(0)
-        pieces = plan.pieces(before, before + uses[lap, shard.number], shard.count * laps)
-        if strata == 1 and regions is None:
-            groups += plan.groups(pieces, capacity, lap)
-        else:
-            cut, places, used = _in_step(plan, pieces, ends[first : last + 1], capacity, lap, regions)
-            groups += cut
-            stops += [first + place for place in places]
-            uses_of += used
-    repeats = demand.repeats(shard)
-    if not groups and repeats and len(plan.numbers[0]):
-        # A worker whose only row repeats another: any will do, but it must be in memory.
-        groups = [(plan.numbers[0][:1], np.array([[[0, 1]]], np.int64))]
-    if not groups:
-        groups, stops = [(np.empty(0, np.int64), np.empty((0, strata, 2), np.int64))], [len(quotas)]
-    elif not stops:
-        stops = _last_batches(groups, ends)
-    if not uses_of:
-        uses_of, regions = list(np.diff(ends[[0, *stops]], axis=0)), None
-    return _chunks(groups, stops, uses_of, quotas, repeats, kept_rows, plan, regions)
-
-
-def _last_batches(groups: Sequence[Pieces], ends: Counts) -> list[int]:
-    """Return after how many batches each chunk ends: as many as its rows, and those before, give."""
-    rows = np.cumsum([int((ranges[:, :, 1] - ranges[:, :, 0]).sum()) for _, ranges in groups])
-    stops: list[int] = (np.searchsorted(ends[:, 0], rows, "right") - 1).tolist()
-    return [*stops[:-1], len(ends) - 1]
-
-
-def _in_step(
-    plan: _Plan, pieces: Pieces, ends: Counts, capacity: int, lap: int, regions: Regions | None
-) -> tuple[list[Pieces], list[int], list[Counts]]:
-    """Deal a lap into chunks of whole batches; each reads the blocks that its batches need first.
-
-    They are the fewest of which none holds more than `capacity`, what is carried in included; where
-    blocks are too large for that, of which each uses half of it.
-
-    Strata do not run out at the same places of the sequence of blocks. So each goes through it at its
-    own pace, and what is carried is the rest of one block of each.
-
-    Parameters
-    ----------
-    plan : _Plan
-    pieces : Pieces
-        The lap's.
-    ends : ndarray of int64, shape (batches + 1, strata)
-        Rows that the lap's first batches take.
-    capacity, lap : int
-    regions : ndarray of int64, optional
-        The region of each block: they are strata whose shares are those of the lap.
-
-    Returns
-    -------
-    list of Pieces, list of int, list of ndarray
-        Those of each chunk, after how many of the lap's batches it ends, and how many rows of each
-        stratum it uses.
-    """
-    blocks, ranges = pieces
-    if len(blocks) == 0:
-        return [], [], []
-    sizes = ranges[:, :, 1] - ranges[:, :, 0]
-    # What a piece holds of one stratum; these go each at their stratum's pace.
-    place, column = np.nonzero(sizes)
-    rows, stratum = (
-        sizes[place, column],
-        column if regions is None else regions[blocks[place] % plan.blocks],
-    )
-    strata = ranges.shape[1] if regions is None else int(regions.max()) + 1
-    totals = np.bincount(stratum, rows, strata).astype(np.int64)
-    bounds = np.bincount(stratum, minlength=strata).cumsum()[:-1]
-    largest = np.zeros_like(totals)
-    np.maximum.at(largest, stratum, rows)
-    reached = (ends - ends[0]).sum(1)
-    total = int(reached[-1])
-    batches = int(np.searchsorted(reached, total))  # the last one may only repeat a row
-    least = capacity // 2
-    chunks = -(-total // max(capacity - int(largest.sum()) // 2, least, 1))
-    while True:
-        chunks = min(chunks, batches)
-        stops = np.arange(1, chunks + 1) * batches // chunks
-        stops[-1] = len(ends) - 1
-        used = ends[stops] - ends[0]
-        if regions is not None:
-            used = _in_proportion(totals, used[:, 0], plan.phases(lap, strata))
-        order, _ = plan.dealt(len(blocks), chunks, lap)
-        turn = np.empty_like(order)
-        turn[order] = np.arange(len(order))
-        owner = np.empty_like(place)
-        held = np.zeros((chunks, strata), np.int64)
-        for each, mine in enumerate(np.split(np.lexsort((turn[place], stratum)), bounds)):
-            # The chunk of each: the first whose batches reach beyond its beginning.
-            begins = rows[mine].cumsum() - rows[mine]
-            owner[mine] = np.searchsorted(used[:, each], begins, "right")
-            held[:, each] = np.bincount(owner[mine], rows[mine], chunks).cumsum()
-        held[1:] -= used[:-1]
-        if chunks == batches or chunks * least >= total or held.sum(1).max() <= capacity:
+    quotas, repeats = demand.of(shard), demand.repeats(shard)
+    uses = demand.totals(shard.world_size, shard.workers)
+    dealing = _Dealing(offered, demand, shard, uses, seed, identity, shuffle)
+    parts = dealing.parts(room_bytes)
+    every = [dealing.taken(stratum, parts) for stratum in range(len(offered.resident))]
+    if repeats and not quotas.any():
+        every[0] = _spare(offered)
+    room = room_bytes
+    for _ in range(_TRIES):
+        windows = _windows(offered, every, room, dealing.parts(room))
+        streams = tuple(
+            dealing.stream(stratum, *mine, window)
+            for stratum, (mine, window) in enumerate(zip(every, windows, strict=True))
+        )
+        epoch = Epoch(shard, demand, quotas, repeats, streams, _none_read(), seed, identity, shuffle)
+        reads = _reads(offered, epoch)
+        peak = reads.peak(reads.bytes)
+        if peak <= room_bytes or all((np.array(mine) <= 1).all() for mine in windows):
             break
-        chunks = max(chunks + 1, chunks * 21 // 20)
-    keys, piece = np.unique(owner * len(order) + turn[place], return_inverse=True)
-    found = np.zeros((len(keys), *ranges.shape[1:]), np.int64)
-    found[piece, column] = ranges[place, column]
-    chunk, blocks = keys // len(order), blocks[order[keys % len(order)]]
-    starts = np.searchsorted(chunk, np.arange(1, chunks))
-    cut = zip(np.split(blocks, starts), np.split(found, starts), strict=True)
-    return list(cut), stops.tolist(), list(np.diff(used, axis=0, prepend=0))
+        room *= 0.97 * room_bytes / peak
+    return replace(epoch, reads=reads)
 
 
-def _in_proportion(totals: Counts, rows: Counts, phases: npt.NDArray[np.float64]) -> Counts:
-    """Return how many of the first rows of a sequence come from each stratum: its share.
-
-    The rows of a stratum come at equal distances from 0 to 1; all rows are taken in the order in which
-    they come. So each has its share to about a row, and the largest ones make up for the rounding.
-
-    Parameters
-    ----------
-    totals : ndarray of int64, shape (strata,)
-        Rows of each stratum.
-    rows : ndarray of int64, shape (places,)
-        So many come first, at each of some places, in order; at the last one, all.
-    phases : ndarray of float64, shape (strata,)
-        How early within the first distance the first row comes, from 0 to 1.
-
-    Returns
-    -------
-    ndarray of int64, shape (places, strata)
-        From each place to the next, none has less; at the last one, each has its total.
-    """
-
-    def come(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.minimum(np.floor(times[:, None] * totals + phases), totals)
-
-    low, high = np.zeros(len(rows)), np.ones(len(rows))
-    for _ in range(64):  # the times at which so many have come, to the last bit
-        middle = (low + high) / 2
-        later = come(middle).sum(1) > rows
-        low, high = np.where(later, low, middle), np.where(later, middle, high)
-    found = come(low)
-    more = come(high) - found  # those that come at once
-    lacking = rows - found.sum(1)
-    found += np.clip(lacking[:, None] - (more.cumsum(1) - more), 0, more)
-    return found.astype(np.int64)
+Dealt = tuple[Pieces, Counts]
+"""Pieces region after region, and where those of each region begin."""
 
 
-class _Plan:
-    """What is common to all laps of an epoch."""
+def _all_of(offered: Offered, stratum: int) -> Dealt:
+    """Return all rows of a stratum, in the order of the dataset."""
+    blocks = np.flatnonzero(offered.counts[:, stratum])
+    rows, none = offered.counts[blocks, stratum], np.zeros_like(blocks)
+    return Pieces(blocks, none, none, rows), np.array([0, len(blocks)])
 
-    def __init__(
-        self, offered: Sequence[Counts], shard: Shard, seed: int, identity: Identity, shuffle: bool
-    ) -> None:
-        self.offered = offered
-        self.blocks = len(offered[0])
-        self.totals = [counts.sum(0) for counts in offered]
-        self.shard = shard
-        self.seed = seed
-        self.identity = identity
-        self.shuffle = shuffle
-        self.numbers = [self._in_turn(counts) for counts in offered]
-        self._rounds: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
-    def _in_turn(self, counts: Counts) -> npt.NDArray[np.int64]:
-        numbers = np.flatnonzero(counts.any(1))  # a block without rows belongs nowhere
-        main = counts[numbers].argmax(1)  # blocks of one class are dealt one after another
-        return numbers[np.argsort(main, kind="stable")] if self.shuffle else numbers
+def _spare(offered: Offered) -> Dealt:
+    """Return a row for a batch that holds but a repeated one."""
+    block = np.flatnonzero(offered.counts.any(1))[:1]
+    none = np.zeros_like(block)
+    return Pieces(block, none, none, none + 1), np.array([0, len(block)])
 
-    def _kind(self, number: int) -> int:
-        """Return which rows a round offers: the last ones again and again."""
-        return min(number, len(self.offered) - 1)
 
-    def _locate(self, stratum: int, row: int) -> tuple[int, int]:
-        """Return the round that a row of a stratum's sequence is in, and its place there."""
-        totals = [int(each[stratum]) for each in self.totals]
-        for number, total in enumerate(totals[:-1]):
-            if row < total:
-                return number, row
-            row -= total
-        return len(totals) - 1 + row // totals[-1], row % totals[-1]
+@dataclass(frozen=True, eq=False)
+class _Dealing:
+    """What is common to all strata of a shard's epoch."""
 
-    def pieces(self, starts: Counts, stops: Counts, parts: int) -> Pieces:
-        """Return what ranges of the strata's rounds hold, one round after another.
+    offered: Offered
+    demand: Demand
+    shard: Shard
+    uses: Counts
+    seed: int
+    identity: Identity
+    shuffle: bool
 
-        The blocks of different kinds of rounds have numbers of their own.
+    @cached_property
+    def regions(self) -> int:
+        """How many there are."""
+        return int(self.offered.regions.max(initial=0)) + 1 if self.shuffle else 1
+
+    def blocks(self, region: int) -> Counts:
+        """Return the blocks of a region that have rows."""
+        if not self.shuffle:
+            return np.flatnonzero(self.offered.counts.any(1))
+        first, stop = np.searchsorted(self.offered.regions, [region, region + 1]).tolist()
+        found: Counts = first + np.flatnonzero(self.offered.counts[first:stop].any(1))
+        return found
+
+    def parts(self, room_bytes: float) -> Counts:
+        """Return how many successive blocks of each region come from all over it: what is in memory.
+
+        The same for all shards, which take ranges of one order.
         """
-        strata = len(starts)
-        found: dict[int, Counts] = {}
-        for stratum in range(strata):
-            start, stop = int(starts[stratum]), int(stops[stratum])
-            while start < stop:
-                number, low = self._locate(stratum, start)
-                kind = self._kind(number)
-                counts = self.offered[kind][:, stratum]
-                high = min(low + stop - start, int(self.totals[kind][stratum]))
-                order = self._round(number, parts)
-                ends = counts[order].cumsum()
-                begins = ends - counts[order]
-                ranges = found.setdefault(number, np.zeros((self.blocks, strata, 2), np.int64))
-                ranges[order, stratum, 0] = np.clip(low - begins, 0, ends - begins)
-                ranges[order, stratum, 1] = np.clip(high - begins, 0, ends - begins)
-                start += high - low
-        blocks, every = [np.empty(0, np.int64)], [np.empty((0, strata, 2), np.int64)]
-        for number, ranges in sorted(found.items()):
-            kind = self._kind(number)
-            numbers = self.numbers[kind]
-            some = numbers[(ranges[numbers, :, 1] > ranges[numbers, :, 0]).any(axis=1)]
-            blocks.append(some + kind * self.blocks)
-            every.append(ranges[some])
-        return np.concatenate(blocks), np.concatenate(every)
+        offered, sizes = self.offered, []
+        kept = (offered.counts * ~offered.resident).sum(1) * offered.row_bytes
+        for region in range(self.regions):
+            mine = kept[self.blocks(region)].astype(np.float64)
+            sizes.append((len(mine), mine.sum(), (mine * mine).sum() / max(mine.sum(), 1.0)))
+        number, bytes_, usual = np.array(sizes).T
+        room = _room(room_bytes, float(usual.max()))
+        wanted = room * bytes_ / max(bytes_.sum(), 1.0) / np.maximum(usual, 1.0)
+        found = np.maximum(np.floor(wanted), 1.0)
+        # What whole blocks leave free goes to regions that lack the least of another one.
+        left = room - float(found @ usual)
+        for region in np.argsort(found - wanted, kind="stable").tolist():
+            if usual[region] <= left:
+                found[region] += 1
+                left -= usual[region]
+        most = np.maximum(number // len(self.uses), 1)
+        parts: Counts = np.minimum(found, most).astype(np.int64)
+        return parts
 
-    def _round(self, number: int, parts: int) -> npt.NDArray[np.int64]:
-        """Return the blocks in an order of which each part holds blocks from all over the dataset."""
-        numbers = self.numbers[self._kind(number)]
+    def taken(self, stratum: int, parts: Counts) -> Dealt:
+        """Return the rows of a stratum that the shard takes, round after round of each region."""
+        offered, shard = self.offered, self.shard
+        if offered.resident[stratum]:
+            return _all_of(offered, stratum)
+        total, needed = int(offered.totals[stratum]), int(self.uses[:, stratum].sum())
+        found: list[list[Pieces]] = [[] for _ in range(self.regions)]
+        before = np.zeros(len(self.uses), np.int64)
+        for number in range(-(-needed // total) if total else 0):
+            if needed <= total:
+                after = self.uses[:, stratum]
+            else:
+                place = min((number + 1) * total, needed)
+                after = self.demand.before(stratum, place, shard.world_size, shard.workers)
+            bounds = np.append(0, (after - before).cumsum())[[shard.number, shard.number + 1]]
+            before = after
+            for mine, pieces in zip(found, self._round(stratum, number, bounds, parts), strict=True):
+                mine.append(pieces)
+        several = [Pieces.joined(each) for each in found]
+        return Pieces.joined(several), np.append(0, np.cumsum([len(each) for each in several]))
+
+    def _round(self, stratum: int, number: int, bounds: Counts, parts: Counts) -> Iterator[Pieces]:
+        """Yield what the shard takes of each region in a round."""
+        counts, identity = self.offered.counts[:, stratum], (*self.identity, number)
         if not self.shuffle:
-            return numbers
-        if (number, parts) not in self._rounds:
-            owner = _owners(len(numbers), parts, self.seed, "shares", (*self.identity, number))
-            place = self._places(len(numbers), "turns", (*self.identity, number))
-            self._rounds[number, parts] = numbers[np.lexsort((place, owner))]
-        return self._rounds[number, parts]
+            start, stop = bounds.tolist()
+            yield _cut(self.blocks(0), counts, start, stop, number)
+            return
+        words = np.empty(self.regions, np.uint64)
+        kernels.words(random_key(self.seed, "shares", *identity), words)
+        phases = (words >> np.uint64(11)) / 2.0**53
+        totals = np.bincount(self.offered.regions, counts, self.regions).astype(np.int64)
+        starts, stops = in_proportion(totals, bounds, phases)
+        # Where regions are alike, their blocks must not all come to an end together.
+        turn = np.argsort(np.argsort(phases, kind="stable"), kind="stable") / self.regions
+        for region in range(self.regions):
+            if starts[region] == stops[region]:
+                yield Pieces.joined([])  # most, where files hold one class each
+                continue
+            some = self.blocks(region)
+            some = some[spread(len(some), int(parts[region]), self.seed, *identity, region)]
+            shift = 0
+            if self.regions > 1 and 2 * parts[region] * len(self.uses) <= len(some):
+                shift = int(turn[region] * counts[some[counts[some] > 0][:1]].sum())
+            yield _cut(some, counts, int(starts[region]) + shift, int(stops[region]) + shift, number)
 
-    def _places(self, count: int, purpose: str, identity: Identity) -> Order:
-        place = np.empty(count, np.uint32)
-        kernels.permute(random_key(self.seed, purpose, *identity), place)
-        return place
-
-    def groups(self, pieces: Pieces, capacity: int, lap: int) -> list[Pieces]:
-        """Deal pieces into the fewest chunks that none overflows; each chunk's in random order."""
-        blocks, ranges = pieces
-        if len(blocks) == 0:
-            return []
-        counts = (ranges[:, :, 1] - ranges[:, :, 0]).sum(1)
-        capacity = max(capacity, int(counts.max()))
+    def stream(self, stratum: int, pieces: Pieces, bounds: Counts, windows: Sequence[int]) -> Stream:
+        """Return the rows of a stratum in the order of their use."""
+        if self.offered.resident[stratum]:
+            return at_once(pieces, is_shared=True)
         if not self.shuffle:
-            return [(blocks[group], ranges[group]) for group in _in_order(counts, capacity)]
-        chunks = -(-int(counts.sum()) // capacity)
-        while True:
-            order, ends = self.dealt(len(blocks), chunks, lap)
-            filled = np.diff(counts[order].cumsum()[ends - 1], prepend=0)
-            if chunks >= len(blocks) or filled.max() <= capacity:
-                break
-            chunks = min(max(chunks + 1, chunks * 21 // 20), len(blocks))
-        return [(blocks[group], ranges[group]) for group in np.split(order, ends[:-1])]
-
-    def phases(self, lap: int, regions: int) -> npt.NDArray[np.float64]:
-        """Return a random number from 0 to 1 for each region."""
-        words = np.empty(regions, np.uint32)
-        key = random_key(self.seed, "phases", *self.identity, lap, self.shard.number)
-        kernels.draw(key, np.arange(regions), 2**32 - 1, words)
-        return words / 2**32
-
-    def dealt(self, count: int, chunks: int, lap: int) -> tuple[Counts, Counts]:
-        """Deal pieces to chunks: their order, a chunk's at random, and where each chunk ends."""
-        if not self.shuffle:
-            return np.arange(count), np.array([count])
-        identity = (*self.identity, lap, self.shard.number)
-        place = self._places(count, "places", identity)
-        owner = _owners(count, chunks, self.seed, "blocks", identity)
-        sizes = np.bincount(owner, minlength=chunks)
-        return np.lexsort((place, owner)), sizes[sizes > 0].cumsum()
+            return in_order(pieces)
+        key = random_key(self.seed, "window", *self.identity, self.shard.number, stratum)
+        return rolling(pieces, bounds, windows, key)
 
 
-def _chunks(
-    groups: Sequence[Pieces],
-    stops: Sequence[int],
-    uses: Sequence[Counts],
-    quotas: Counts,
-    repeats: int,
-    kept_rows: int,
-    plan: _Plan,
-    regions: Regions | None,
-) -> list[Chunk]:
-    """Cut the rows of each group of pieces into batches, and carry over what is left."""
-    chunks: list[Chunk] = []
-    carried = np.zeros_like(uses[0])
-    done = 0
-    for number, ((numbers, ranges), stop, used) in enumerate(zip(groups, stops, uses, strict=True)):
-        rounds, blocks = np.divmod(numbers, plan.blocks)
-        sizes = ranges[:, :, 1] - ranges[:, :, 0]
-        starts = kept_rows + int(carried.sum()) + sizes.sum(1).cumsum() - sizes.sum(1)
-        last = number == len(groups) - 1
-        if regions is None:
-            strata, available = [0] * len(blocks), carried + sizes.sum(0)
-        else:
-            strata = regions[blocks].tolist()
-            found = np.bincount(strata, sizes.sum(1), len(carried)).astype(np.int64)
-            available = carried + found
-        left = np.zeros_like(carried) if last else available - used
-        places = (blocks.tolist(), starts.tolist(), ranges, strata, rounds.tolist())
-        chunks.append(
-            Chunk(
-                number=number,
-                pieces=tuple(map(Piece, *places)),
-                refill=(),
-                first_batch=done,
-                quotas=quotas[done:stop],
-                kept=kept_rows,
-                carried_in=carried,
-                used=used,
-                carried_out=left,
-                repeats=repeats if last else 0,
-                seed=plan.seed,
-                identity=(*plan.identity, plan.shard.number, number),
-                shuffle=plan.shuffle,
+def _cut(blocks: Counts, counts: Counts, start: int, stop: int, number: int) -> Pieces:
+    """Return the rows from one place of a round to another; behind its end it begins again."""
+    rows = np.tile(counts[blocks], 2)
+    begins = rows.cumsum() - rows
+    first, last = np.clip(start - begins, 0, rows), np.clip(stop - begins, 0, rows)
+    some = np.flatnonzero(last > first)
+    lap = 2 * number + (some >= len(blocks))
+    return Pieces(np.tile(blocks, 2)[some], lap, first[some], last[some])
+
+
+def _windows(
+    offered: Offered, every: Sequence[Dealt], room_bytes: float, parts: Counts
+) -> list[list[int]]:
+    """Return how many pieces of each region of each stratum are in memory together.
+
+    Of one stratum as many blocks as come from all over a region. Else room is shared as batches are, and
+    nothing gets more than it has.
+    """
+    most, wanted, sizes = [], [], []
+    for (pieces, bounds), resident in zip(every, offered.resident, strict=True):
+        bytes_ = pieces.rows * offered.row_bytes[pieces.block]
+        for start, stop in pairwise(bounds.tolist()):
+            mine = bytes_[start:stop] if not resident else bytes_[:0]
+            rounds = int(pieces.lap[start:stop].max(initial=0)) // 2 + 1
+            sizes.append(mine)
+            wanted.append(float(mine.sum()))
+            most.append(wanted[-1] / rounds)
+    if sum(wanted) > room_bytes:
+        if len(every) == 1 and len(sizes) == len(parts):
+            return [parts.tolist()]
+        room_bytes = _room(room_bytes, max(float(mine.max(initial=0)) for mine in sizes))
+    shares = _shared(room_bytes, np.array(wanted), np.array(most))
+    found = [longest_window(mine, share) for mine, share in zip(sizes, shares, strict=True)]
+    # What whole pieces leave free goes to those that lack the least of another one.
+    held = [_held(mine, count) for mine, count in zip(sizes, found, strict=True)]
+    left = room_bytes - sum(held)
+    for number in np.argsort(np.array(held) - shares, kind="stable").tolist():
+        if found[number] >= len(sizes[number]) or held[number] >= most[number]:
+            continue
+        more = _held(sizes[number], found[number] + 1) - held[number]
+        if more <= left:
+            found[number] += 1
+            left -= more
+    stops = np.cumsum([len(bounds) - 1 for _, bounds in every]).tolist()
+    starts = [0, *stops[:-1]]
+    return [found[start:stop] for start, stop in zip(starts, stops, strict=True)]
+
+
+def _room(room_bytes: float, largest: float) -> float:
+    """Return what pieces may take whose rows are used together: one has begun while another ends."""
+    pieces = room_bytes / max(largest, 1.0)
+    return room_bytes - largest - (room_bytes / steps_of(pieces) if pieces > _FEW else 0.0)
+
+
+def _held(bytes_: Counts, count: int) -> int:
+    """Return what so many successive pieces take, at most."""
+    if not len(bytes_):
+        return 0
+    ends = np.append(0, bytes_.cumsum())
+    count = min(count, len(bytes_))
+    return int((ends[count:] - ends[: len(ends) - count]).max())
+
+
+def _shared(
+    room: float, wanted: npt.NDArray[np.float64], most: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Divide room in proportion; what is too much for one goes to the others."""
+    shares = np.zeros_like(wanted)
+    open_ = wanted > 0
+    while open_.any():
+        now = np.where(open_, room * wanted / wanted[open_].sum(), 0.0)
+        full = open_ & (now >= most)
+        if not full.any():
+            return np.where(open_, now, shares)
+        shares[full] = most[full]
+        room = max(room - float(most[full].sum()), 0.0)
+        open_ &= ~full
+    return shares
+
+
+def _none_read() -> Reads:
+    none = np.empty(0, np.int64)
+    return Reads(none, none, none, np.zeros(1, np.int64), none, none, none, none, none)
+
+
+def _reads(offered: Offered, epoch: Epoch) -> Reads:
+    """Return what is read, and which batches need it."""
+    parts: list[tuple[Counts, ...]] = []
+    for stratum, stream in enumerate(epoch.streams):
+        if stream.is_shared or not len(stream.pieces):
+            continue
+        pieces, ends = stream.pieces, epoch.ends[:, stratum]
+        first_step, last_step = stream.stay
+        final = len(epoch.quotas) - 1
+        first = np.searchsorted(ends, stream.ends[first_step], "right") - 1
+        last = np.searchsorted(ends, stream.ends[last_step + 1] - 1, "right") - 1
+        if epoch.repeats:
+            last[last == last.max()] = final  # where the last row is needed once more
+        number = np.arange(len(pieces))
+        parts.append(
+            (
+                np.minimum(first, final),
+                np.minimum(last, final),
+                np.full(len(pieces), stratum),
+                number,
+                pieces.block,
+                pieces.first,
+                pieces.stop,
+                pieces.lap,
             )
         )
-        carried, done = left, stop
-    return chunks
+    if not parts:
+        return _none_read()
+    joined = (np.concatenate(each) for each in zip(*parts, strict=True))
+    first, last, owner, piece, block, begin, stop, lap = joined
+    bytes_ = (stop - begin) * offered.row_bytes[block]
+    group = np.arange(len(block))
+    if len(parts) > 1:
+        group = _together(lap * len(offered.counts) + block, first, last)
+    earliest = np.full(len(block), np.iinfo(np.int64).max)
+    np.minimum.at(earliest, group, first)
+    latest = np.zeros(len(block), np.int64)
+    np.maximum.at(latest, group, last)
+    size = np.zeros(len(block), np.int64)
+    np.add.at(size, group, bytes_)
+    order = np.lexsort((owner, group, earliest[group]))
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    chosen = group[order][starts]
+    return Reads(
+        earliest[chosen],
+        latest[chosen],
+        size[chosen],
+        np.append(starts, len(order)),
+        *(each[order] for each in (owner, piece, block, begin, stop)),
+    )
 
 
-def _in_order(counts: npt.NDArray[np.int64], capacity: int) -> list[npt.NDArray[np.int64]]:
-    """Fill one chunk after another with the blocks in their order."""
-    firsts, filled = [0], 0
-    for number, count in enumerate(counts.tolist()):
-        if filled + count > capacity and filled:
-            firsts.append(number)
-            filled = 0
-        filled += count
-    return np.split(np.arange(len(counts)), firsts[1:])
-
-
-def _owners(
-    blocks: int, chunks: int, seed: int, purpose: str, identity: Identity
-) -> npt.NDArray[np.int64]:
-    """Return each block's chunk: a run of as many consecutive blocks as chunks has one for each."""
-    owner = np.zeros(blocks, np.int64)
-    if chunks == 1:
-        return owner
-    hands = np.empty(chunks, np.uint32)
-    for run, start in enumerate(range(0, blocks, chunks)):
-        size = min(chunks, blocks - start)
-        kernels.permute(random_key(seed, purpose, *identity, run), hands)
-        owner[start : start + size] = hands[:size]
-    return owner
+def _together(block: Counts, first: Counts, last: Counts) -> Counts:
+    """Return a number for each piece: the same for those of a block, and lap, that are read together."""
+    order = np.lexsort((first, block))
+    group = np.full(len(block), -1, np.int64)
+    while len(order):
+        # The first piece that is left of each block, and those that are due soon after it.
+        is_leader = np.diff(block[order], prepend=-1) != 0
+        of_each = order[is_leader][is_leader.cumsum() - 1]
+        reach = first[of_each] + (last[of_each] - first[of_each]) // _EARLY
+        joins = first[order] <= reach
+        group[order[joins]] = of_each[joins]
+        order = order[~joins]
+    return group

@@ -1,7 +1,7 @@
 """How well rows mix, and how small blocks must be for it.
 
-Entries are often stored one class after another. What counts then is how many blocks share a chunk, and
-whether each region of the dataset has one in every chunk. Small blocks cut pages, which are decompressed
+Entries are often stored one class after another. What counts then is how many blocks are in memory
+together, and whether each region of the dataset has one. Small blocks cut pages, which are decompressed
 once for each part. The rules, and what was measured, are in ``docs/decisions/block-size.md``.
 """
 
@@ -19,22 +19,16 @@ from rootfeed.plan.blocks import Boundaries, cut, page_bytes, page_entries
 from rootfeed.plan.sides import Words, rows_before
 from rootfeed.schema import Block
 
-__all__ = ["CARRIED_SHARE", "MOST_DECOMPRESSED", "MOST_LACKING_BITS", "Stock", "lacking_bits"]
+__all__ = ["MOST_DECOMPRESSED", "MOST_LACKING_BITS", "Stock", "lacking_bits"]
 
-MIXING_BLOCKS = 16
-"""Blocks are made so small that as many share a chunk."""
+MOST_LACKING_BITS = 0.01
+"""Of a label's entropy: blocks are made so small that no more is lacking."""
 
 MOST_DECOMPRESSED = 4.0
 """Unless that takes decompressing more times the bytes."""
 
-MOST_LACKING_BITS = 0.05
-"""Of a label's entropy, of which more is worth a warning: what 15 blocks of two classes lack."""
-
-CARRIED_SHARE = 0.5
-"""Rows of a chunk that may be carried to the next, at most: less than a block of each region."""
-
-_MARGIN = 0.9
-"""Of `CARRIED_SHARE`, aimed at: blocks that are cut elsewhere may hold somewhat more rows."""
+_LACKING = 0.5
+"""What a window lacks, of bits times blocks squared, over pairs of kinds: measured."""
 
 _FINEST = 4096
 """Blocks are never made smaller than by this factor."""
@@ -42,19 +36,26 @@ _FINEST = 4096
 _PRECISION = 1.05
 """To which a size is searched."""
 
+_MOST_STRETCHES = 1000
+
 _MOST_JUDGED = 20_000
 """Pages of a dataset, of those that hold the most bytes, on which decompression is judged."""
 
 Counts = npt.NDArray[np.int64]
+Regions = tuple[int, ...]
 
 
-def lacking_bits(kinds: int, blocks: float) -> float:
-    """Return the entropy that batches' labels lack, in bits, where so many blocks share a chunk.
+def lacking_bits(kinds: int, blocks: float, regions: int = 1, in_stretches: bool = True) -> float:
+    """Return the entropy that batches' labels lack, in bits, where so many blocks are in memory.
 
-    Expected where as many kinds of entries are equally frequent and stored one after another, and
-    blocks were drawn independently of each other; they are dealt, which is better.
+    Expected where as many kinds of entries are equally frequent and stored one after another, in each
+    region. The window holds one block of each of so many parts of the dataset: where a kind ends within
+    one, it has a block too many, or one too few (``benchmarks/topologies.py`` compares). With few blocks
+    it is as if they were drawn independently.
     """
-    return min((kinds - 1) / (2 * math.log(2) * blocks), math.log2(kinds))
+    drawn = (kinds - 1) / (2 * math.log(2) * blocks)
+    spread = _LACKING * kinds * (kinds - 1) * regions / blocks**2
+    return min(drawn, spread if in_stretches else drawn, math.log2(kinds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +71,27 @@ class Stock:
         For each file a bit for each entry that makes a row; None for all.
     spans : tuple of Block
         Stretches that hold all rows, in the order of the files: what lies between them is not read.
-    regions : tuple of int
-        The first file of each region that should have its share of every chunk.
+    row_bytes : tuple of int
+        What a row of each file takes in memory, about.
+    partitions : tuple of tuple of int
+        Ways to divide the files into regions, the finest first: the first file of each region.
+    wanted : tuple of int
+        The first file of each region that should have a block in memory at any time.
+    kinds : int
+        Kinds of entries that may be stored one after another, at least 2: as many as files have.
+    in_stretches : bool
+        Whether files of a kind follow one another.
     """
 
     files: tuple[Boundaries, ...]
     entries: tuple[int, ...]
     taken: tuple[Words | None, ...]
     spans: tuple[Block, ...]
-    regions: tuple[int, ...] = (0,)
+    row_bytes: tuple[int, ...]
+    partitions: tuple[Regions, ...] = ((0,),)
+    wanted: Regions = (0,)
+    kinds: int = 2
+    in_stretches: bool = True
 
     @cached_property
     def rows(self) -> int:
@@ -87,6 +100,17 @@ class Stock:
             int(before(np.array([entries], np.int64))[0])
             for before, entries in zip(self._before, self.entries, strict=True)
         )
+
+    @cached_property
+    def mean_row_bytes(self) -> float:
+        """What a row takes in memory, on average."""
+        bytes_ = sum(
+            int(before(np.array([entries], np.int64))[0]) * row_bytes
+            for before, entries, row_bytes in zip(
+                self._before, self.entries, self.row_bytes, strict=True
+            )
+        )
+        return bytes_ / max(self.rows, 1)
 
     @cached_property
     def _before(self) -> list[Callable[[Counts], Counts]]:
@@ -121,47 +145,83 @@ class Stock:
         every = -(-sum(map(len, self.spans)) // most)
         if every <= 1:
             return self
-        spans = self.spans[::every]
+        # All of few stretches, of which one may hold most.
+        spans = self.spans[::every] if len(self.spans) > _MOST_STRETCHES else self.spans
         of_each = max(most // len(spans), 1)
         return replace(self, spans=tuple(replace(s, stop=min(s.stop, s.start + of_each)) for s in spans))
 
-    def blocks_per_chunk(self, counts: Counts, chunk_rows: int) -> float:
-        """Return how many blocks share a chunk, as an average row sees them."""
-        return _chunk(int(counts.sum()), chunk_rows) / _seen(counts)
+    def blocks_in(self, counts: Counts, files: Counts, window_bytes: float) -> float:
+        """Return how many blocks are in memory together, as an average row sees them."""
+        bytes_ = counts * np.array(self.row_bytes)[files]
+        return max(min(window_bytes / _seen(bytes_), float(np.count_nonzero(bytes_))), 1.0)
 
-    def mixes(self, block_entries: int, chunk_rows: int) -> bool:
-        """Whether enough blocks of about `block_entries` share a chunk, and all regions do."""
-        return self.rows <= chunk_rows or self.chunk_rows(block_entries) <= _chunk(self.rows, chunk_rows)
+    def regions(self, largest: Counts, window_bytes: float) -> Regions:
+        """Return the finest regions of which there is room for a block of each.
 
-    def chunk_rows(self, block_entries: int) -> int:
-        """Return how many rows a chunk needs, so that such blocks mix in it."""
+        Parameters
+        ----------
+        largest : ndarray of int64, shape (files,)
+            Rows of the largest block of each file.
+        window_bytes : float
+        """
+        bytes_ = largest * np.array(self.row_bytes)
+        for starts in self.partitions:
+            # While blocks come to an end, others have begun: of two regions at once, at most.
+            more = min(len(starts) - 1, 2) * bytes_.max(initial=0)
+            needed = np.maximum.reduceat(bytes_, starts).sum() + more
+            if needed <= window_bytes:
+                return starts
+        return (0,)
+
+    def lacking(self, block_entries: int, window_bytes: float) -> float:
+        """Return the entropy that labels may lack with blocks of about this size."""
         counts = [
             np.diff(before(np.append(np.arange(0, entries, block_entries), entries)))
             for before, entries in zip(self._before, self.entries, strict=True)
         ]
-        needed = MIXING_BLOCKS * _seen(np.concatenate(counts))
-        if len(self.regions) > 1:
-            largest = [int(each.max(initial=0)) for each in counts]
-            carried = sum(np.maximum.reduceat(largest, self.regions).tolist())
-            needed = max(needed, carried / (CARRIED_SHARE * _MARGIN))
-        return math.ceil(needed)
+        files = np.repeat(np.arange(len(counts)), [len(each) for each in counts])
+        every = np.concatenate(counts)
+        if (every * np.array(self.row_bytes)[files]).sum() <= window_bytes:
+            return 0.0
+        largest = np.array([int(each.max(initial=0)) for each in counts])
+        regions = self.regions(largest, window_bytes)
+        blocks = self.blocks_in(every, files, window_bytes)
+        return self.lacking_in(regions, blocks)
 
-    def block_entries(self, most: int, chunk_rows: int) -> int:
-        """Return the largest size of blocks, up to `most`, with which rows mix in chunks.
+    def lacking_in(self, regions: Regions, blocks: float) -> float:
+        """Return the entropy that labels may lack, with so many blocks of these regions in memory."""
+        apart = set(self.wanted) <= set(regions) and (self.kinds == 2 or len(regions) > 1)
+        if apart:
+            return lacking_bits(2, blocks, len(regions))
+        return lacking_bits(self.kinds, blocks, in_stretches=self.in_stretches)
+
+    def block_entries(self, most: int, window_bytes: float) -> int:
+        """Return the largest size of blocks, up to `most`, with which rows mix in a window.
 
         Where pages would be decompressed too often, the smallest with which they are not.
         """
-        small = self.mixing_entries(most, chunk_rows)
+        small = self.mixing_entries(most, window_bytes)
         return small if small == most else max(small, self.affordable(most, small))
 
-    def mixing_entries(self, most: int, chunk_rows: int) -> int:
+    def mixing_entries(self, most: int, window_bytes: float) -> int:
         """Return the largest size of blocks, up to `most`, with which rows mix, whatever that costs.
 
         The smallest that is looked at where they mix with none.
         """
-        if self.mixes(most, chunk_rows):
-            return most
-        return _between(most / _FINEST, most, lambda size: not self.mixes(size, chunk_rows))
+
+        def lacks(size: int) -> bool:
+            return self.lacking(size, window_bytes) > MOST_LACKING_BITS
+
+        return _between(most / _FINEST, most, lacks) if lacks(most) else most
+
+    def window_bytes(self, block_entries: int) -> int:
+        """Return the least memory of a window in which rows mix, with blocks of about this size."""
+        most = self.rows * self.mean_row_bytes
+
+        def mixes(size: float) -> bool:
+            return self.lacking(block_entries, size) <= MOST_LACKING_BITS
+
+        return _between(most / _FINEST, most, mixes, above=True)
 
     def affordable(self, most: int, least: int = 1) -> int:
         """Return the smallest blocks of at least `least` entries whose pages are not decompressed often.
@@ -191,12 +251,7 @@ def _between(low: float, high: float, is_high: Callable[[int], bool], above: boo
     return max(int(high if above else low), 1)
 
 
-def _chunk(rows: int, chunk_rows: int) -> float:
-    """Return the rows of a chunk: chunks are of about equal size."""
-    return rows / -(-rows // chunk_rows)
-
-
-def _seen(counts: Counts) -> float:
-    """Return the rows of the block that a row is in, on average over rows."""
-    rows = counts.astype(np.float64)
-    return float((rows * rows).sum() / max(rows.sum(), 1.0))
+def _seen(sizes: Counts) -> float:
+    """Return the size of the block that a row is in, on average over rows."""
+    weights = sizes.astype(np.float64)
+    return float((weights * weights).sum() / max(weights.sum(), 1.0))

@@ -82,49 +82,58 @@ class Demand:
         last = (len(self.quotas) - 1) % shard.workers
         return int(self.pad and self.extra > 0 and shard.rank >= self.extra and shard.worker == last)
 
-    def uses(self, shard: Shard, laps: int) -> Counts:
-        """Return the rows that each shard takes in each lap, shape (laps, shards, strata)."""
+    def totals(self, world_size: int, workers: int) -> Counts:
+        """Return the rows that each shard takes in an epoch, shape (shards, strata)."""
         kinds = {}
-        for extra in {rank < self.extra for rank in (0, shard.world_size - 1)}:
-            for worker in range(shard.workers):
-                one = Shard(0 if extra else self.extra, shard.world_size, worker, shard.workers)
-                quotas = self.of(one)
-                ends = np.concatenate([self.ends[:1], np.cumsum(quotas, 0)])
-                kinds[extra, worker] = np.diff(ends[self.lap_bounds(one, laps)], axis=0)
-        every = [
-            kinds[rank < self.extra, worker]
-            for rank in range(shard.world_size)
-            for worker in range(shard.workers)
-        ]
-        return np.stack(every, axis=1)
+        for extra in {rank < self.extra for rank in (0, world_size - 1)}:
+            for worker in range(workers):
+                one = Shard(0 if extra else self.extra, world_size, worker, workers)
+                kinds[extra, worker] = self.of(one).sum(0)
+        return np.stack(
+            [kinds[rank < self.extra, worker] for rank in range(world_size) for worker in range(workers)]
+        )
 
-    def lap_bounds(self, shard: Shard, laps: int) -> Counts:
-        """Return the batches of a shard at which laps begin, and the last one ends."""
-        bounds = lap_bounds(len(self.quotas), laps)
-        own: Counts = -((shard.worker - bounds) // shard.workers)
-        return np.clip(own, 0, len(self.of(shard)))
+    def before(self, stratum: int, row: int, world_size: int, workers: int) -> Counts:
+        """Return how many of the first rows of a stratum each shard takes, shape (shards,).
 
-    def laps(self, totals: Counts, world_size: int) -> int:
-        """Return into how many laps an epoch is divided, so that none needs more rows than there are.
+        Ranks take the rows of their first batches in turn, then those of their second ones, and so on.
+        Not for rows that some ranks have more than others.
+        """
+        ends, quotas = self.ends[:, stratum] * world_size, self.quotas[:, stratum]
+        batch = int(np.searchsorted(ends, row, "right")) - 1
+        found = np.zeros((world_size, workers), np.int64)
+        for worker in range(workers):
+            found[:, worker] = quotas[worker:batch:workers].sum()
+        if batch < len(quotas):
+            quota = int(quotas[batch])
+            turn = int(row - ends[batch]) - quota * np.arange(world_size)
+            found[:, batch % workers] += np.clip(turn, 0, quota)
+        return found.ravel()
 
-        Where a single batch of all ranks needs more, it is a lap. Laps have about equal numbers of
-        batches.
+    def places(
+        self, shard: Shard, stratum: int, first: int, stop: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return where the rows of a shard's batches lie in a sequence that all ranks go through.
 
         Parameters
         ----------
-        totals : ndarray of int64, shape (strata,)
-            Rows that there are; 0 for strata that do not matter.
-        world_size : int
+        shard : Shard
+        stratum : int
+        first, stop : int
+            Batches of the shard.
+
+        Returns
+        -------
+        tuple of ndarray of int64
+            The first row of each batch, and how many there are.
         """
-        some, batches = totals > 0, len(self.quotas)
-        ends = self.ends[:, some] * world_size
-        laps = max(1, int(np.ceil((ends[-1] / totals[some]).max(initial=0))))
-        while laps < batches:
-            bounds = lap_bounds(batches, laps)
-            if (np.diff(ends[bounds], axis=0) <= totals[some]).all():
-                return laps
-            laps = min(max(laps + 1, laps * 21 // 20), batches)
-        return min(laps, max(batches, 1))
+        numbers = np.arange(first, stop) * shard.workers + shard.worker  # of the rank's batches
+        counts = self.quotas[numbers, stratum]
+        starts = self.ends[numbers, stratum] * shard.world_size + counts * shard.rank
+        if self.extra and len(numbers) and numbers[-1] == len(self.quotas) - 1:
+            starts[-1] += min(shard.rank, self.extra)
+            counts[-1] += shard.rank < self.extra
+        return starts, counts
 
     @cached_property
     def ends(self) -> Counts:
@@ -136,11 +145,6 @@ class Demand:
         done = min(batches, len(self.quotas))
         taken: Counts = self.ends[done] * world_size
         return taken + self.extra if done == len(self.quotas) else taken
-
-
-def lap_bounds(batches: int, laps: int) -> Counts:
-    """Return the batches at which laps begin, and the last one ends."""
-    return np.arange(laps + 1) * batches // laps
 
 
 def plain_demand(
