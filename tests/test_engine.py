@@ -558,7 +558,7 @@ def test_groups_that_wait_are_woken(way: str) -> None:
     del prefetch
     gc.collect()
     assert woken.is_set()
-    assert time.monotonic() - begin < 0.7
+    assert time.monotonic() - begin < 3
     assert wait_until(lambda: not engine_threads())
 
 

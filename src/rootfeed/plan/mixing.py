@@ -36,8 +36,6 @@ _FINEST = 4096
 _PRECISION = 1.05
 """To which a size is searched."""
 
-_MOST_STRETCHES = 1000
-
 _MOST_JUDGED = 20_000
 """Pages of a dataset, of those that hold the most bytes, on which decompression is judged."""
 
@@ -145,8 +143,7 @@ class Stock:
         every = -(-sum(map(len, self.spans)) // most)
         if every <= 1:
             return self
-        # All of few stretches, of which one may hold most.
-        spans = self.spans[::every] if len(self.spans) > _MOST_STRETCHES else self.spans
+        spans = self.spans[::every]
         of_each = max(most // len(spans), 1)
         return replace(self, spans=tuple(replace(s, stop=min(s.stop, s.start + of_each)) for s in spans))
 
