@@ -91,7 +91,7 @@ class Mixing:
     @property
     def _apart(self) -> bool:
         """Whether files of all kinds have blocks in memory at any time."""
-        return set(self.stock.wanted) <= set(self.sizes.regions)
+        return self.stock.apart(self.sizes.regions)
 
     @property
     def _kinds(self) -> str:
@@ -124,8 +124,9 @@ class Mixing:
     def _warning(self, lacking: float) -> str:
         wanted = len(self.stock.wanted)
         of = "files" if wanted == len(self.dataset.files) else "kinds of files"
-        held = "" if self._apart else f", too few to hold one of each of {wanted} {of}"
-        more = " (of K classes, K (K - 1) / 2 times as much)" if self._apart else ""
+        held = "" if self._apart or wanted == 1 else f", too few to hold one of each of {wanted} {of}"
+        is_guess = self._apart or self.stock.kinds == 2
+        more = " (of K classes, K (K - 1) / 2 times as much)" if is_guess else ""
         remedies = "".join(f"\n  {text}" for text in self._remedies())
         return (
             f"rows mix badly: {self.blocks:.1f} blocks of consecutive entries are in memory "

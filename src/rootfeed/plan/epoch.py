@@ -10,7 +10,7 @@ through one order of them together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -218,7 +218,7 @@ class Epoch:
     @cached_property
     def ends(self) -> Counts:
         """Rows of each stratum before each batch, shape (batches + 1, strata)."""
-        return np.append(np.zeros((1, len(self.streams)), np.int64), self.quotas.cumsum(0), axis=0)
+        return _ends(self.quotas)
 
     @cached_property
     def piece_keys(self) -> tuple[npt.NDArray[np.uint64], ...]:
@@ -273,13 +273,12 @@ def deal(
             dealing.stream(stratum, *mine, window)
             for stratum, (mine, window) in enumerate(zip(every, windows, strict=True))
         )
-        epoch = Epoch(shard, demand, quotas, repeats, streams, _none_read(), seed, identity, shuffle)
-        reads = _reads(offered, epoch)
+        reads = _reads(offered, streams, _ends(quotas), repeats)
         peak = reads.peak(reads.bytes)
         if peak <= room_bytes or all((np.array(mine) <= 1).all() for mine in windows):
             break
         room *= 0.97 * room_bytes / peak
-    return replace(epoch, reads=reads)
+    return Epoch(shard, demand, quotas, repeats, streams, reads, seed, identity, shuffle)
 
 
 Dealt = tuple[Pieces, Counts]
@@ -485,23 +484,24 @@ def _shared(
     return shares
 
 
-def _none_read() -> Reads:
-    none = np.empty(0, np.int64)
-    return Reads(none, none, none, np.zeros(1, np.int64), none, none, none, none, none)
+def _ends(quotas: Counts) -> Counts:
+    """Return the rows of each stratum before each batch, and after the last one."""
+    found: Counts = np.append(np.zeros((1, quotas.shape[1]), np.int64), quotas.cumsum(0), axis=0)
+    return found
 
 
-def _reads(offered: Offered, epoch: Epoch) -> Reads:
+def _reads(offered: Offered, streams: Sequence[Stream], ends: Counts, repeats: int) -> Reads:
     """Return what is read, and which batches need it."""
     parts: list[tuple[Counts, ...]] = []
-    for stratum, stream in enumerate(epoch.streams):
+    final = len(ends) - 2
+    for stratum, stream in enumerate(streams):
         if stream.is_shared or not len(stream.pieces):
             continue
-        pieces, ends = stream.pieces, epoch.ends[:, stratum]
+        pieces, before = stream.pieces, ends[:, stratum]
         first_step, last_step = stream.stay
-        final = len(epoch.quotas) - 1
-        first = np.searchsorted(ends, stream.ends[first_step], "right") - 1
-        last = np.searchsorted(ends, stream.ends[last_step + 1] - 1, "right") - 1
-        if epoch.repeats:
+        first = np.searchsorted(before, stream.ends[first_step], "right") - 1
+        last = np.searchsorted(before, stream.ends[last_step + 1] - 1, "right") - 1
+        if repeats:
             last[last == last.max()] = final  # where the last row is needed once more
         number = np.arange(len(pieces))
         parts.append(
@@ -517,7 +517,8 @@ def _reads(offered: Offered, epoch: Epoch) -> Reads:
             )
         )
     if not parts:
-        return _none_read()
+        none = np.empty(0, np.int64)
+        return Reads(none, none, none, np.zeros(1, np.int64), none, none, none, none, none)
     joined = (np.concatenate(each) for each in zip(*parts, strict=True))
     first, last, owner, piece, block, begin, stop, lap = joined
     bytes_ = (stop - begin) * offered.row_bytes[block]

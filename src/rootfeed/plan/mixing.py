@@ -36,6 +36,9 @@ _FINEST = 4096
 _PRECISION = 1.05
 """To which a size is searched."""
 
+_FEW = 1000
+"""Stretches of which each is looked at."""
+
 _MOST_JUDGED = 20_000
 """Pages of a dataset, of those that hold the most bytes, on which decompression is judged."""
 
@@ -143,7 +146,8 @@ class Stock:
         every = -(-sum(map(len, self.spans)) // most)
         if every <= 1:
             return self
-        spans = self.spans[::every]
+        # Some of many stretches; of few, of which one may hold most, the beginning of each.
+        spans = self.spans[::every] if len(self.spans) > _FEW else self.spans
         of_each = max(most // len(spans), 1)
         return replace(self, spans=tuple(replace(s, stop=min(s.stop, s.start + of_each)) for s in spans))
 
@@ -185,10 +189,13 @@ class Stock:
         blocks = self.blocks_in(every, files, window_bytes)
         return self.lacking_in(regions, blocks)
 
+    def apart(self, regions: Regions) -> bool:
+        """Whether each kind that is known of has regions of its own among these."""
+        return set(self.wanted) <= set(regions) and (self.kinds == 2 or len(regions) > 1)
+
     def lacking_in(self, regions: Regions, blocks: float) -> float:
         """Return the entropy that labels may lack, with so many blocks of these regions in memory."""
-        apart = set(self.wanted) <= set(regions) and (self.kinds == 2 or len(regions) > 1)
-        if apart:
+        if self.apart(regions):
             return lacking_bits(2, blocks, len(regions))
         return lacking_bits(self.kinds, blocks, in_stretches=self.in_stretches)
 
