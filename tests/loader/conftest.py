@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,13 @@ def paths(request: pytest.FixtureRequest, folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def frame(paths: list[str]) -> rf.Frame:
     return open_events(paths)
+
+
+@pytest.fixture
+def quiet_workers() -> Iterator[None]:
+    """No word of more workers than processors, nor (from Python 3.12 on) of forks beside threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        warnings.filterwarnings("ignore", "'set_vital' is deprecated", UserWarning)  # by torchdata
+        yield

@@ -9,7 +9,6 @@ import os
 import pickle
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -36,20 +35,12 @@ SECONDS = 60  # a worker that says nothing for so long is an error
 
 Batches = list[list[int]]
 
+pytestmark = pytest.mark.usefixtures("quiet_workers")
+
 
 @pytest.fixture(params=SIZES)
 def sizes(request: pytest.FixtureRequest) -> dict[str, int]:
     return SIZES[request.param]
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # More workers than processors; and, from Python 3.12 on, forking beside threads.
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-        warnings.filterwarnings("ignore", "'set_vital' is deprecated", UserWarning)  # by torchdata
-        yield
 
 
 def make(frame: rf.Frame, **options: Any) -> rf.Loader:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,19 +36,12 @@ SECONDS = 60
 
 Batches = list[list[int]]
 
+pytestmark = pytest.mark.usefixtures("quiet_workers")
+
 
 @pytest.fixture(params=SIZES)
 def sizes(request: pytest.FixtureRequest) -> dict[str, Any]:
     return SIZES[request.param]
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-        warnings.filterwarnings("ignore", "'set_vital' is deprecated", UserWarning)
-        yield
 
 
 def make(frame: rf.Frame, epoch: int | None = None, **options: Any) -> rf.Loader:

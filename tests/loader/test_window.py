@@ -378,16 +378,19 @@ def test_an_iterator_that_is_left_gives_all_back(
     assert not loader._reader._pool._memory
 
 
-@pytest.mark.xfail(strict=True, reason="blocks by hand are judged by the mean of all rows")
 def test_blocks_by_hand_stay_within_the_budget_or_are_refused(frame: rf.Frame) -> None:
     # Rows of the last file are ten times as long as the others.
-    for block_entries in (10, 40, 100, 250):
+    refused = []
+    for memory, block_entries in itertools.product((300_000, 600_000), (10, 40, 100, 250)):
         try:
-            sizes = {"chunk_entries": None, "memory": "150 kB", "block_entries": block_entries}
+            sizes = {"chunk_entries": None, "memory": memory, "block_entries": block_entries}
             plan = make(frame, **sizes).plan()
-        except ArgumentError:
+        except ArgumentError as error:
+            refused.append(str(error))
             continue
-        assert plan.memory_bytes <= 150_000, block_entries
+        assert plan.memory_bytes <= memory, block_entries
+    assert 0 < len(refused) < 8
+    assert all(" does not fit into memory=" in message for message in refused)
 
 
 # --- vectors beside rows --------------------------------------------------------------------------
