@@ -1,9 +1,9 @@
 """Files stored in the worst order for training: one class after another. What `shuffle.py` reads.
 
-Eight files, of unequal length: five of background, then three of signal. Each holds ten float32
-features, an int32 `label` (0 or 1) and the int32 number of the `file`. The features of a file are
-gaussians of unit width around means of its own, as those of different processes are: the classes
-overlap, and the best boundary between them is no plane.
+Eight files, of unequal length: five of background, then three of signal; or all of it in one file.
+Each holds ten float32 features, an int32 `label` (0 or 1) and the int32 number of the `file`. The
+features of a file are gaussians of unit width around means of its own, as those of different
+processes are: the classes overlap, and the best boundary between them is no plane.
 
 Run as a script to write the files ahead of a benchmark: `python benchmarks/classes.py [FOLDER]`.
 """
@@ -45,6 +45,7 @@ class Layout:
     output_format: str
     what: str
     clusters: int | None = None
+    files: int = len(SHARES)  # of one class each, or one of all
 
 
 # 4 GB is the most that rootfeed takes by itself. Of five times as much data in rows of 48 bytes, ROOT's
@@ -54,6 +55,7 @@ LAYOUTS = {
     "ttree": Layout("kTTree", "ttree: ROOT's defaults, baskets of 8000 entries, a cluster to a file"),
     "rntuple": Layout("kRNTuple", "rntuple: ROOT's defaults, pages of up to 262 144 entries or a file"),
     "scaled": Layout("kTTree", "scaled: TTree, 750 clusters of one basket, as in a 20 GB dataset", 750),
+    "one": Layout("kTTree", "one: a single TTree, classes one after another, ROOT's defaults", None, 1),
 }
 
 
@@ -92,7 +94,7 @@ def auc(score: np.ndarray, label: np.ndarray) -> float:
 
 def paths_of(layout: str, folder: Path, entries: int) -> list[Path]:
     """Return where the files lie, in the order of their classes."""
-    return [folder / f"classes_{layout}_{entries}_{file}.root" for file in range(len(SHARES))]
+    return [folder / f"classes_{layout}_{entries}_{file}.root" for file in range(LAYOUTS[layout].files)]
 
 
 def record_of(paths: list[Path]) -> Path:
@@ -132,11 +134,16 @@ def write(layout: str, folder: Path, entries: int) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = paths_of(layout, folder, entries)
-    for file, (path, count) in enumerate(zip(paths, lengths(entries).tolist(), strict=True)):
-        x = sample(file, count, 0)
-        columns = {name: np.ascontiguousarray(x[:, i]) for i, name in enumerate(FEATURES)}
-        columns[TARGET] = np.full(count, LABELS[file], np.int32)
-        columns[FILE] = np.full(count, file, np.int32)
+    counts = lengths(entries)
+    kinds = np.repeat(np.arange(len(counts)), counts)
+    x = np.concatenate([sample(kind, count, 0) for kind, count in enumerate(counts.tolist())])
+    # A file for each kind, or one for all.
+    bounds = np.append(0, counts.cumsum()) if chosen.files > 1 else np.array([0, len(x)])
+    for path, start, stop in zip(paths, bounds[:-1], bounds[1:], strict=True):
+        some = slice(start, stop)
+        columns = {name: np.ascontiguousarray(x[some, i]) for i, name in enumerate(FEATURES)}
+        columns[TARGET] = LABELS[kinds[some]].astype(np.int32)
+        columns[FILE] = kinds[some].astype(np.int32)
         partial = path.with_suffix(".partial.root")
         ROOT.RDF.FromNumpy(columns).Snapshot(TREE, str(partial), list(columns), options)
         os.replace(partial, path)

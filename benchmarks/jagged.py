@@ -106,7 +106,7 @@ def weaver_epoch(path: str) -> Epoch:
 
 CONTESTANTS: dict[str, Callable[[str], Epoch]] = {
     "rootfeed, in memory": lambda path: rootfeed_epoch(path, "2 GB"),
-    "rootfeed, lazy": lambda path: rootfeed_epoch(path, "600 MB"),
+    "rootfeed, lazy": lambda path: rootfeed_epoch(path, "300 MB"),
     "awkward": awkward_epoch,
     "weaver-core's padding": weaver_epoch,
 }

@@ -546,13 +546,19 @@ def test_an_interrupt_ends_the_process(files: dict[str, Path], mode: dict[str, i
 
 
 def test_an_interrupt_does_not_wait_for_a_page(tmp_path: Path) -> None:
-    # One page of 12 MB for each column, packed by LZMA: 0.3 s each.
+    # One page of 12 MB for each column, packed by LZMA, again and again: such pages are nearly
+    # always in work, and the process cannot have ended before the signal arrives.
     count = 3_000_000
     values = np.random.default_rng(0).integers(0, 4, count).astype(np.float32)
     arrays = {"entry": values, "second": values[::-1]}
     file = write(tmp_path / "lzma.root", "TTree", arrays, count, uproot.LZMA(1))
-    script = USE + INTERRUPTED["while slow pages are awaited"].replace("slow(0.2)", "")
-    outcome = interrupt(script, file, {"memory": "1 GB"}, after=0.0)
+    script = """
+    next(iter(make()))  # which compiles
+    threading.Timer(0.3, print, ["READY"]).start()
+    while True:
+        next(iter(make()))
+    """
+    outcome = interrupt(USE + script, file, {"memory": "1 GB"}, after=0.0)
     assert outcome.seconds < 2
     assert outcome.code == -signal.SIGINT
     assert outcome.err.endswith("KeyboardInterrupt\n"), outcome.err

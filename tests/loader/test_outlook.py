@@ -105,7 +105,7 @@ def test_what_is_in_memory_is_planned(
             inside += sum(stop - start for start, stop in block.runs)
             most = max(most, inside)
             if not begun:
-                first.append(dataset.blocks[block.read.block])
+                first.append(dataset.part(block.read).block)
 
         def end_of(self, run: int) -> Any:
             begun.append(run)

@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plans import Topology, check
-from rootfeed.plan import Demand, Epoch, Offered, Reads, Shard, balanced_demand, plain_demand
-from rootfeed.plan.epoch import _shared
+from rootfeed.plan import Demand, Epoch, Offered, Read, Reads, Shard, balanced_demand, plain_demand
+from rootfeed.plan.reads import _new
+from rootfeed.plan.visits import _shared
 
 
 def offered_of(
@@ -180,19 +181,154 @@ def test_classes_stored_one_after_another_share_every_window() -> None:
             assert np.abs(found - 10).max() <= 2
 
 
-def test_rounds_are_divided_in_the_order_of_batches() -> None:
-    # Six batches of ten on two ranks go through 24 rows five times.
-    topology = Topology(offered_of([6] * 4), Demand(np.full((6, 1), 10)), 2, room_bytes=12.0, seed=3)
-    laps: dict[int, Counter[int]] = defaultdict(Counter)
+# --- rows that are used again ---------------------------------------------------------------------
+
+
+def laps_of(topology: Topology) -> Counter[tuple[int, int]]:
+    """Return how many rows are used of each block in each lap, by all shards."""
+    found = Counter[tuple[int, int]]()
     for shard in topology.shards:
         pieces = topology.deal(shard).streams[0].pieces
-        for lap, rows in zip(pieces.lap.tolist(), pieces.rows.tolist(), strict=True):
-            laps[shard.rank][lap // 2] += rows
-    # In turn: 0-9 rank 0, 10-19 rank 1, 20-23 rank 0; 24-29 rank 0, 30-39 rank 1, 40-47 rank 0; ...
-    expected = [[0, 0] for _ in range(5)]
-    for row in range(120):
-        expected[row // 24][row // 10 % 2] += 1
-    assert [[laps[rank][lap] for rank in range(2)] for lap in range(5)] == expected
+        for block, lap, rows in zip(pieces.block, pieces.lap, pieces.rows, strict=True):
+            found[int(block), int(lap)] += int(rows)
+    return found
+
+
+def test_rows_of_one_class_come_again_in_laps() -> None:
+    # Six batches of ten on two ranks go through 24 rows five times.
+    topology = Topology(offered_of([6] * 4), Demand(np.full((6, 1), 10)), 2, room_bytes=12.0, seed=3)
+    assert laps_of(topology) == {(block, lap): 6 for block in range(4) for lap in range(5)}
+    # 130 rows: the sixth lap has some of each block, as all others.
+    topology = Topology(offered_of([6] * 4), Demand(np.full((13, 1), 10)), 1, room_bytes=12.0, seed=3)
+    found = laps_of(topology)
+    assert set(found) == {(block, lap) for block in range(4) for lap in range(5)}
+    assert all(6 <= rows <= 7 for rows in found.values())
+    assert {sum(found[block, lap] for lap in range(5)) for block in range(4)} == {32, 33}
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize(
+    ("rare", "epoch", "most"),
+    [
+        (5, "longest", 2.1),
+        (5, 60, 1.6),
+        (20, "longest", 2.1),
+        (50, "longest", 1.1),
+        (5, "shortest", 1.1),
+    ],
+)
+def test_a_block_of_several_classes_is_read_for_all_of_them(
+    rare: int, epoch: int | str, most: float, world_size: int
+) -> None:
+    counts = np.tile([rare, 100 - rare], (200, 1))
+    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 100, world_size, epoch)
+    topology = Topology(offered_of(counts), demand, world_size, room_bytes=4000.0, seed=1)
+    reads, kept = 0, []
+    for shard in topology.shards:
+        plan = topology.deal(shard)
+        reads += len(plan.reads)
+        kept.append(plan.reads.peak(plan.reads.bytes))
+    # Rows that are used again take reads as often as they are stored, and not as often as used.
+    uses = demand.taken(len(demand.quotas), world_size).sum()
+    assert reads <= max(most, 1.1 * uses / counts.sum()) * 200 + 4 * world_size
+    assert max(kept) <= 4000
+
+
+@pytest.mark.parametrize("classes", [4, 20])
+def test_classes_of_equal_shares_are_read_together(classes: int) -> None:
+    counts = np.full((300, classes), 400 // classes)
+    demand = balanced_demand(counts.sum(0), [1 / classes] * classes, 100, 1, "longest")
+    topology = Topology(offered_of(counts), demand, room_bytes=16_000.0, seed=1)
+    assert len(topology.deal(Shard()).reads) <= 1.1 * 300
+
+
+@given(
+    ranges=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 20), st.integers(1, 20)), min_size=1, max_size=8
+    )
+)
+def test_where_the_rows_of_pieces_lie_among_those_that_are_read(
+    ranges: list[tuple[int, int, int]],
+) -> None:
+    ranges = sorted(ranges)
+    pieces = tuple((stratum, number) for number, (stratum, _, _) in enumerate(ranges))
+    bounds = tuple((begin, begin + length) for _, begin, length in ranges)
+    places = Read(0, pieces, bounds, 0, 0, 0).places
+    read = {
+        stratum: sorted(
+            {
+                row
+                for (s, _), each in zip(pieces, bounds, strict=True)
+                for row in range(*each)
+                if s == stratum
+            }
+        )
+        for stratum, _ in pieces
+    }
+    for (stratum, _), some, each in zip(pieces, places, bounds, strict=True):
+        assert read[stratum][some] == list(range(*each))
+    owner, begin, stop = np.array([(s, b, b + n) for s, b, n in ranges]).T
+    assert _new(owner, begin, stop).sum() == sum(map(len, read.values()))
+
+
+@pytest.mark.parametrize(
+    ("uses", "blocks", "rows"),
+    [((2, 4), 20, 10), ((1, 2), 15, 10), ((2, 6), 15, 6), ((0.5, 2.5), 20, 10)],
+)
+def test_no_row_comes_early_for_its_place_in_a_block(
+    uses: tuple[float, float], blocks: int, rows: int
+) -> None:
+    counts = np.full((blocks, 2), rows)
+    totals = [int(each * blocks * rows) for each in uses]
+    quotas = np.stack([np.diff(np.linspace(0, total, 61).astype(np.int64)) for total in totals], 1)
+    times, often = np.zeros(2 * blocks * rows), np.zeros(2 * blocks * rows)
+    for seed in range(300):
+        topology = Topology(offered_of(counts), Demand(quotas), room_bytes=6.0 * rows, seed=seed)
+        for number, batch in enumerate(topology.walk(topology.deal(Shard()))):
+            np.add.at(often, batch, 1)
+            np.add.at(times, batch, number / 60)
+    for stratum in range(2):
+        mine = often.reshape(blocks, 2, rows)[:, stratum]
+        early = times.reshape(blocks, 2, rows)[:, stratum]
+        # 300 epochs: by place in the block, and by block.
+        for axis in (0, 1):
+            found = early.sum(axis) / mine.sum(axis)
+            # Rows of a block come together.
+            sigma = np.sqrt(1 / 12 / (300 * (blocks if axis == 0 else 1) * min(uses[stratum], 1)))
+            assert np.abs(found - found.mean()).max() < 5 * sigma
+            assert np.abs(mine.sum(axis) / mine.sum(axis).mean() - 1).max() < 0.2
+
+
+def test_windows_of_groups_are_as_long_as_there_is_room_for() -> None:
+    # A rare class, whose rows are used a hundred times as often.
+    counts = np.tile([2000, 20], (500, 1))
+    quotas = np.diff(np.linspace(0, 10**6, 3001).astype(np.int64))[:, None].repeat(2, 1)
+    offered = Offered(counts, np.full(500, 50), np.zeros(500, np.int64), np.zeros(2, bool))
+    room = 0.012 * counts.sum() * 50
+    epoch = Topology(offered, Demand(quotas), room_bytes=room, seed=1).deal(Shard())
+    assert 0.9 < epoch.reads.peak(epoch.reads.bytes) / room <= 1
+    assert len(epoch.reads) <= 1100
+    # So many blocks of the rare class are in memory, of 500.
+    pieces, (first, last) = epoch.streams[1].pieces, epoch.streams[1].stay
+    steps = len(epoch.streams[1].ends) - 1
+    held = [len(set(pieces.block[(first <= step) & (step <= last)])) for step in range(0, steps, 97)]
+    assert np.median(held) > 200
+
+
+def test_any_row_of_a_block_may_be_the_one_that_comes_more_often() -> None:
+    counts = np.tile([10, 90], (30, 1))
+    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 10, 1, 66)  # 330 of 300 rows, and of 2700
+    often = np.zeros((30, 10), np.int64)
+    seldom = np.zeros((30, 90), np.int64)
+    for seed in range(150):
+        topology = Topology(offered_of(counts), demand, room_bytes=900.0, seed=seed)
+        rows = np.concatenate(topology.walk(topology.deal(Shard())))
+        uses = np.bincount(rows, minlength=3000).reshape(30, 100)
+        often += uses[:, :10] - 1
+        seldom += uses[:, 10:]
+    for found, expected in ((often.sum(0), 0.1), (seldom.sum(0), 330 / 2700)):
+        mean = 150 * 30 * expected
+        assert np.abs(found - mean).max() < 5 * np.sqrt(mean)
 
 
 # --- regions --------------------------------------------------------------------------------------
@@ -246,7 +382,7 @@ def test_blocks_of_regions_that_are_alike_do_not_end_together() -> None:
     counts, regions = [100] * 160, np.repeat(np.arange(8), 20)
     topology = plain(offered_of(counts, regions=regions), room_bytes=2400.0, seed=2)
     pieces = topology.deal(Shard()).streams[0].pieces
-    starts = [int(pieces.first[regions[pieces.block] == region][0]) for region in range(8)]
+    starts = [100 - int(pieces.rows[regions[pieces.block] == region][0]) for region in range(8)]
     assert sorted(starts) == pytest.approx(np.arange(8) * 12.5, abs=1)
     # The row where a region begins is the one after that where it ends.
     for region in range(8):
@@ -255,8 +391,8 @@ def test_blocks_of_regions_that_are_alike_do_not_end_together() -> None:
         if starts[region] == 0:
             continue
         assert pieces.block[first] == pieces.block[last]
-        assert (pieces.first[last], pieces.stop[last]) == (0, starts[region])
-        assert pieces.stop[first] == 100
+        parts = sorted((int(pieces.first[each]), int(pieces.stop[each])) for each in (first, last))
+        assert (parts[0][0], parts[0][1], parts[1][1]) == (0, parts[1][0], 100)
         assert (pieces.lap[first], pieces.lap[last]) == (0, 1)
     # Where windows hold half of a region or more, nothing is gained.
     whole = plain(offered_of(counts, regions=regions), room_bytes=12_000.0, seed=2).deal(Shard())
@@ -402,14 +538,13 @@ def test_the_peak_is_that_of_the_worst_batch(first: int, run: int) -> None:
     last = begin + random.integers(0, 6, 20)
     sizes = random.integers(1, 50, 20)
     starts, none = np.arange(21), np.zeros(20, np.int64)
-    reads = Reads(begin, last, sizes, starts, none, none, none, none, sizes)
+    reads = Reads(begin, last, sizes, sizes, starts, none, none, none, none, none)
     expected = 0
     for start in range(first, 20, run):
         held = (last >= max(first, start)) & (begin < start + run)
         expected = max(expected, int(sizes[held].sum()))
     assert reads.peak(sizes, first, run) == expected
     assert reads.peak(sizes, 40) == 0
-    assert reads.rows.tolist() == sizes.tolist()
 
 
 def test_epochs_are_the_same_each_time() -> None:
@@ -442,33 +577,26 @@ def test_epochs_never_change() -> None:
 
 
 PIECES: Any = [
+    [(2, 2, 9), (4, 0, 6), (11, 3, 4), (11, 0, 4), (6, 0, 9), (8, 3, 6)],
     [
-        (4, 2, 6),
-        (0, 0, 6),
-        (3, 0, 2),
-        (2, 5, 6),
-        (10, 7, 9),
-        (7, 0, 4),
-        (11, 0, 4),
-        (8, 0, 6),
-        (7, 0, 1),
-    ],
-    [
-        (1, 3, 5),
+        (1, 0, 1),
+        (1, 0, 5),
+        (1, 4, 5),
         (2, 0, 1),
+        (2, 0, 1),
+        (4, 1, 2),
         (4, 0, 2),
         (0, 0, 2),
-        (5, 0, 2),
-        (3, 1, 4),
-        (4, 0, 2),
-        (5, 0, 1),
-        (11, 2, 4),
-        (9, 0, 5),
-        (8, 0, 2),
-        (11, 1, 4),
-        (8, 0, 2),
+        (0, 0, 2),
+        (11, 0, 1),
+        (11, 3, 4),
+        (7, 0, 4),
+        (7, 1, 4),
         (10, 0, 1),
+        (10, 0, 1),
+        (6, 0, 1),
+        (8, 0, 2),
     ],
 ]
 COUNTS: Any = [[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]]
-READS: Any = [(4, 0, 4, 4), (10, 0, 1, 2), (1, 0, 1, 2), (11, 0, 1, 2)]
+READS: Any = [(2, 0, 6, 7), (11, 0, 4, 4), (1, 0, 6, 5), (11, 1, 2, 2)]

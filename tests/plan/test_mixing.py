@@ -17,6 +17,7 @@ from rootfeed.plan import (
     Stock,
     boundaries,
     cut,
+    found_lacking,
     lacking_bits,
     page_bytes,
     page_entries,
@@ -328,3 +329,60 @@ def test_large_datasets_are_judged_by_a_part(monkeypatch: pytest.MonkeyPatch) ->
     assert blocks < 20_000  # and not some for each of 93 000 pages
     assert whole.times(size) == pytest.approx(whole.decompressed(whole.cut(size, False)), rel=0.05)
     assert whole.block_entries(20, 20) == 5  # those of 1 would be decompressed 20 times
+
+
+@given(
+    kinds=st.integers(2, 12),
+    blocks_of_each=st.integers(1, 8),
+    looked_at=st.integers(10_000, 100_000),
+)
+def test_labels_in_order_lack_what_the_formula_says(
+    kinds: int, blocks_of_each: int, looked_at: int
+) -> None:
+    counts = np.repeat(np.eye(kinds, dtype=np.int64) * looked_at, blocks_of_each, axis=0)
+    blocks = len(counts)
+    one = np.full(blocks, 7)
+    found = found_lacking(counts, one, np.zeros(blocks, np.int64)).bits
+    expected = 0.5 * kinds * (kinds - 1) / blocks**2
+    # No label lacks more than it has; and what chance makes is taken off.
+    assert found < min(expected, math.log2(kinds))
+    if blocks_of_each > 2:
+        assert found == pytest.approx(expected, rel=0.02)
+    # Each in a region of its own lacks nothing; nor does what is the same everywhere.
+    assert found_lacking(counts, one, np.arange(blocks)).bits == 0
+    same = np.full((blocks, kinds), looked_at)
+    assert found_lacking(same, one, np.zeros(blocks, np.int64)).bits == 0
+
+
+def test_labels_at_random_lack_nothing() -> None:
+    random = np.random.default_rng(0)
+    regions = np.zeros(40, np.int64)
+    rows = random.integers(1, 10_000, 40)
+    for shares in ([0.5, 0.5], [0.001, 0.999], [0.1] * 10):
+        found = [
+            found_lacking(random.multinomial(200, shares, 40), rows, regions).bits for _ in range(200)
+        ]
+        assert max(found) < 1e-4
+
+
+@pytest.mark.parametrize("labels", [2, 10, 256])
+@pytest.mark.parametrize(
+    ("blocks", "looked_at"), [(10, 2), (10, 5), (10, 20), (20, 2), (20, 5), (150, 4)]
+)
+def test_few_rows_tell_little(labels: int, blocks: int, looked_at: int) -> None:
+    random = np.random.default_rng(labels)
+    shares = np.full(labels, 1 / labels)
+    rows, regions = np.full(blocks, looked_at), np.zeros(blocks, np.int64)
+    found = [
+        found_lacking(random.multinomial(looked_at, shares, blocks), rows, regions).bits
+        for _ in range(500)
+    ]
+    assert np.mean(np.array(found) > MOST_LACKING_BITS) <= (0.015 if looked_at == 2 else 0.004)
+
+
+def test_a_label_that_few_blocks_have_counts_by_its_share() -> None:
+    counts = np.tile([100_000, 0], (50, 1))
+    counts[7] = [0, 100_000]
+    assert found_lacking(counts, np.full(50, 100), np.zeros(50, np.int64)).bits == pytest.approx(
+        0.5 * 2 * (1 / 0.02 + 1 / 0.98) / 2 / 50**2, rel=0.02
+    )

@@ -19,14 +19,20 @@ def test_successive_blocks_are_one_of_each_part(blocks: int, parts: int, seed: i
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(blocks))
     parts = max(min(parts, blocks), 1)
-    part = order * parts // max(blocks, 1)
-    # Parts differ by a block at most; those that have one more give it at the end.
-    whole = blocks // parts * parts
-    for first in range(whole - parts + 1):
-        assert len(set(part[first : first + parts].tolist())) == parts
-    assert len(set(part[whole:].tolist())) == blocks - whole
-    # Always in the same order of the parts.
-    assert np.array_equal(part[parts:whole], part[: max(whole - parts, 0)])
+    assert any(is_spread(each.tolist(), parts) for each in (order, order[::-1]))
+
+
+def is_spread(order: list[int], parts: int) -> bool:
+    """Whether any successive blocks come from all over."""
+    whole = len(order) // parts * parts
+    # One of each part in turn. Some parts have a block more, which comes at the end.
+    of_parts = sorted(sorted(order[place:whole:parts]) for place in range(parts))
+    if whole == 0 or any(mine[-1] > its[0] for mine, its in itertools.pairwise(of_parts)):
+        return whole == 0
+    firsts = np.array([mine[0] for mine in of_parts])
+    # Of two neighbours, either may own what lies between them.
+    more = np.searchsorted(firsts, order[whole:], "right")
+    return len(more) == 0 or int(np.bincount(more).max()) <= 2
 
 
 @pytest.mark.parametrize("parts", [55, 100, 144])
@@ -61,6 +67,14 @@ def test_each_block_comes_at_any_time() -> None:
     # The first part is not the same each time, and not tied to the block that is drawn of it.
     firsts = np.bincount([int(spread(60, 6, seed)[0]) // 10 for seed in range(600)], minlength=6)
     assert np.abs(firsts - 100).max() < 6 * math.sqrt(600 * 5 / 36)
+
+
+@pytest.mark.parametrize(("blocks", "parts"), [(15, 12), (7, 3), (20, 7)])
+def test_no_block_comes_early_for_its_place(blocks: int, parts: int) -> None:
+    # Parts are longer or shorter by a block: which ones, differs from order to order.
+    orders = np.array([np.argsort(spread(blocks, parts, seed)) for seed in range(4000)])
+    mean = (blocks - 1) / 2
+    assert np.abs(orders.mean(0) - mean).max() < 5 * blocks / math.sqrt(12 * 4000)
 
 
 def test_orders_never_change() -> None:

@@ -16,7 +16,6 @@ from rootfeed.plan.window import (
     _turns,
     at_once,
     in_order,
-    longest_window,
     rolling,
     steps_of,
 )
@@ -284,9 +283,8 @@ def test_the_step_of_a_row() -> None:
     found = [stream.step_of(row) for row in range(8)]
     assert found == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2), (2, 3)]
     # Steps without rows are passed over.
-    gap = Stream(
-        pieces_of([2, 2]), np.array([0, 2, 2, 4]), np.array([0, 1, 1, 2]), *[np.array([0, 1])] * 3
-    )
+    every, ends, parts = np.array([0, 1]), np.array([0, 2, 2, 4]), np.array([0, 1, 1, 2])
+    gap = Stream(pieces_of([2, 2]), ends, parts, every, every, every, (every, every))
     assert [gap.step_of(row) for row in range(4)] == [(0, 0), (0, 1), (2, 0), (2, 1)]
     shared = at_once(pieces_of([3, 1]), is_shared=True)
     assert shared.is_shared
@@ -302,18 +300,6 @@ def test_pieces_are_joined() -> None:
     assert found.rows.tolist() == [3, 4, 8]
     assert len(Pieces.joined([])) == 0
     assert Pieces.joined([]).block.dtype == np.int64
-
-
-@given(bytes_=st.lists(st.integers(1, 50), max_size=12), most=st.integers(0, 300))
-@example([5, 1, 1], 5)  # a byte more than fits
-def test_the_longest_window_is_the_longest(bytes_: list[int], most: int) -> None:
-    found = longest_window(np.array(bytes_, np.int64), most)
-    fits = [
-        count
-        for count in range(1, len(bytes_) + 1)
-        if max(sum(bytes_[i : i + count]) for i in range(len(bytes_) - count + 1)) <= most
-    ]
-    assert found == max(fits, default=1)
 
 
 DIVIDED = [1, 1, 1, 1, 1, 2, 2, 1, 1, 1, 1, 1]

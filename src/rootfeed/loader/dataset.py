@@ -121,18 +121,20 @@ class Dataset:
         """Return the rows of a read: as few entries as hold them."""
         block = self.blocks[read.block]
         take = self.positions(block)
-        if self.strata is None:
+        if self.strata is None and len(read.ranges) == 1:
             first, stop = read.ranges[0]
             if take is None:
                 return Taken(replace(block, start=block.start + first, stop=block.start + stop), None)
             return _trimmed(block, take[first:stop], None)
         if take is None:
             take = np.arange(len(block), dtype=np.int32)
-        codes = self.strata.codes(block.file, block.start, block.stop)[take]
+        codes = np.zeros(len(take), np.uint8)
+        if self.strata is not None:
+            codes = self.strata.codes(block.file, block.start, block.stop)[take]
         chosen = np.zeros(len(take), bool)
         for (stratum, _), (first, stop) in zip(read.pieces, read.ranges, strict=True):
             chosen[np.flatnonzero(codes == stratum)[first:stop]] = True
-        return _trimmed(block, take[chosen], codes[chosen])
+        return _trimmed(block, take[chosen], None if self.strata is None else codes[chosen])
 
     def entries(self, number: int, stratum: int) -> npt.NDArray[np.int64]:
         """Return the numbers in the file of a block's rows of a stratum."""

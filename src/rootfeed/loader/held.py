@@ -46,9 +46,9 @@ class HeldBlock:
         """Make the orders in which the rows of each piece are used."""
         none = np.empty(0, np.uint32)
         every = np.concatenate([none, *(np.arange(*run, dtype=np.uint32) for run in self.runs)])
-        for stratum, piece in self.read.pieces:
+        for (stratum, piece), some in zip(self.read.pieces, self.read.places, strict=True):
             mine = every if part.strata is None else every[part.strata == stratum]
-            self.places.append(own_order(plan, stratum, piece, mine))
+            self.places.append(own_order(plan, stratum, piece, mine[some]))
 
 
 class Held:

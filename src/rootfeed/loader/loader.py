@@ -221,7 +221,7 @@ class Loader:
         offered = self._schedule.offered
         self._mixing = Mixing(stock, dataset, offered, sizes, self._options, budget_bytes)
         self._threads = threads
-        self._reader = Reader(self._schedule, self._options, threads, self._pool)
+        self._reader = Reader(self._schedule, self._options, threads, self._pool, self._mixing)
         self._passes = Passes(self._reader, self._course)
 
     def __getstate__(self) -> dict[str, Any]:

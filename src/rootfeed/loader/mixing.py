@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rootfeed.errors import MixingWarning, warn
 from rootfeed.loader.dataset import Dataset
 from rootfeed.loader.options import Options
-from rootfeed.plan import MOST_DECOMPRESSED, MOST_LACKING_BITS, Offered, Sizes, Stock, budget_for
+from rootfeed.plan import MOST_DECOMPRESSED, MOST_LACKING_BITS, Found, Offered, Sizes, Stock, budget_for
 from rootfeed.plan.budget import ORDER_BYTES
 
 __all__ = ["Mixing"]
@@ -127,13 +127,42 @@ class Mixing:
         held = "" if self._apart or wanted == 1 else f", too few to hold one of each of {wanted} {of}"
         is_guess = self._apart or self.stock.kinds == 2
         more = " (of K classes, K (K - 1) / 2 times as much)" if is_guess else ""
-        remedies = "".join(f"\n  {text}" for text in self._remedies())
         return (
             f"rows mix badly: {self.blocks:.1f} blocks of consecutive entries are in memory "
             f"together{held}. Where {self._kinds} are stored one after another, the label of a batch "
-            f"may lack {lacking:.2g} bits of entropy{more}. What helps, in this order:{remedies}\n"
-            "loader.explain() tells more."
+            f"may lack {lacking:.2g} bits of entropy{more}. {self._help()}"
         )
+
+    def warn_of_labels(self, found: Found) -> None:
+        """Warn of labels that are stored in an order, unless about as much was told without them.
+
+        Parameters
+        ----------
+        found : Found
+            What a batch's label lacks, by the labels of the blocks in memory.
+        """
+        least = MOST_LACKING_BITS * _SPARE
+        expected, lacking = self.lacking_bits or 0.0, found.at(self.blocks)
+        of_kinds = found.of_kinds(self.blocks)
+        if max(lacking, of_kinds) <= (least if expected <= least else expected * _WORSE):
+            return
+        more = ""
+        if of_kinds > 2 * lacking:
+            more = (
+                "; of ten kinds of entries, such as processes, that are stored one after another, too, "
+                f"it would be {of_kinds:.2g}"
+            )
+        known = replace(self, stock=replace(self.stock, found=found))
+        warn(
+            f"rows mix badly: {self.blocks:.1f} blocks of consecutive entries are in memory together, "
+            "and the labels of neighbours differ. The label of a batch lacks some "
+            f"{lacking:.2g} bits of entropy{more}. {known._help()}",
+            MixingWarning,
+        )
+
+    def _help(self) -> str:
+        remedies = "".join(f"\n  {text}" for text in self._remedies())
+        return f"What helps, in this order:{remedies}\nloader.explain() tells more."
 
     def _remedies(self) -> list[str]:
         columns = self.dataset.layout.parts[self.dataset.layout.inputs :]

@@ -123,9 +123,6 @@ def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard:
     blocks = [*stay, *parts]
     per_run = sizes.run_rows // mixing.options.batch_size
     resident_bytes = sizes.window_bytes - schedule.room_bytes
-    window_bytes = reads.peak(reads.bytes, 0, per_run)
-    ahead = int(reads.bytes.sum()) - window_bytes
-    ahead = min(int(sizes.window_bytes * AHEAD_SHARE / WINDOW_SHARE), ahead)
     longest = max((len(block) for block in blocks), default=0)
     scratch = longest * scratch_row_bytes(layout, dataset.files) + scratch_page_bytes(dataset.files)
     batches = sizes.runs_ahead * sizes.run_rows * layout.batch_row_bytes
@@ -147,7 +144,7 @@ def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard:
         entries_read=sum(map(len, blocks)),
         bytes_read=int(page_bytes(files, blocks)[0]),
         in_memory=sizes.whole,
-        memory_bytes=resident_bytes + window_bytes + ahead + threads * scratch + batches,
+        memory_bytes=resident_bytes + schedule.held_bytes(run) + threads * scratch + batches,
         budget_bytes=mixing.budget_bytes,
         threads=threads,
     )

@@ -24,11 +24,12 @@ from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
 from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.fill import fill_tasks, prepare
 from rootfeed.loader.held import Held, HeldBlock
+from rootfeed.loader.labels import found_in
+from rootfeed.loader.mixing import Mixing
 from rootfeed.loader.options import Options
 from rootfeed.loader.pool import Arena, ClosedError, Lent, Pool
 from rootfeed.loader.schedule import Run, Schedule
-from rootfeed.plan import Epoch, Order, Read
-from rootfeed.plan.budget import AHEAD_SHARE, WINDOW_SHARE
+from rootfeed.plan import Epoch, Found, Order, Read
 from rootfeed.progress import progress
 from rootfeed.schema import Array, Layout
 
@@ -56,9 +57,13 @@ class Reader:
         That decode at the same time.
     pool : Pool
         That parts which are iterated in turns have in common.
+    mixing : Mixing
+        That says what labels in a bad order mean.
     """
 
-    def __init__(self, schedule: Schedule, options: Options, threads: int, pool: Pool) -> None:
+    def __init__(
+        self, schedule: Schedule, options: Options, threads: int, pool: Pool, mixing: Mixing
+    ) -> None:
         self.schedule = schedule
         self._sizes = schedule.sizes
         self._layout = schedule.dataset.layout
@@ -70,6 +75,9 @@ class Reader:
         self._loading = ForkLock()
         self._prepared = False
         self._alterations = Alterations()
+        self._mixing = mixing
+        self._found: Found | None = None
+        self._told_of_labels = False
 
     def read(self, run: Run) -> Generator[Arrays, None, None]:
         """Yield the parts of each batch, in arrays that belong to the caller."""
@@ -114,8 +122,7 @@ class Reader:
                     self._whole = self._loaded(Arena(resident, 0, self._layout.row_bytes))
                 return self._whole, 0
         reads, per_run = run.plan.reads, self._batches_of_run
-        usual = self.schedule.room_bytes + self._sizes.window_bytes * AHEAD_SHARE / WINDOW_SHARE
-        most_bytes = max(int(usual), reads.peak(reads.bytes, run.first, per_run))
+        most_bytes = self.schedule.held_bytes(run)
         # Somewhat more than usual, so that an arena does for all epochs.
         usual = _SPARE * most_bytes / self.schedule.dataset.mean_row_bytes
         rows = min(int(usual), int(offered.totals[~offered.resident].sum()))
@@ -201,6 +208,7 @@ class Reader:
         shared = partial(self._shared_places, run, held.arena)
         order = Order(run.plan, held.places, shared, self.schedule.draws)
         entered = 0
+        window: list[HeldBlock] = []
         for number, first in enumerate(range(run.first, run.batches, step)):
             stop = min(first + step, run.batches)
             needed = int(np.searchsorted(firsts, stop))
@@ -208,7 +216,12 @@ class Reader:
                 block = filling.next()
                 filling.release()
                 held.enter(block, (block.read.last - run.first) // step)
+                if number == 0:
+                    window.append(block)
             entered = needed
+            if window:
+                self._look_at_labels(run, held, window)
+                window.clear()
             wanted = order.rows(first, stop)
             gathered = _Run()
             task = partial(
@@ -223,6 +236,12 @@ class Reader:
             )
             yield gathered, [task]
 
+    def _look_at_labels(self, run: Run, held: Held, window: Sequence[HeldBlock]) -> None:
+        """Judge the order of labels by the blocks of the first batches; once, and by one shard."""
+        if self._found is None and run.plan.shuffle and run.plan.shard.number == 0:
+            dataset, regions = self.schedule.dataset, self._sizes.regions
+            self._found = found_in(dataset, window, held.arena.rows, regions)
+
     def _batches(self, gathering: Prefetch[_Run]) -> Generator[Arrays, None, None]:
         while True:
             try:
@@ -236,7 +255,10 @@ class Reader:
             gathering.release()
 
     def _warn(self) -> None:
-        """Report altered values, and those that are no numbers, once for each column."""
+        """Report what was found, once: altered values, those that are no numbers, labels in an order."""
+        if self._found is not None and not self._told_of_labels:
+            self._told_of_labels = True
+            self._mixing.warn_of_labels(self._found)
         for column, what, count, example in self._alterations.take():
             for text, category in _told(self.schedule.dataset, column, what, count, example):
                 warn(text, category)

@@ -25,6 +25,7 @@ from rootfeed.plan import (
     used,
     words_of,
 )
+from rootfeed.plan.budget import AHEAD_SHARE, ORDER_BYTES, WINDOW_SHARE
 from rootfeed.schema import Array
 
 __all__ = ["Leg", "Run", "Schedule", "Stage"]
@@ -160,6 +161,7 @@ class Schedule:
             row_bytes=dataset.row_bytes[files],
             regions=np.searchsorted(self.sizes.regions, files, "right") - 1,
             resident=resident,
+            use_bytes=ORDER_BYTES,
         )
 
     def _resident(self) -> npt.NDArray[np.bool_]:
@@ -185,6 +187,12 @@ class Schedule:
         """What blocks may take in memory, beside the rows that stay."""
         kept = self.offered.counts[:, self.offered.resident].sum(1)
         return self.sizes.window_bytes - int(kept @ self.offered.row_bytes)
+
+    def held_bytes(self, run: Run) -> int:
+        """Return the most that blocks take in memory in a run, those that are read ahead included."""
+        reads, per_run = run.plan.reads, self.sizes.run_rows // self._options.batch_size
+        room = self.room_bytes + int(self.sizes.window_bytes * AHEAD_SHARE / WINDOW_SHARE)
+        return max(min(room, int(reads.bytes.sum())), reads.peak(reads.bytes, run.first, per_run))
 
     def _demand(self, rows: Counts, world_size: int, left: int | None = None) -> Demand:
         """Return the rows of each batch of those that there are, or are left of an epoch."""
@@ -246,8 +254,7 @@ class Schedule:
         """Return what is left of an epoch after some legs, for so many ranks.
 
         Rows of strata that are gone through once are those that were not used yet. The others begin
-        anew with all their rows: uses of two of them, which differ by two at most, differ by one more
-        after each change of the ranks.
+        anew with all their rows, however often each was used before.
         """
         key = (epoch, tuple(legs), world_size)
         if key in self._stages:

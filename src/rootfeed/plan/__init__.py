@@ -6,12 +6,21 @@ tested to exhaustion without a file.
 
 from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_bytes, page_entries
 from rootfeed.plan.budget import Sizes, budget_for, choose_sizes, needed_bytes
-from rootfeed.plan.epoch import Epoch, Offered, Read, Reads, deal
-from rootfeed.plan.mixing import MOST_DECOMPRESSED, MOST_LACKING_BITS, Stock, lacking_bits
+from rootfeed.plan.epoch import Epoch, deal
+from rootfeed.plan.mixing import (
+    MOST_DECOMPRESSED,
+    MOST_LACKING_BITS,
+    Found,
+    Stock,
+    found_lacking,
+    lacking_bits,
+)
 from rootfeed.plan.random import random_key
+from rootfeed.plan.reads import Read, Reads
 from rootfeed.plan.rows import Order, own_order, used
 from rootfeed.plan.shares import Demand, Shard, Tail, balanced_demand, plain_demand
 from rootfeed.plan.sides import Words, all_set, choose_among, counted, members, words_of
+from rootfeed.plan.visits import Offered
 
 __all__ = [
     "MOST_DECOMPRESSED",
@@ -19,6 +28,7 @@ __all__ = [
     "Boundaries",
     "Demand",
     "Epoch",
+    "Found",
     "Offered",
     "Order",
     "Read",
@@ -37,6 +47,7 @@ __all__ = [
     "counted",
     "cut",
     "deal",
+    "found_lacking",
     "lacking_bits",
     "members",
     "needed_bytes",

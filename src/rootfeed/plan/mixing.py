@@ -19,7 +19,7 @@ from rootfeed.plan.blocks import Boundaries, cut, page_bytes, page_entries
 from rootfeed.plan.sides import Words, rows_before
 from rootfeed.schema import Block
 
-__all__ = ["MOST_DECOMPRESSED", "MOST_LACKING_BITS", "Stock", "lacking_bits"]
+__all__ = ["MOST_DECOMPRESSED", "MOST_LACKING_BITS", "Found", "Stock", "found_lacking", "lacking_bits"]
 
 MOST_LACKING_BITS = 0.01
 """Of a label's entropy: blocks are made so small that no more is lacking."""
@@ -29,6 +29,12 @@ MOST_DECOMPRESSED = 4.0
 
 _LACKING = 0.5
 """What a window lacks, of bits times blocks squared, over pairs of kinds: measured."""
+
+_SIGMA = 4.0
+"""Standard deviations of what is found by chance."""
+
+_UNKNOWN_KINDS = 10
+"""So many may be stored one after another where labels are."""
 
 _FINEST = 4096
 """Blocks are never made smaller than by this factor."""
@@ -59,6 +65,84 @@ def lacking_bits(kinds: int, blocks: float, regions: int = 1, in_stretches: bool
     return min(drawn, spread if in_stretches else drawn, math.log2(kinds))
 
 
+@dataclass(frozen=True)
+class Found:
+    """What labels were found to lack.
+
+    Attributes
+    ----------
+    bits : float
+    power : float
+        Of the number of blocks, by which it falls: 1 if blocks are as different from their neighbours
+        as from all others, up to 2 if most are alike.
+    blocks : float
+        That were in memory together.
+    order : float
+        How much of the labels' variance lies between blocks of a region: 0 to 1, if one label after
+        another is stored.
+    """
+
+    bits: float
+    power: float = 2.0
+    blocks: float = 1.0
+    order: float = 0.0
+
+    def at(self, blocks: float) -> float:
+        """Return what labels lack with another number of blocks."""
+        return float(self.bits * (self.blocks / blocks) ** self.power)
+
+    def of_kinds(self, blocks: float) -> float:
+        """Return what kinds of entries may lack that labels do not tell of, such as processes.
+
+        Where labels are stored in an order, such kinds are, too, probably.
+        """
+        return self.order * lacking_bits(_UNKNOWN_KINDS, blocks) if self.order > 0.5 else 0.0
+
+
+def found_lacking(counts: Counts, rows: Counts, regions: Counts) -> Found:
+    """Return the entropy that batches' labels lack, by the labels of the blocks in memory.
+
+    Each block stands for one of so many parts of its region. Where neighbours differ, a kind of entries
+    ends between them, and the window has a block too many or too few of it: `lacking_bits` follows, if
+    that is so for each kind once. What rows in random order may lack by chance, is taken off.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (blocks, labels)
+        How often each label is among some rows, at least 2, of each block, in the order in which blocks
+        are stored.
+    rows : ndarray of int64, shape (blocks,)
+        Of each block.
+    regions : ndarray of int64, shape (blocks,)
+    """
+    looked_at = counts.sum(1, keepdims=True)
+    shares = counts / looked_at
+    weights = rows / rows.sum()
+    mean = weights @ shares
+    noise = shares * (1 - shares) / (looked_at - 1)
+    change = np.diff(shares, axis=0) ** 2 - noise[1:] - noise[:-1]
+    pair = np.where(np.diff(regions) == 0, (weights[1:] + weights[:-1]) / 2, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = _LACKING * (pair**2 @ change) / (2 * mean)
+        # A rare label is worth little, wherever it is.
+        bits = float(np.nansum(np.minimum(each, -mean * np.log2(mean))))
+        # Of squares of normal numbers: each block is in two of them.
+        chance = mean * (1 - mean) * (1 / looked_at[1:] + 1 / looked_at[:-1])
+        errors = _LACKING * np.sqrt(3 * (pair**4 @ chance**2)) / (2 * mean)
+        bits -= _SIGMA * float(np.sqrt(np.nansum(errors**2)))
+        # Of independent blocks, neighbours differ by twice the variance.
+        spread = weights @ ((shares - mean) ** 2 - noise)
+        independent = (pair @ change).sum() / (2 * pair.sum() * spread.sum())
+    # What lies between blocks of one region: regions have windows of their own.
+    which = np.unique(regions, return_inverse=True)[1]
+    of_regions, sums = np.zeros((which.max() + 1, len(mean))), np.bincount(which, weights)
+    np.add.at(of_regions, which, weights[:, None] * shares)
+    apart = (shares - (of_regions / sums[:, None])[which]) ** 2 - noise
+    order = (weights @ apart).sum() / max((mean * (1 - mean)).sum(), 1e-12)
+    power = 2 - float(np.nan_to_num(independent, posinf=1).clip(0, 1))
+    return Found(max(bits, 0.0), power, len(rows), float(np.clip(order, 0, 1)))
+
+
 @dataclass(frozen=True, eq=False)
 class Stock:
     """A dataset's rows before they are cut into blocks.
@@ -82,6 +166,8 @@ class Stock:
         Kinds of entries that may be stored one after another, at least 2: as many as files have.
     in_stretches : bool
         Whether files of a kind follow one another.
+    found : Found
+        What is known of labels, if that is more than is expected without.
     """
 
     files: tuple[Boundaries, ...]
@@ -93,6 +179,7 @@ class Stock:
     wanted: Regions = (0,)
     kinds: int = 2
     in_stretches: bool = True
+    found: Found = Found(0.0)
 
     @cached_property
     def rows(self) -> int:
@@ -196,8 +283,10 @@ class Stock:
     def lacking_in(self, regions: Regions, blocks: float) -> float:
         """Return the entropy that labels may lack, with so many blocks of these regions in memory."""
         if self.apart(regions):
-            return lacking_bits(2, blocks, len(regions))
-        return lacking_bits(self.kinds, blocks, in_stretches=self.in_stretches)
+            expected = lacking_bits(2, blocks, len(regions))
+        else:
+            expected = lacking_bits(self.kinds, blocks, in_stretches=self.in_stretches)
+        return max(expected, self.found.at(blocks), self.found.of_kinds(blocks))
 
     def block_entries(self, most: int, window_bytes: float) -> int:
         """Return the largest size of blocks, up to `most`, with which rows mix in a window.

@@ -18,11 +18,11 @@ _GOLDEN = (5**0.5 - 1) / 2
 def spread(blocks: int, parts: int, seed: int, *identity: int) -> Counts:
     """Return consecutive blocks in a random order in which neighbours come from far apart.
 
-    The blocks are divided into parts of consecutive ones. The order takes one block of each part in
-    turn, a random one, always in the same order of the parts: so any `parts` successive blocks are one
-    of each part, and what is stored in order, such as classes, has its share of them, to a block at each
-    place where one class ends and the next begins. Parts follow each other by the golden ratio, so that
-    fewer or more successive blocks are spread as well as they can be.
+    The blocks are divided into parts of consecutive ones, some of them longer by a block. The order
+    takes one block of each part in turn, a random one, always in the same order of the parts: so any
+    `parts` successive blocks are one of each part, and what is stored in order, such as classes, has its
+    share of them, to a block at each place where one class ends and the next begins. Parts follow each
+    other by the golden ratio, so that fewer or more successive blocks are spread as well as they can be.
 
     Parameters
     ----------
@@ -39,16 +39,20 @@ def spread(blocks: int, parts: int, seed: int, *identity: int) -> Counts:
     ndarray of int64, shape (blocks,)
     """
     parts = max(min(parts, blocks), 1)
-    part = np.arange(blocks) * parts // max(blocks, 1)
     words = np.empty(blocks + 1, np.uint64)
     kernels.words(random_key(seed, "blocks", *identity), words)
+    # Some parts are longer by a block: which ones, differs, but they are at equal distances.
+    phase = int((words[blocks] >> np.uint64(32)) % np.uint64(parts))
+    part = np.repeat(np.arange(parts), np.diff((np.arange(parts + 1) * blocks + phase) // parts))
     # Random ones come first in each part.
     drawn = np.lexsort((words[:blocks], part))
     turn = np.empty(blocks, np.int64)
     turn[drawn] = np.arange(blocks) - np.searchsorted(part, part)
     place = np.argsort(np.argsort(np.arange(parts) * _GOLDEN % 1.0))
-    first = int(words[blocks] % np.uint64(parts))
-    return np.lexsort(((place + first)[part] % parts, turn))
+    first = int((words[blocks] & np.uint64(0xFFFFFFFF)) % np.uint64(parts))
+    found = np.lexsort(((place + first)[part] % parts, turn))
+    # The last turn has blocks of the longer parts only: it comes first as often as last.
+    return found[::-1].copy() if words[blocks] >> np.uint64(63) else found
 
 
 def in_proportion(totals: Counts, rows: Counts, phases: npt.NDArray[np.float64]) -> Counts:

@@ -93,23 +93,6 @@ class Demand:
             [kinds[rank < self.extra, worker] for rank in range(world_size) for worker in range(workers)]
         )
 
-    def before(self, stratum: int, row: int, world_size: int, workers: int) -> Counts:
-        """Return how many of the first rows of a stratum each shard takes, shape (shards,).
-
-        Ranks take the rows of their first batches in turn, then those of their second ones, and so on.
-        Not for rows that some ranks have more than others.
-        """
-        ends, quotas = self.ends[:, stratum] * world_size, self.quotas[:, stratum]
-        batch = int(np.searchsorted(ends, row, "right")) - 1
-        found = np.zeros((world_size, workers), np.int64)
-        for worker in range(workers):
-            found[:, worker] = quotas[worker:batch:workers].sum()
-        if batch < len(quotas):
-            quota = int(quotas[batch])
-            turn = int(row - ends[batch]) - quota * np.arange(world_size)
-            found[:, batch % workers] += np.clip(turn, 0, quota)
-        return found.ravel()
-
     def places(
         self, shard: Shard, stratum: int, first: int, stop: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

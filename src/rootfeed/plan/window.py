@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 
-__all__ = ["Pieces", "Stream", "at_once", "in_order", "longest_window", "rolling", "steps_of"]
+__all__ = ["Pieces", "Stream", "at_once", "in_order", "rolling", "steps_of"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -32,8 +32,8 @@ class Pieces:
     block : ndarray of int64
         Number in the dataset.
     lap : ndarray of int64
-        How often all blocks were gone through before: two laps to a round, which may begin within a
-        block. No stratum has a block twice in a lap.
+        How often all blocks were gone through before. Where a lap begins within a block, its end is of
+        a lap of its own. The rows of a block that are used in a lap are read together.
     first, stop : ndarray of int64
         Which of the block's rows of the stratum they are, counted in the order of entries.
     """
@@ -78,6 +78,8 @@ class Stream:
     parts : ndarray of int64, shape (steps + 1,)
     piece, begin, count : ndarray of int64, shape (parts,)
         Whose rows a part is: so many from `begin` on, of the piece's own order.
+    due : tuple of ndarray of int64, shape (pieces,)
+        The first step, and the last one, in which rows of each piece may be used.
     is_shared : bool
         All rows of the stratum stay in memory, and all shards go through this one stream together, one
         step after another: the steps are rounds, of which only the first is written down.
@@ -89,6 +91,7 @@ class Stream:
     piece: Counts
     begin: Counts
     count: Counts
+    due: tuple[Counts, Counts]
     is_shared: bool = False
 
     @property
@@ -125,7 +128,8 @@ def at_once(pieces: Pieces, is_shared: bool = False) -> Stream:
     every = np.arange(len(pieces))
     bounds = np.array([0, len(pieces)])
     ends = np.array([0, pieces.rows.sum()])
-    return Stream(pieces, ends, bounds, every, np.zeros_like(every), pieces.rows, is_shared)
+    none = np.zeros_like(every)
+    return Stream(pieces, ends, bounds, every, none, pieces.rows, (none, none), is_shared)
 
 
 def in_order(pieces: Pieces) -> Stream:
@@ -133,7 +137,7 @@ def in_order(pieces: Pieces) -> Stream:
     every = np.arange(len(pieces))
     ends = np.append(0, pieces.rows.cumsum())
     bounds = np.arange(len(pieces) + 1)
-    return Stream(pieces, ends, bounds, every, np.zeros_like(every), pieces.rows)
+    return Stream(pieces, ends, bounds, every, np.zeros_like(every), pieces.rows, (every, every))
 
 
 def rolling(pieces: Pieces, regions: Counts, windows: Sequence[int], key: np.uint64) -> Stream:
@@ -168,6 +172,7 @@ def rolling(pieces: Pieces, regions: Counts, windows: Sequence[int], key: np.uin
     keys = np.empty(len(pieces), np.uint64)
     kernels.words(key, keys)
     found: list[tuple[Counts, Counts, Counts]] = []
+    due = np.zeros((2, len(pieces)), np.int64)
     for start, mine, count in zip(regions[:-1].tolist(), of_regions, held.tolist(), strict=True):
         if not len(mine):
             continue
@@ -175,6 +180,7 @@ def rolling(pieces: Pieces, regions: Counts, windows: Sequence[int], key: np.uin
         number = np.arange(len(mine))
         first = np.searchsorted(turns, np.maximum(number - count + 1, 0), "right") - 1
         stop = np.searchsorted(turns, np.minimum(number + 1, len(mine) - count + 1), "left")
+        due[:, start : start + len(mine)] = first, stop - 1
         starts = np.append(0, (stop - first).cumsum())
         counts = np.empty(starts[-1], np.int64)
         own_keys = keys[start : start + len(mine)]
@@ -189,7 +195,8 @@ def rolling(pieces: Pieces, regions: Counts, windows: Sequence[int], key: np.uin
     some = some[np.argsort(step[some], kind="stable")]
     of_steps = np.bincount(step[some], minlength=steps)
     ends = np.append(0, np.bincount(step, counts, steps).astype(np.int64).cumsum())
-    return Stream(pieces, ends, np.append(0, of_steps.cumsum()), piece[some], begin[some], counts[some])
+    parts = np.append(0, of_steps.cumsum())
+    return Stream(pieces, ends, parts, piece[some], begin[some], counts[some], (due[0], due[1]))
 
 
 def steps_of(pieces: float) -> float:
@@ -217,22 +224,3 @@ def _turns(rows: Counts, count: int, steps: int) -> npt.NDArray[np.float64]:
     place: npt.NDArray[np.float64] = turn + (wanted - due[turn]) / (due[turn + 1] - due[turn])
     place[-1] = turns
     return place
-
-
-def longest_window(bytes_: Counts, most: float) -> int:
-    """Return how many successive pieces, at least one, never take more than some bytes together.
-
-    Parameters
-    ----------
-    bytes_ : ndarray of int64, shape (pieces,)
-    most : float
-    """
-    ends = np.append(0, bytes_.cumsum())
-    low, high = 1, max(len(bytes_), 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if (ends[middle:] - ends[:-middle]).max() <= most:
-            low = middle
-        else:
-            high = middle - 1
-    return low
