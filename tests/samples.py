@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import uproot
 
@@ -90,7 +91,9 @@ def write_columns(
         events = make(name, {key: column.dtype for key, column in columns.items()})
         entries = len(next(iter(columns.values())))
         for start in range(0, entries, page):
-            events.extend({key: column[start : start + page] for key, column in columns.items()})
+            part = {key: column[start : start + page] for key, column in columns.items()}
+            # A mapping's columns come in another order from uproot before 5.7.7.
+            events.extend(part if format == "TTree" else ak.zip(part, depth_limit=1))
     return str(path)
 
 

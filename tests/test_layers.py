@@ -24,14 +24,36 @@ LAYERS = (
     ("sources", "plan", "engine", "formats", "progress"),
     ("frame",),
     ("loader",),
-    ("root", "integrations", "diagnostics"),
-    ("plots", "cli"),
+    ("root",),
 )
 LAYER_OF = {name: number for number, row in enumerate(LAYERS) for name in row}
 
-# uproot belongs to the sources, and its internals to one module of them.
+# uproot belongs to the sources, and its insides to one module of them: its modules (all that it
+# documents at the top level are `open` and classes), names with an underscore, and these attributes of
+# its objects.
 UPROOT_USERS = f"{PACKAGE}.sources"
-UPROOT_INTERNALS = "uproot.models"  # and every name with an underscore
+UPROOT_INSIDER = f"{PACKAGE}.sources.uproot_internals"
+UPROOT_ATTRIBUTES = {
+    "all_fields",
+    "bases",
+    "byte_offsets",
+    "chunk",
+    "cluster_group_records",
+    "cluster_summaries",
+    "column_records",
+    "cursor",
+    "embedded_baskets",
+    "field_id",
+    "field_records",
+    "footer",
+    "header",
+    "instance_members",
+    "known_versions",
+    "members",
+    "page_link_list",
+    "page_list_envelopes",
+    "read_locator",
+}
 # Methods of named tuples, public in spite of their names.
 PUBLIC_UNDERSCORES = {"_asdict", "_fields", "_make", "_replace"}
 
@@ -85,18 +107,28 @@ def imports(path: str, text: str, modules: set[str]) -> Iterator[tuple[int, str]
                 yield node.lineno, importlib.util.resolve_name(target, package)
 
 
-def internal_attributes(text: str) -> Iterator[tuple[int, str]]:
-    """Line and name of `uproot.models`, and of private attributes but those of `self` and `cls`."""
+def is_inside_uproot(name: str) -> bool:
+    """Whether an absolute name such as `uproot.models.TTree` is none that uproot documents."""
+    _, _, rest = name.partition(".")
+    return bool(rest) and rest != "open" and ("." in rest or not rest[0].isupper())
+
+
+def uproot_insides(path: str, text: str, modules: set[str]) -> Iterator[tuple[int, str]]:
+    """Line and name of all in a source text that belongs to uproot's insides, or seems to."""
+    for line, target in imports(path, text, modules):
+        if is_within(target, "uproot") and is_inside_uproot(target):
+            yield line, target
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls")):
                 continue
-            case ast.Attribute(value=ast.Name(id="uproot"), attr="models"):
-                yield node.lineno, UPROOT_INTERNALS
-            case ast.Attribute(attr=name) if (
-                name.startswith("_") and not name.endswith("__") and name not in PUBLIC_UNDERSCORES
-            ):
-                yield node.lineno, name
+            case ast.Attribute(value=ast.Name(id="uproot"), attr=name):
+                if is_inside_uproot(f"uproot.{name}"):
+                    yield node.lineno, f"uproot.{name}"
+            case ast.Attribute(attr=name):
+                private = name.startswith("_") and not name.endswith("__")
+                if name in UPROOT_ATTRIBUTES or (private and name not in PUBLIC_UNDERSCORES):
+                    yield node.lineno, f".{name}"
 
 
 def layer_faults(files: Files) -> Iterator[str]:
@@ -139,22 +171,17 @@ def cycle_faults(files: Files) -> Iterator[str]:
 
 
 def uproot_faults(files: Files) -> Iterator[str]:
-    """Uses of uproot outside the sources, and of its internals in more than one module."""
+    """Uses of uproot outside the sources, and of its insides outside the module for them."""
     modules = {module_name(path) for path in files}
-    internals: dict[str, str] = {}
     for path, text in files.items():
-        for line, target in imports(path, text, modules):
-            if not is_within(target, "uproot"):
-                continue
-            if not is_within(module_name(path), UPROOT_USERS):
-                yield f"{path}:{line}: only {UPROOT_USERS} imports uproot"
-            if is_within(target, UPROOT_INTERNALS) or "._" in target:
-                internals.setdefault(path, f"{path}:{line}: {target}")
-        if is_within(module_name(path), UPROOT_USERS):
-            for line, name in internal_attributes(text):
-                internals.setdefault(path, f"{path}:{line}: {name}")
-    if len(internals) > 1:
-        yield "more than one module touches internals: " + "; ".join(internals.values())
+        name = module_name(path)
+        if not is_within(name, UPROOT_USERS):
+            for line, target in imports(path, text, modules):
+                if is_within(target, "uproot"):
+                    yield f"{path}:{line}: only {UPROOT_USERS} imports uproot"
+        elif name != UPROOT_INSIDER:
+            for line, found in uproot_insides(path, text, modules):
+                yield f"{path}:{line}: {found} is for {UPROOT_INSIDER} alone"
 
 
 def faults(files: Files) -> list[str]:
@@ -168,6 +195,12 @@ def test_the_package_keeps_its_layers() -> None:
         pytest.fail("\n".join(found))
 
 
+def test_every_module_of_the_layers_exists() -> None:
+    modules = {module_name(path) for path in read_package()}
+    assert [name for name in LAYER_OF if f"{PACKAGE}.{name}" not in modules] == []
+    assert UPROOT_INSIDER in modules
+
+
 # What the checks are tried on: a package in which everything is in order.
 SOUND = {
     "rootfeed/__init__.py": "from rootfeed.loader import Loader\nfrom . import errors",
@@ -178,11 +211,11 @@ SOUND = {
     "rootfeed/engine.py": "import threading",
     "rootfeed/sources/__init__.py": "from rootfeed.sources.root import RootSource",
     "rootfeed/sources/storage.py": "from ..errors import DamagedFileError",
-    "rootfeed/sources/root.py": "import uproot\nfrom . import storage\nfrom .pages import tables",
-    "rootfeed/sources/pages.py": "from uproot.models import TTree\nself._a = row._replace()",
+    "rootfeed/sources/root.py": "import uproot\nuproot.open()\nfrom . import storage, pages",
+    "rootfeed/sources/pages.py": "from uproot import AsJagged\nself._a = row._replace(uproot.AsDtype)",
+    "rootfeed/sources/uproot_internals.py": "from uproot.models import TTree\nbranch._cursor.chunk",
     "rootfeed/loader.py": "import rootfeed.plan as plan\nfrom rootfeed import sources",
     "rootfeed/root.py": "def f():\n    from rootfeed.loader import Loader",
-    "rootfeed/cli.py": "from rootfeed.sources import RootSource",
 }
 
 
@@ -222,11 +255,12 @@ def test_a_sound_package_has_no_faults() -> None:
         ("rootfeed/sources/storage.py", "from rootfeed.sources import RootSource", "import cycle"),
         ("rootfeed/frame.py", "import uproot", "frame.py:1: only rootfeed.sources imports uproot"),
         ("rootfeed/root.py", "from uproot import open", "only rootfeed.sources imports uproot"),
-        ("rootfeed/sources/root.py", "import uproot.models.RNTuple", "more than one module"),
-        ("rootfeed/sources/root.py", "from uproot import models", "more than one module"),
-        ("rootfeed/sources/root.py", "from uproot.source import _x", "more than one module"),
-        ("rootfeed/sources/root.py", "import uproot\nuproot.models.TTree", "more than one module"),
-        ("rootfeed/sources/root.py", "branch._basket_lengths", "more than one module"),
+        ("rootfeed/sources/root.py", "import uproot.models.RNTuple", f"RNTuple is for {UPROOT_INSIDER}"),
+        ("rootfeed/sources/root.py", "from uproot import models", "root.py:1: uproot.models is for"),
+        ("rootfeed/sources/root.py", "from uproot.source import _x", "uproot.source._x is for"),
+        ("rootfeed/sources/root.py", "import uproot\nuproot.const.kFloat16", "root.py:2: uproot.const"),
+        ("rootfeed/sources/root.py", "branch._basket_lengths", "._basket_lengths is for"),
+        ("rootfeed/sources/root.py", "ntuple.page_link_list[0]", ".page_link_list is for"),
     ],
 )
 def test_a_fault_is_found(path: str, text: str, message: str) -> None:

@@ -18,7 +18,7 @@ import rootfeed as rf
 from rootfeed import sources
 from rootfeed.errors import RootfeedError
 from rootfeed.sources import Location
-from rootfeed.sources.classes import FileClasses
+from rootfeed.sources.uproot_internals import FileClasses
 from rootfiles.odd import ENTRIES, load_odd
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")

@@ -468,7 +468,8 @@ def test_files_of_uproot(format: str, tmp_path: Path) -> None:
         make: Any = file.mktree if format == "TTree" else file.mkrntuple
         events = make("events", {name: column.type.content for name, column in columns.items()})
         for start in range(0, 500, 130):
-            events.extend({name: column[start : start + 130] for name, column in columns.items()})
+            part = {name: column[start : start + 130] for name, column in columns.items()}
+            events.extend(part if format == "TTree" else ak.zip(part, depth_limit=1))
     index = index_all(Location(str(path), "events"))
     names = numbers(index)
     assert set(names) == set(columns) - {"scalar"}

@@ -12,6 +12,7 @@ from rootfeed.schema import EMBEDDED, Column, ColumnType, Encoding, Pages
 from rootfeed.sources.branches import Origin, counter
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.keys import label
+from rootfeed.sources.uproot_internals import EmbeddedBasket, embedded_baskets, other_file
 
 __all__ = ["branch_column", "branch_pages"]
 
@@ -20,7 +21,6 @@ _POSITION_BYTES = 4
 _SHORTEST_KEY_BYTES = 60
 _GENERATE_OFFSET_MAP = 1  # a bit of ROOT::TIOFeatures
 _NOWHERE = 0  # the position of the file's own header
-_LONG_TEXT = 255  # stands for a length that follows in four bytes
 
 
 def branch_column(
@@ -51,7 +51,7 @@ def branch_column(
             f"{where}: column {name!r} ({type_.text}) cannot be read: {origin.refused}. Leave it out, "
             "or write it in another type."
         )
-    if elsewhere := _other_file(tree, branch):
+    if elsewhere := other_file(tree, branch):
         raise UnsupportedColumnError(
             f"{where}: the data of column {name!r} lies in another file, {elsewhere!r} "
             "(TBranch::SetFile), which rootfeed does not read. Leave it out, or write the tree into one "
@@ -109,7 +109,7 @@ def branch_pages(
     with_sizes : bool
         Embedded baskets begin with the size of their data, as `Basket` needs it.
     """
-    embedded = list(branch.embedded_baskets)
+    embedded = embedded_baskets(branch)
     normal = int(branch.num_baskets) - len(embedded)
     bounds = np.asarray(branch.entry_offsets, np.int64)
     offset = np.full(len(bounds) - 1, EMBEDDED, np.int64)
@@ -134,27 +134,6 @@ def branch_pages(
     )
 
 
-def _other_file(tree: Any, branch: Any) -> str:
-    """Return the name of the file that a branch's baskets lie in; empty where it is the tree's own.
-
-    It is the last member of ``TBranch``, which uproot skips because it is nearly always empty.
-    """
-    holder = branch
-    while "fBasketSeek" not in holder.members and holder.bases:
-        holder = holder.bases[0]
-    if "fFileName" in holder.members:
-        return str(holder.members["fFileName"])
-    if holder.num_bytes is None or "fBasketSeek" not in holder.members:
-        return ""
-    stop = holder.cursor.index + holder.num_bytes
-    if not tree.chunk.get(stop - 1, stop, holder.cursor, {})[0]:
-        return ""  # a text that is empty is its length, which is zero
-    contents = tree.chunk.get(holder.cursor.index, stop, holder.cursor, {}).tobytes()
-    places = np.asarray(holder.members["fBasketSeek"]).tobytes()
-    text: bytes = contents[contents.rfind(places) + len(places) :]
-    return text[5 if text[0] == _LONG_TEXT else 1 :].decode(errors="replace")
-
-
 def _leaves_positions_out(branch: Any) -> bool:
     """Tell whether a branch was written with ROOT's feature ``kGenerateOffsetMap``.
 
@@ -165,15 +144,14 @@ def _leaves_positions_out(branch: Any) -> bool:
     return bool(int(bits or 0) & _GENERATE_OFFSET_MAP)
 
 
-def _embedded_bytes(basket: Any, is_jagged: bool) -> bytes:
+def _embedded_bytes(basket: EmbeddedBasket, is_jagged: bool) -> bytes:
     """Return a basket's contents; of vectors first the size of their data, at last the positions."""
-    data = bytes(basket.data)
+    data, places = basket
     if not is_jagged:
         return data
     data = struct.pack(">i", len(data)) + data
-    if basket.byte_offsets is None:
+    if places is None:
         return data
-    places = np.asarray(basket.byte_offsets)
     return data + struct.pack(">i", len(places)) + places.astype(">i4").tobytes()
 
 

@@ -33,7 +33,7 @@ _STORED_DTYPES = {
 """Signed and unsigned dtype of a leaf's class."""
 
 _PACKED_LEAVES = {"TLeafF16": True, "TLeafD32": False}
-_PACKED_TYPES = {int(uproot.const.kFloat16): True, int(uproot.const.kDouble32): False}
+_PACKED_TYPES = {19: True, 9: False}  # EDataType's kFloat16_t, kDouble32_t
 """Whether a packed real is single (``Float16_t``), by class of leaf and by type of a member."""
 
 
@@ -138,11 +138,11 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
         yield name, ColumnType("unknown to uproot", "other"), origin
         return
     in_collection = branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS
-    if type(interpretation) is uproot.interpretation.numerical.AsDtype:
+    if type(interpretation) is uproot.AsDtype:
         yield from (_leaf_list if len(leaves) > 1 else _plain_columns)(name, origin, interpretation)
-    elif isinstance(interpretation, uproot.interpretation.grouped.AsGrouped):
+    elif isinstance(interpretation, uproot.AsGrouped):
         return  # a split object: its members are columns of their own
-    elif isinstance(interpretation, uproot.interpretation.jagged.AsJagged):
+    elif isinstance(interpretation, uproot.AsJagged):
         yield _jagged_column(name, origin, interpretation)
     elif isinstance(interpretation, uproot.AsStrings) and not in_collection:
         encoding = Encoding(
@@ -154,7 +154,7 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
     else:
         if in_collection and (
             isinstance(interpretation, uproot.AsStrings)
-            or not isinstance(getattr(interpretation, "model", None), uproot.containers.AsArray | None)
+            or not isinstance(getattr(interpretation, "model", None), uproot.AsArray | None)
         ):
             origin = replace(origin, refused="uproot takes it for one in each entry")
         yield name, ColumnType(str(branch.typename), "other"), origin
@@ -205,7 +205,7 @@ def _swapped(stored: np.dtype[Any]) -> Encoding:
 
 def _jagged_column(name: str, origin: Origin, interpretation: Any) -> tuple[str, ColumnType, Origin]:
     content, text = interpretation.content, str(origin.branch.typename)
-    if type(content) is not uproot.interpretation.numerical.AsDtype:
+    if type(content) is not uproot.AsDtype:
         return name, ColumnType(text, "vector"), origin
     element, _ = _numpy_type(content.to_dtype)
     if element.kind != "scalar":
@@ -285,7 +285,7 @@ def _branch_name(branch: Any) -> str:
     """
     name = str(branch.name)
     parent = branch.parent
-    while isinstance(parent, uproot.behaviors.TBranch.TBranch):
+    while isinstance(parent, uproot.TBranch):
         prefix = parent.name.rstrip(".") + "."
         base_class = parent.member("fType", none_if_missing=True) == _BASE_CLASS
         if not base_class and not name.startswith(prefix):

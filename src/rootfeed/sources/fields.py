@@ -6,15 +6,21 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import uproot
 
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ColumnType
 from rootfeed.sources.compression import MOST_EXPANSION, DamagedPageError, checked_xxh3
+from rootfeed.sources.uproot_internals import (
+    ColumnRecord,
+    Envelope,
+    column_records,
+    envelopes,
+    field_records,
+    read_envelope,
+)
 
 __all__ = ["OFFSETS", "Origin", "check_envelopes", "columns_below", "fields"]
 
@@ -37,17 +43,17 @@ class Origin:
     ----------
     field : int
         Number of the field.
-    values : sequence of object
-        Column records of its values, the first representation first; empty where only uproot reads it.
-    offsets : sequence of object
+    values : sequence of ColumnRecord
+        Those of its values, the first representation first; empty where only uproot reads it.
+    offsets : sequence of ColumnRecord
         Those of the offsets of the collection that it is part of, or whose sizes it is.
     length : int
         Elements in each entry of an array; 0 where this is none.
     """
 
     field: int
-    values: Sequence[Any] = ()
-    offsets: Sequence[Any] = ()
+    values: Sequence[ColumnRecord] = ()
+    offsets: Sequence[ColumnRecord] = ()
     length: int = 0
 
 
@@ -62,7 +68,9 @@ _BASE_CLASS = re.compile(r"\.?:_\d+")
 _CARDINALITY = re.compile(r"ROOT::RNTupleCardinality<(.*)>")
 
 _CHECKSUM_BYTES = 8
-_PLACE = ("Seek", "NBytes", "Len")
+
+# Structural roles of a field (RNTuple binary format specification).
+_LEAF, _COLLECTION, _RECORD = 0, 1, 2
 
 
 def fields(ntuple: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
@@ -74,7 +82,7 @@ def fields(ntuple: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
     found = [
         each
         for number, record in enumerate(listing.records)
-        if record.parent_field_id == number
+        if record.parent == number
         for each in listing.walk(number, "", None)
     ]
     paths = {path for path, _, _ in found}
@@ -84,7 +92,7 @@ def fields(ntuple: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
         yield path if name in paths else name, type_, origin
 
 
-def columns_below(ntuple: Any, number: int) -> list[Any]:
+def columns_below(ntuple: Any, number: int) -> list[ColumnRecord]:
     """Return the column records of a field and of all fields below it."""
     listing = _Listing(ntuple)
     todo, seen, records = [number], set[int](), []
@@ -102,34 +110,33 @@ class _Listing:
     """Goes through the fields of an ntuple."""
 
     def __init__(self, ntuple: Any) -> None:
-        self.records = ntuple.field_records
+        self.records = field_records(ntuple)
         self.children: dict[int, list[int]] = {}
         for number, record in enumerate(self.records):
-            if record.parent_field_id != number:
-                self.children.setdefault(record.parent_field_id, []).append(number)
-        self.columns: dict[int, list[Any]] = {}
-        for record in sorted(ntuple.column_records, key=lambda record: record.repr_idx):
-            self.columns.setdefault(record.field_id, []).append(record)
+            if record.parent != number:
+                self.children.setdefault(record.parent, []).append(number)
+        self.columns: dict[int, list[ColumnRecord]] = {}
+        for column in sorted(column_records(ntuple), key=lambda column: column.representation):
+            self.columns.setdefault(column.field, []).append(column)
 
     def walk(
-        self, number: int, prefix: str, offsets: Sequence[Any] | None
+        self, number: int, prefix: str, offsets: Sequence[ColumnRecord] | None
     ) -> Iterator[tuple[str, ColumnType, Origin]]:
         """Yield a field and what is below it; `offsets` are those of the collection around it."""
         record = self.records[number]
-        name = prefix + record.field_name
-        roles = uproot.const.RNTupleFieldRole
-        if record.repetition or record.struct_role == roles.COLLECTION:
+        name = prefix + record.name
+        if record.repetition or record.role == _COLLECTION:
             yield from self._repeated(number, name, offsets)
-        elif record.struct_role == roles.RECORD:
+        elif record.role == _RECORD:
             for child in self.children.get(number, []):
                 yield from self.walk(child, f"{name}.", offsets)
-        elif record.struct_role == roles.LEAF:
+        elif record.role == _LEAF:
             yield self._leaf(number, name, offsets)
         else:
             yield name, _type(record.type_name, "other", offsets), Origin(number)
 
     def _leaf(
-        self, number: int, name: str, offsets: Sequence[Any] | None
+        self, number: int, name: str, offsets: Sequence[ColumnRecord] | None
     ) -> tuple[str, ColumnType, Origin]:
         type_name = self.records[number].type_name
         cardinality = _CARDINALITY.fullmatch(type_name)
@@ -151,7 +158,7 @@ class _Listing:
         return name, type_, Origin(number, columns, offsets or ())
 
     def _repeated(
-        self, number: int, name: str, around: Sequence[Any] | None
+        self, number: int, name: str, around: Sequence[ColumnRecord] | None
     ) -> Iterator[tuple[str, ColumnType, Origin]]:
         """Yield an array or a collection, and the members of a collection of records."""
         record = self.records[number]
@@ -162,15 +169,15 @@ class _Listing:
             return
         # A std::bitset has its column itself.
         inner = below[0] if below else number
-        shape: tuple[int, ...] = (int(record.repetition),) if record.repetition else ()
+        shape: tuple[int, ...] = (record.repetition,) if record.repetition else ()
         for _ in self.records:  # a damaged file can make a field its own descendant
             again, deeper = self.records[inner].repetition, self.children.get(inner, [])
             if inner == number or not shape or not again or len(deeper) != 1:
                 break
-            shape, inner = (*shape, int(again)), deeper[0]
-        role, roles = self.records[inner].struct_role, uproot.const.RNTupleFieldRole
+            shape, inner = (*shape, again), deeper[0]
+        role = self.records[inner].role
         offsets = self.columns.get(self.physical(number), ())
-        if role == roles.LEAF and not (below and self.records[inner].repetition):
+        if role == _LEAF and not (below and self.records[inner].repetition):
             element, columns = self._number(inner)
             bits = record.type_name.startswith("std::bitset")
             dtype = np.bool_ if bits else _FIELD_DTYPES.get(element)
@@ -182,11 +189,11 @@ class _Listing:
                 yield name, type_, Origin(number, columns, () if length else offsets, length)
             return
         yield name, type_, Origin(number)
-        if role == roles.RECORD and not record.repetition:
+        if role == _RECORD and not record.repetition:
             for child in self.children.get(inner, []):
                 yield from self.walk(child, f"{name}.", offsets)
 
-    def _number(self, number: int) -> tuple[str, Sequence[Any]]:
+    def _number(self, number: int) -> tuple[str, Sequence[ColumnRecord]]:
         """Return type and column records of the number in a field."""
         number, type_name = self.physical(number), self.records[number].type_name
         # An enumeration or std::atomic keeps its number in a subfield "_0".
@@ -198,7 +205,7 @@ class _Listing:
             type_name = self.records[number].type_name
         return type_name, self.columns.get(number, ())
 
-    def _elements(self, number: int) -> Sequence[Any]:
+    def _elements(self, number: int) -> Sequence[ColumnRecord]:
         """Return records of a column with an element for each one of a collection, if there is any."""
         below = self.children.get(number, [])
         for _ in self.records:  # a damaged file can make a field its own descendant
@@ -212,12 +219,12 @@ class _Listing:
 
     def physical(self, number: int) -> int:
         """Return the field whose columns a field has: a projected one has another's."""
-        source = self.records[number].source_field_id
-        return number if source is None else int(source)
+        source = self.records[number].source
+        return number if source is None else source
 
 
 def _type(
-    text: str, kind: Any, offsets: Sequence[Any] | None, dtype: np.dtype[Any] | None = None
+    text: str, kind: Any, offsets: Sequence[ColumnRecord] | None, dtype: np.dtype[Any] | None = None
 ) -> ColumnType:
     """Return the type of a field, or of a collection's member, as RDataFrame gives it."""
     if offsets is None:
@@ -232,26 +239,19 @@ def check_envelopes(where: str, ntuple: Any) -> None:
     lists never. Raises `DamagedFileError`.
     """
 
-    def check(what: str, offset: int, stored_bytes: int, whole_bytes: int) -> None:
-        locator = SimpleNamespace(offset=offset, num_bytes=stored_bytes)
+    def check(envelope: Envelope) -> None:
+        stored_bytes, whole_bytes = envelope.stored_bytes, envelope.whole_bytes
+        if whole_bytes > MOST_EXPANSION * stored_bytes:
+            raise DamagedPageError(f"it stores {stored_bytes} bytes for {whole_bytes} uncompressed ones")
+        data = read_envelope(ntuple, envelope)
+        if len(data) != whole_bytes or whole_bytes < _CHECKSUM_BYTES:
+            raise DamagedPageError(f"it has {len(data)} bytes instead of {whole_bytes}")
+        checked_xxh3(data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes())
+
+    for envelope in envelopes(ntuple):
         try:
-            if whole_bytes > MOST_EXPANSION * stored_bytes:
-                raise DamagedPageError(
-                    f"it stores {stored_bytes} bytes for {whole_bytes} uncompressed ones"
-                )
-            chunk, _ = ntuple.read_locator(locator, whole_bytes)
-            data = np.frombuffer(chunk.raw_data, np.uint8)
-            if len(data) != whole_bytes or whole_bytes < _CHECKSUM_BYTES:
-                raise DamagedPageError(f"it has {len(data)} bytes instead of {whole_bytes}")
-            checked_xxh3(data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes())
+            check(envelope)
         except DamagedPageError as error:
             raise DamagedFileError(
-                f"{where}: its {what} is damaged: {error}. Copy or produce the file again."
+                f"{where}: its {envelope.what} is damaged: {error}. Copy or produce the file again."
             ) from error
-
-    for what in ("Header", "Footer"):
-        seek, stored, whole = (int(ntuple.member(f"f{part}{what}")) for part in _PLACE)
-        check(what.lower(), seek, stored, whole)
-    for group in ntuple.footer.cluster_group_records:
-        link = group.page_list_link
-        check("page list", link.locator.offset, link.locator.num_bytes, link.env_uncomp_size)

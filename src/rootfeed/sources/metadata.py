@@ -21,12 +21,11 @@ from rootfeed.errors import (
 )
 from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages, Version
 from rootfeed.sources import baskets, branches, fields, tables
-from rootfeed.sources.classes import FileClasses
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.failures import reason, unavailable
 from rootfeed.sources.paths import spelled
 from rootfeed.sources.storage import Storage, is_remote, open_storage
-from rootfeed.sources.supply import StorageSource
+from rootfeed.sources.uproot_internals import FileClasses, StorageSource
 from rootfeed.sources.web import web_page
 
 __all__ = ["RootObject", "damaged", "open_object"]

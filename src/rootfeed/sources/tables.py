@@ -12,6 +12,7 @@ import numpy.typing as npt
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ABSENT, Column, ColumnType, Encoding, Pages
 from rootfeed.sources.fields import OFFSETS, Origin, columns_below
+from rootfeed.sources.uproot_internals import ColumnRecord, clusters, field_number, field_path
 
 __all__ = ["field_column", "stored_pages"]
 
@@ -84,8 +85,7 @@ def field_column(
         Where the pages do not cover all entries.
     """
     values, offsets = origin.values, origin.offsets
-    # uproot leaves the underscore of a pair's members out.
-    key = str(ntuple.all_fields[origin.field].path)
+    key = field_path(ntuple, origin.field)
     is_jagged = type_.is_jagged and not origin.length
     dtype = Column(name, type_, None, key).dtype
     # The sizes of a collection, which the file calls its cardinality.
@@ -104,14 +104,14 @@ def field_column(
             f"{where}: column {name!r} claims {origin.length} elements for each entry. "
             "Copy or produce the file again."
         )
-    pages, clusters = _table(where, ntuple, name, values, None if offsets else max(1, origin.length))
+    pages, spans = _table(where, ntuple, name, values, None if offsets else max(1, origin.length))
     elements = float(pages.bounds[-1])
     entries = int(ntuple.num_entries)
     ends = None
     if offsets:
-        same = (*(record.idx for record in offsets), clusters.tobytes())
+        same = (*(record.number for record in offsets), spans.tobytes())
         if same not in shared:
-            shared[same], _ = _table(where, ntuple, name, offsets, 1, clusters)
+            shared[same], _ = _table(where, ntuple, name, offsets, 1, spans)
         ends = shared[same]
     if is_sizes:
         return Column(name, type_, None, key, offsets=ends)
@@ -138,30 +138,22 @@ def stored_pages(ntuple: Any, field: Any, start: int, stop: int) -> Iterator[tup
     start, stop : int
         Clusters with some of these entries.
     """
-    records = columns_below(ntuple, int(field.field_id))
-    for summary, columns in zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True):
-        first = int(summary.num_first_entry)
-        end = first + int(summary.num_entries)
-        if first >= stop or end <= start:
+    records = columns_below(ntuple, field_number(field))
+    for cluster in clusters(ntuple):
+        if cluster.start >= stop or cluster.stop <= start:
             continue
-        pages = [
-            page
-            for record in records
-            if record.idx < len(columns) and not columns[record.idx].suppressed
-            for page in columns[record.idx].pages
-            if page.num_elements
-        ]
+        pages = [page for record in records for page in cluster.pages(record) or () if page.elements]
         yield (
             Pages(
                 bounds=np.arange(len(pages) + 1, dtype=np.int64),
-                offset=np.array([page.locator.offset for page in pages], np.int64),
-                stored_bytes=np.array([page.locator.num_bytes for page in pages], np.int64),
+                offset=np.array([page.offset for page in pages], np.int64),
+                stored_bytes=np.array([page.stored_bytes for page in pages], np.int64),
                 encoding=np.zeros(len(pages), np.uint8),
                 checksum=np.array([page.has_checksum for page in pages], np.bool_),
                 encodings=(),
             ),
-            first,
-            end,
+            cluster.start,
+            cluster.stop,
         )
 
 
@@ -169,7 +161,7 @@ def _table(
     where: str,
     ntuple: Any,
     name: str,
-    records: Sequence[Any],
+    records: Sequence[ColumnRecord],
     per_entry: int | None,
     spans: Entries | None = None,
 ) -> tuple[Pages, Entries]:
@@ -180,7 +172,7 @@ def _table(
     where : str
     ntuple : object
     name : str
-    records : sequence of object
+    records : sequence of ColumnRecord
         Of the column, one for each representation.
     per_entry : int or None
         Elements of an entry; None where their number varies.
@@ -188,23 +180,18 @@ def _table(
         What the column's elements are offsets of.
     """
     encodings = tuple(_column_encoding(where, name, record) for record in records)
-    # The element at which a deferred column was added; ROOT stores it negative where the
-    # representation was suppressed at that time, and uproot shows it unsigned.
-    added = max(abs(int(np.uint64(record.first_element_index).astype(np.int64))) for record in records)
+    added = max(record.added for record in records)
     bounds, offset, stored, encoding, checksum = [0], [], [], [], []
-    clusters: list[tuple[int, int]] = []
+    elements_of: list[tuple[int, int]] = []
     cluster_of: list[int] = []
     entry = 0
-    for summary, columns in zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True):
-        start, stop = summary.num_first_entry, summary.num_first_entry + summary.num_entries
-        listed = [
-            i
-            for i, record in enumerate(records)
-            if record.idx < len(columns) and not columns[record.idx].suppressed
-        ]
-        pages = columns[records[listed[0]].idx].pages if listed else []
-        elements = sum(page.num_elements for page in pages)
-        missing = 0 if per_entry is None else summary.num_entries * per_entry - elements
+    for cluster in clusters(ntuple):
+        start, stop = cluster.start, cluster.stop
+        # Of several representations a cluster stores one.
+        listed = [(i, cluster.pages(record)) for i, record in enumerate(records)]
+        chosen, pages = next(((i, found) for i, found in listed if found is not None), (0, []))
+        elements = sum(page.elements for page in pages)
+        missing = 0 if per_entry is None else (stop - start) * per_entry - elements
         first = bounds[-1]
         if start != entry or missing < 0:
             raise DamagedFileError(
@@ -223,17 +210,17 @@ def _table(
             stored.append(0)
             encoding.append(0)
             checksum.append(False)
-            cluster_of.append(len(clusters))
+            cluster_of.append(len(elements_of))
         for page in pages:
-            if page.num_elements == 0:
+            if page.elements == 0:
                 continue
-            bounds.append(bounds[-1] + page.num_elements)
-            offset.append(page.locator.offset)
-            stored.append(page.locator.num_bytes)
-            encoding.append(listed[0])
+            bounds.append(bounds[-1] + page.elements)
+            offset.append(page.offset)
+            stored.append(page.stored_bytes)
+            encoding.append(chosen)
             checksum.append(page.has_checksum)
-            cluster_of.append(len(clusters))
-        clusters.append((first, bounds[-1]))
+            cluster_of.append(len(elements_of))
+        elements_of.append((first, bounds[-1]))
     table = Pages(
         bounds=np.array(bounds, np.int64),
         offset=np.array(offset, np.int64),
@@ -243,12 +230,12 @@ def _table(
         encodings=encodings,
         clusters=None if spans is None else spans[np.array(cluster_of, np.int64)],
     )
-    return table, np.array(clusters, np.int64).reshape(-1, 2)
+    return table, np.array(elements_of, np.int64).reshape(-1, 2)
 
 
-def _column_encoding(where: str, name: str, record: Any) -> Encoding:
+def _column_encoding(where: str, name: str, record: ColumnRecord) -> Encoding:
     kind, stored = _ENCODINGS[record.type]
-    bits = int(record.nbits)
+    bits = record.bits
     dtype = np.dtype(stored)
     least, most = _BITS.get(kind, (8 * dtype.itemsize,) * 2)
     if not least <= bits <= most:
@@ -263,8 +250,8 @@ def _column_encoding(where: str, name: str, record: Any) -> Encoding:
         return Encoding(kind, dtype, bits=bits)
     if kind != "quantized":
         return Encoding(kind, dtype)
-    low, high = record.min_value, record.max_value
-    if low is None or not low < high or not math.isfinite(high - low):
+    low, high = record.low, record.high
+    if low is None or high is None or not low < high or not math.isfinite(high - low):
         raise DamagedFileError(
             f"{where}: column {name!r} is quantized in the range [{low}, {high}]. "
             "Copy or produce the file again."
