@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 def printed(table: Table) -> str:
     """Return a table as text of at most 120 characters a line."""
     # Names are no markup: brackets and colons mean themselves.
-    console = Console(width=120, color_system=None, markup=False, emoji=False)
+    console = Console(width=120, color_system=None, markup=False, emoji=False, force_jupyter=False)
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")
