@@ -254,10 +254,10 @@ def twins(folder: Path, format: str = "TTree") -> tuple[bytes, bytes]:
     made = []
     for number in range(2):
         path = folder / f"twin{number}.root"
-        with uproot.recreate(path, compression=None) as file:
+        with uproot.recreate(path, compression=uproot.ZLIB(0)) as file:
             ids = np.arange(2000.0) + 1e6 * number
             make: Any = file.mktree if format == "TTree" else file.mkrntuple
-            events = make("events", {"id": "f8"})
+            events = make("events", {"id": np.dtype("f8")})
             for start in range(0, 2000, 200):
                 events.extend({"id": ids[start : start + 200]})
         made.append(path.read_bytes())
