@@ -181,7 +181,11 @@ class NotFiniteWarning(RootfeedWarning):
 
 
 class MixingWarning(RootfeedWarning):
-    """Rows cannot mix well in the memory that there is."""
+    """Rows cannot mix well in the memory that there is.
+
+    Told when a loader is made, by what metadata and names of files say; and before the first batch,
+    where the labels of the blocks in memory are stored in an order.
+    """
 
 
 class DuplicateNameWarning(RootfeedWarning):

@@ -373,10 +373,11 @@ def test_few_rows_tell_little(labels: int, blocks: int, looked_at: int) -> None:
     random = np.random.default_rng(labels)
     shares = np.full(labels, 1 / labels)
     rows, regions = np.full(blocks, looked_at), np.zeros(blocks, np.int64)
-    found = [
-        found_lacking(random.multinomial(looked_at, shares, blocks), rows, regions).bits
-        for _ in range(500)
+    every = [
+        found_lacking(random.multinomial(looked_at, shares, blocks), rows, regions) for _ in range(500)
     ]
+    assert np.mean([each.order > 0.2 for each in every]) <= 0.004
+    found = [each.bits for each in every]
     assert np.mean(np.array(found) > MOST_LACKING_BITS) <= (0.015 if looked_at == 2 else 0.004)
 
 
@@ -386,3 +387,14 @@ def test_a_label_that_few_blocks_have_counts_by_its_share() -> None:
     assert found_lacking(counts, np.full(50, 100), np.zeros(50, np.int64)).bits == pytest.approx(
         0.5 * 2 * (1 / 0.02 + 1 / 0.98) / 2 / 50**2, rel=0.02
     )
+
+
+def test_how_much_of_an_order_labels_are_in() -> None:
+    rows, one = np.full(20, 100), np.zeros(20, np.int64)
+    sorted_ = np.repeat(np.eye(2, dtype=np.int64) * 1000, 10, axis=0)
+    assert found_lacking(sorted_, rows, one).order == pytest.approx(1, abs=0.01)
+    assert found_lacking(sorted_, rows, np.repeat([0, 1], 10)).order == 0  # a region of each
+    half = np.repeat(np.array([[750, 250], [250, 750]]), 10, axis=0)
+    assert found_lacking(half, rows, one).order == pytest.approx(0.25, abs=0.01)
+    assert found_lacking(half, rows, one).of_kinds(10) == 0
+    assert found_lacking(sorted_, rows, one).of_kinds(10) == pytest.approx(0.45, rel=0.02)

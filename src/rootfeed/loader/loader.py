@@ -124,6 +124,11 @@ class Loader:
     DamagedFileError
         Where a file's metadata cannot be read; while iterating, where a page is damaged.
 
+    Warns
+    -----
+    MixingWarning
+        Where rows cannot mix well in `memory`: when the loader is made, or before the first batch.
+
     Notes
     -----
     Making a loader reads each file's metadata once (kept by the frame). Pages are read only for cuts,

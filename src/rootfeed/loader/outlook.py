@@ -121,7 +121,7 @@ def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard:
     ]
     parts = [dataset.part(reads[number]).block for number in range(len(reads))]
     blocks = [*stay, *parts]
-    per_run = sizes.run_rows // mixing.options.batch_size
+    per_run = schedule.batches_of_run
     resident_bytes = sizes.window_bytes - schedule.room_bytes
     longest = max((len(block) for block in blocks), default=0)
     scratch = longest * scratch_row_bytes(layout, dataset.files) + scratch_page_bytes(dataset.files)

@@ -121,7 +121,7 @@ class Reader:
                 if self._whole is None:
                     self._whole = self._loaded(Arena(resident, 0, self._layout.row_bytes))
                 return self._whole, 0
-        reads, per_run = run.plan.reads, self._batches_of_run
+        reads, per_run = run.plan.reads, self.schedule.batches_of_run
         most_bytes = self.schedule.held_bytes(run)
         # Somewhat more than usual, so that an arena does for all epochs.
         usual = _SPARE * most_bytes / self.schedule.dataset.mean_row_bytes
@@ -138,10 +138,6 @@ class Reader:
         if offered is None:
             return places
         return places[offered] if len(places) else np.flatnonzero(offered).astype(np.uint32)
-
-    @property
-    def _batches_of_run(self) -> int:
-        return self._sizes.run_rows // self._options.batch_size
 
     def _loaded(self, arena: Arena) -> Arena:
         """Read the rows that stay in memory."""
@@ -203,7 +199,7 @@ class Reader:
         self, run: Run, held: Held, filling: Prefetch[HeldBlock]
     ) -> Iterator[tuple[_Run, Sequence[Task]]]:
         """Wait for the blocks of each run of batches. It is a thread that advances this, and waits."""
-        reads, step = run.plan.reads, self._batches_of_run
+        reads, step = run.plan.reads, self.schedule.batches_of_run
         firsts = reads.first[reads.last >= run.first]
         shared = partial(self._shared_places, run, held.arena)
         order = Order(run.plan, held.places, shared, self.schedule.draws)

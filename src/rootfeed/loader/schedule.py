@@ -188,11 +188,18 @@ class Schedule:
         kept = self.offered.counts[:, self.offered.resident].sum(1)
         return self.sizes.window_bytes - int(kept @ self.offered.row_bytes)
 
+    @property
+    def batches_of_run(self) -> int:
+        """How many batches are gathered together."""
+        return self.sizes.run_rows // self._options.batch_size
+
     def held_bytes(self, run: Run) -> int:
         """Return the most that blocks take in memory in a run, those that are read ahead included."""
-        reads, per_run = run.plan.reads, self.sizes.run_rows // self._options.batch_size
+        reads = run.plan.reads
         room = self.room_bytes + int(self.sizes.window_bytes * AHEAD_SHARE / WINDOW_SHARE)
-        return max(min(room, int(reads.bytes.sum())), reads.peak(reads.bytes, run.first, per_run))
+        return max(
+            min(room, int(reads.bytes.sum())), reads.peak(reads.bytes, run.first, self.batches_of_run)
+        )
 
     def _demand(self, rows: Counts, world_size: int, left: int | None = None) -> Demand:
         """Return the rows of each batch of those that there are, or are left of an epoch."""

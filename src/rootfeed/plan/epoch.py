@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.plan.random import random_key
 from rootfeed.plan.reads import Reads, reads_of
-from rootfeed.plan.shares import Counts, Demand, Shard
+from rootfeed.plan.shares import Counts, Demand, Shard, ends_of
 from rootfeed.plan.visits import Group, Identity, Offered, all_of, parts_of, spare, together
 from rootfeed.plan.window import Stream, at_once
 
@@ -67,7 +67,7 @@ class Epoch:
     @cached_property
     def ends(self) -> Counts:
         """Rows of each stratum before each batch, shape (batches + 1, strata)."""
-        return _ends(self.quotas)
+        return ends_of(self.quotas)
 
     @cached_property
     def piece_keys(self) -> tuple[npt.NDArray[np.uint64], ...]:
@@ -131,16 +131,10 @@ def deal(
             shares = 1 / group.laps if fits else mine / blocks
             for stratum in group.members:
                 streams[stratum] = group.stream(stratum, *dealt[stratum], shares)
-        reads = reads_of(offered, streams, _ends(quotas), repeats)
+        reads = reads_of(offered, streams, ends_of(quotas), repeats)
         peak = reads.peak(reads.bytes)
         if peak <= room_bytes or (not fits and all((mine <= 1).all() for mine in parts)):
             break
         room *= 0.97 * room_bytes / peak
         parts = parts_of(groups, room)
     return Epoch(shard, demand, quotas, repeats, tuple(streams), reads, seed, identity, shuffle)
-
-
-def _ends(quotas: Counts) -> Counts:
-    """Return the rows of each stratum before each batch, and after the last one."""
-    found: Counts = np.append(np.zeros((1, quotas.shape[1]), np.int64), quotas.cumsum(0), axis=0)
-    return found

@@ -78,8 +78,8 @@ class Found:
     blocks : float
         That were in memory together.
     order : float
-        How much of the labels' variance lies between blocks of a region: 0 to 1, if one label after
-        another is stored.
+        How much of the labels' variance lies between blocks of a region, surely: 0 to 1, if one label
+        after another is stored.
     """
 
     bits: float
@@ -139,6 +139,7 @@ def found_lacking(counts: Counts, rows: Counts, regions: Counts) -> Found:
     np.add.at(of_regions, which, weights[:, None] * shares)
     apart = (shares - (of_regions / sums[:, None])[which]) ** 2 - noise
     order = (weights @ apart).sum() / max((mean * (1 - mean)).sum(), 1e-12)
+    order -= _SIGMA * math.sqrt(2 * (weights**2 @ looked_at.ravel() ** -2.0))
     power = 2 - float(np.nan_to_num(independent, posinf=1).clip(0, 1))
     return Found(max(bits, 0.0), power, len(rows), float(np.clip(order, 0, 1)))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.errors import ArgumentError
 
-__all__ = ["Demand", "Shard", "Tail", "balanced_demand", "plain_demand"]
+__all__ = ["Demand", "Shard", "Tail", "balanced_demand", "ends_of", "plain_demand"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -23,6 +23,11 @@ Tail = Literal["drop", "pad", "uneven"]
 
 _MOST_BATCHES = 10**8
 """Of an epoch, more of which would take gigabytes to plan."""
+
+
+def ends_of(counts: Counts) -> Counts:
+    """Return the sums of the first rows of a table, from none of them to all."""
+    return np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts.cumsum(0)])
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class Demand:
     @cached_property
     def ends(self) -> Counts:
         """Rows that the first batches of a rank take together, shape (batches + 1, strata)."""
-        return np.concatenate([np.zeros((1, self.quotas.shape[1]), np.int64), self.quotas.cumsum(0)])
+        return ends_of(self.quotas)
 
     def taken(self, batches: int, world_size: int) -> Counts:
         """Return the rows of each stratum that the first batches of all ranks take together."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.plan.order import in_proportion, spread
 from rootfeed.plan.random import random_key
-from rootfeed.plan.shares import Counts, Shard
+from rootfeed.plan.shares import Counts, Shard, ends_of
 from rootfeed.plan.window import Pieces, Stream, in_order, rolling, steps_of
 
 __all__ = ["Dealt", "Group", "Offered", "all_of", "parts_of", "spare", "together"]
@@ -73,8 +73,8 @@ def all_of(offered: Offered, stratum: int) -> Dealt:
 
 
 def spare(offered: Offered, regions: int) -> Dealt:
-    """Return a row for a batch that holds but a repeated one."""
-    block = np.flatnonzero(offered.counts.any(1))[:1]
+    """Return a row of the first stratum, for a batch that holds but a repeated one."""
+    block = np.flatnonzero(offered.counts[:, 0])[:1]
     none = np.zeros_like(block)
     return Pieces(block, none, none, none + 1), np.append(0, np.ones(regions, np.int64))
 
@@ -246,7 +246,7 @@ class Group:
     def dealt(self, parts: Counts) -> dict[int, Dealt]:
         """Return the rows of each stratum that the shard takes, region after region."""
         number, phases = self.shard.number, self._phases[: self.regions]
-        before = np.append(np.zeros((1, len(self.strata)), np.int64), self.needed.cumsum(0), axis=0)
+        before = ends_of(self.needed)
         bounds = [
             in_proportion(self.uses[:, stratum], before[[number, number + 1], stratum], phases)
             for stratum in self.members
