@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,10 @@ import numpy as np
 import pytest
 
 from expression.helpers import TYPES, define
+from rootfeed import compiling
+from rootfeed.errors import CacheWarning
 from rootfeed.expression import Cut, compile_cuts, compile_outputs, parse
+from rootfeed.expression.kernels import compiled
 from rootfeed.schema import ColumnType, Jagged
 
 
@@ -158,3 +162,34 @@ def test_without_a_folder_to_write_to(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     assert run_elsewhere(blocked / "below")[1] == 0
+
+
+KERNEL = "def kernel(number):\n    return number + {number}\n"
+
+
+@pytest.fixture
+def no_folder_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compiling, "_warned", False)
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_folder_chosen")
+def test_kernels_are_kept_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert compiled(KERNEL.format(number=3), {}, (1,))(1) == 4
+    assert list((tmp_path / "cache/rootfeed").glob("kernel_*.py"))
+
+
+@pytest.mark.usefixtures("no_folder_chosen")
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a container that runs under a number that no user has.
+    def unknown(_: int) -> Any:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.warns(CacheWarning, match="cannot be kept on disk .* home"):
+        assert compiled(KERNEL.format(number=4), {}, (1,))(1) == 5
+    assert not list(tmp_path.iterdir())  # no folder that is called "~"

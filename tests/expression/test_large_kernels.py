@@ -18,7 +18,7 @@ from expression.helpers import ENTRIES, INPUTS, TYPES, define, listed, outputs, 
 from processes import run
 from rootfeed.errors import EvaluationError, ExpressionError
 from rootfeed.expression import Cut, Definition, compile_cuts, compile_outputs, infer, parse, program
-from rootfeed.expression.body import MOST_WORDS
+from rootfeed.expression.steps import MOST_WORDS
 
 LIMIT_SECONDS = 20  # of the processor: a machine may be busy
 

@@ -1,8 +1,5 @@
 """Expressions: text or a Python function, a tree, its types, one compiled loop over entries."""
 
-from rootfeed.expression.body import infer
-from rootfeed.expression.builder import Dialect
-from rootfeed.expression.cuts import Cuts, compile_cuts
 from rootfeed.expression.grammar import parse
 from rootfeed.expression.names import (
     advised,
@@ -14,8 +11,9 @@ from rootfeed.expression.names import (
     written,
 )
 from rootfeed.expression.nodes import Expression
-from rootfeed.expression.program import Outputs, compile_outputs
-from rootfeed.expression.steps import Cut, Definition
+from rootfeed.expression.program import Cuts, Outputs, compile_cuts, compile_outputs
+from rootfeed.expression.steps import Cut, Definition, infer
+from rootfeed.expression.typed import Dialect
 
 __all__ = [
     "Cut",

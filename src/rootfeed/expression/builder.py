@@ -1,4 +1,11 @@
-"""Lines of a kernel, and what can be done to any value: conversions, loops over elements, choices.
+"""Lines of a kernel, and the values in them: numbers, and vectors.
+
+A vector is described, not stored, so that ``Sum(pt[pt > 30])`` becomes one loop: `Vector.each` writes
+a loop, given a function that writes its body. Here the mask writes the heads, and the sum the body::
+
+    for k1 in range(n):
+        if a0[k1] > 30:
+            t1 = np.float32(t1 + a0[k1])
 
 Nothing of the user's text enters the source: only names made here and numbers.
 """
@@ -8,34 +15,61 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NoReturn
+from dataclasses import dataclass
 
-import numpy as np
+from rootfeed.expression.typed import Dtype, type_text
 
-from rootfeed.errors import ExpressionTypeError
-from rootfeed.expression.grammar import mark
-from rootfeed.expression.nodes import Node
-from rootfeed.expression.values import (
-    INT32,
-    INT64,
-    UINT64,
-    Dtype,
-    Indexed,
-    Scalar,
-    Value,
-    Vector,
-    converted,
-    merged,
-    number,
-    truth,
-    type_text,
-)
-
-__all__ = ["Builder", "Dialect"]
+__all__ = ["Builder", "Indexed", "Scalar", "Value", "Vector"]
 
 _WORD = re.compile(r"\w+")
 
-Dialect = Literal["python", "c++"]
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number: source text without side effects."""
+
+    dtype: Dtype
+    text: str
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Several numbers.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    each : function
+        Writes a loop over the elements; the function given writes its body from an element's text.
+    length : str or None
+        Source text; None where it is only known after a loop.
+    most : str
+        Source text of a bound on the length.
+    """
+
+    dtype: Dtype
+    each: Callable[[Callable[[str], None]], None]
+    length: str | None
+    most: str
+
+
+@dataclass(frozen=True)
+class Indexed(Vector):
+    """A vector whose elements can be had one by one.
+
+    Attributes
+    ----------
+    length : str
+        Source text.
+    at : function
+        Writes what an element needs, given the text of its place, and returns the element's text.
+    """
+
+    length: str
+    at: Callable[[str], str]
+
+
+Value = Scalar | Vector
 
 
 class Builder:
@@ -43,7 +77,6 @@ class Builder:
 
     Attributes
     ----------
-    dialect : str
     lines : list of str
     failures : list of (str, str)
         Of each place that can fail: the expression's text, and a message with {a} and {b}.
@@ -53,19 +86,13 @@ class Builder:
         The expression that is being written.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
+    def __init__(self) -> None:
         self.lines: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.leave = "return"
         self.text = ""
         self._indent = 0
         self._names = 0
-
-    @property
-    def size_type(self) -> Dtype:
-        """The type of sizes and places: unsigned in C++."""
-        return UINT64 if self.dialect == "c++" else INT64
 
     # --- lines --------------------------------------------------------------------------------
 
@@ -94,11 +121,15 @@ class Builder:
         self._names += 1
         return f"{prefix}{self._names}"
 
+    def variable(self, first: str = "0", prefix: str = "n") -> str:
+        """Write a variable that may change; return its name."""
+        name = self.new(prefix)
+        self.line(f"{name} = {first}")
+        return name
+
     def assign(self, dtype: Dtype, text: str) -> Scalar:
         """Write a variable of exactly this type."""
-        name = self.new()
-        self.line(f"{name} = {type_text(dtype)}({text})")
-        return Scalar(dtype, name)
+        return Scalar(dtype, self.variable(f"{type_text(dtype)}({text})", "t"))
 
     def fail_if(self, condition: str, message: str, a: str = "0", b: str = "0") -> None:
         """Write an end of the kernel where a condition holds."""
@@ -110,58 +141,34 @@ class Builder:
             self.line(f"status[3] = {b}")
             self.line(self.leave)
 
-    def wrong(self, node: Node, message: str) -> NoReturn:
-        """Raise an error of types that shows the place."""
-        raise ExpressionTypeError(mark(self.text, node.start, message, node.stop))
-
     # --- values -------------------------------------------------------------------------------
-
-    def cast(self, value: Value, dtype: Dtype) -> Value:
-        """Return a value as another type."""
-        if value.dtype == dtype:
-            return value
-        if isinstance(value, Scalar) and value.constant is not None and dtype.kind != "b":
-            if dtype.kind == "f":
-                with np.errstate(over="ignore"):  # to infinity, as in C++
-                    return number(dtype, float(dtype.type(value.constant)))
-            if value.dtype.kind in "iub" and np.can_cast(value.dtype, INT64):
-                return number(dtype, int(np.int64(value.constant).astype(dtype)))
-        return self.map(dtype, lambda texts: converted(texts[0], value.dtype, dtype), [value])
 
     def map(
         self, dtype: Dtype, code: Callable[[Sequence[str]], str], operands: Sequence[Value]
     ) -> Value:
-        """Apply something to scalars, or to each element of vectors."""
-        vectors = [each for each in operands if isinstance(each, Vector)]
-        if not vectors:
-            return self.assign(dtype, code([self._scalar_text(each) for each in operands]))
-        if len(vectors) == 1:
-            (vector,) = vectors
+        """Apply something to scalars, or to each element of vectors, given their texts."""
 
-            def apply(element: str) -> str:
-                texts = [element if isinstance(each, Vector) else each.text for each in operands]
-                return self.assign(dtype, code(texts)).text
-
-            def each(body: Callable[[str], None]) -> None:
-                vector.each(lambda element: body(apply(element)))
-
-            if not isinstance(vector, Indexed):
-                return Vector(dtype, each, vector.length, vector.most)
-            at = vector.at
-            return Indexed(dtype, each, vector.length, vector.most, lambda k: apply(at(k)))
-        ready = [each if isinstance(each, Scalar) else self.indexable(each) for each in operands]
-        indexed = [each for each in ready if isinstance(each, Indexed)]
-        self._check_lengths(indexed)
-
-        def element_at(k: str) -> str:
-            texts = [each.text if isinstance(each, Scalar) else each.at(k) for each in ready]
+        def written(texts: Sequence[str]) -> str:
             return self.assign(dtype, code(texts)).text
 
-        return self.counted(dtype, indexed[0].length, element_at)
+        vectors = [each for each in operands if isinstance(each, Vector)]
+        if len(vectors) == 1 and not isinstance(only := vectors[0], Indexed):
+            # The result's elements, too, are only known in the loop that this vector writes.
+            def each(body: Callable[[str], None]) -> None:
+                def element(text: str) -> None:
+                    body(written([o.text if isinstance(o, Scalar) else text for o in operands]))
 
-    def _scalar_text(self, value: Value) -> str:
-        assert isinstance(value, Scalar)
-        return value.text
+                only.each(element)
+
+            return Vector(dtype, each, only.length, only.most)
+        ready = [each if isinstance(each, Scalar) else self.indexable(each) for each in operands]
+        indexed = [each for each in ready if isinstance(each, Indexed)]
+        self.check_lengths(indexed)
+
+        def at(k: str) -> str:
+            return written([each.text if isinstance(each, Scalar) else each.at(k) for each in ready])
+
+        return self.counted(dtype, indexed[0].length, at) if indexed else Scalar(dtype, at(""))
 
     def counted(self, dtype: Dtype, length: str, at: Callable[[str], str]) -> Indexed:
         """Return a vector whose elements can be had one by one."""
@@ -173,23 +180,35 @@ class Builder:
 
         return Indexed(dtype, each, length, length, at)
 
+    def filtered(
+        self, dtype: Dtype, length: str, test: Callable[[str], str], at: Callable[[str], str]
+    ) -> Vector:
+        """Return a vector of elements at the places for which a test holds."""
+
+        def each(body: Callable[[str], None]) -> None:
+            k = self.new("k")
+            with self.block(f"for {k} in range({length}):"), self.block(f"if {test(k)}:"):
+                body(at(k))
+
+        return Vector(dtype, each, None, length)
+
     def indexable(self, vector: Vector) -> Indexed:
         """Return the vector itself, or a copy whose elements can be had one by one."""
         return vector if isinstance(vector, Indexed) else self.stored(vector)
 
     def stored(self, vector: Vector) -> Indexed:
         """Write the elements into an array of the kernel's own."""
-        array, _ = self.array(vector)
-        length = self.new("n")
-        self.line(f"{length} = {array}.size")
-        return self.counted(vector.dtype, length, lambda k: f"{array}[{k}]")
+        return self.elements(self.array(vector)[0], vector.dtype)
+
+    def elements(self, array: str, dtype: Dtype) -> Indexed:
+        """Return the vector that an array of the kernel's own holds."""
+        length = self.variable(f"{array}.size")
+        return self.counted(dtype, length, lambda k: f"{array}[{k}]")
 
     def array(self, vector: Vector) -> tuple[str, str]:
         """Write the elements into an array; return its name and its length."""
-        array = self.new("m")
-        self.line(f"{array} = np.empty({vector.most}, {type_text(vector.dtype)})")
-        filled = self.new("n")
-        self.line(f"{filled} = 0")
+        array = self.variable(f"np.empty({vector.most}, {type_text(vector.dtype)})", "m")
+        filled = self.variable()
 
         def store(element: str) -> None:
             self.line(f"{array}[{filled}] = {element}")
@@ -200,18 +219,10 @@ class Builder:
             self.line(f"{array} = {array}[:{filled}]")
         return array, filled
 
-    def length(self, vector: Vector) -> str:
-        """Return the number of elements."""
-        if vector.length is not None:
-            return vector.length
-        count = self.new("n")
-        self.line(f"{count} = 0")
-        vector.each(lambda _: self.line(f"{count} += 1"))
-        return count
-
-    def _check_lengths(self, vectors: Sequence[Indexed]) -> None:
-        first = vectors[0].length
-        for length in (other.length for other in vectors[1:]):
+    def check_lengths(self, vectors: Sequence[Indexed]) -> None:
+        """Write a failure for vectors that are combined and have different lengths."""
+        for other in vectors[1:]:
+            first, length = vectors[0].length, other.length
             if length != first:
                 self.fail_if(
                     f"{first} != {length}",
@@ -219,58 +230,3 @@ class Builder:
                     first,
                     length,
                 )
-
-    def condition(self, value: Value) -> Value:
-        """Return truth values in the dialect's type: for vectors, ROOT has integers."""
-        return self.cast(value, INT32) if isinstance(value, Vector) and self.dialect == "c++" else value
-
-    def where(self, condition: Value, yes: Value, no: Value) -> Value:
-        """Choose element by element."""
-        dtype = merged(yes.dtype, no.dtype)
-        operands = [condition, self.cast(yes, dtype), self.cast(no, dtype)]
-        return self.map(
-            dtype,
-            lambda texts: f"{texts[1]} if {truth(texts[0], condition.dtype)} else {texts[2]}",
-            operands,
-        )
-
-    # --- elements -----------------------------------------------------------------------------
-
-    def place(self, index: Scalar, length: str) -> str:
-        """Write an element's place, checked; negative ones count from the end in Python."""
-        place = self.new("j")
-        self.line(f"{place} = np.int64({index.text})")
-        if self.dialect == "python" and (index.constant is None or index.constant < 0):
-            with self.block(f"if {place} < 0:"):
-                self.line(f"{place} += {length}")
-        self.fail_if(
-            f"{place} < 0 or {place} >= {length}",
-            "there is no element {a} among {b}",
-            f"np.int64({index.text})",
-            length,
-        )
-        return place
-
-    def masked(self, vector: Vector, mask: Vector) -> Vector:
-        """Keep the elements for which a mask holds."""
-        kept, holds = self.indexable(vector), self.indexable(mask)
-        self._check_lengths([kept, holds])
-
-        def each(body: Callable[[str], None]) -> None:
-            k = self.new("k")
-            with (
-                self.block(f"for {k} in range({kept.length}):"),
-                self.block(f"if {truth(holds.at(k), mask.dtype)}:"),
-            ):
-                body(kept.at(k))
-
-        return Vector(vector.dtype, each, None, kept.length)
-
-    def taken(self, vector: Vector, indices: Vector) -> Value:
-        """Take the elements at some places."""
-        among = self.indexable(vector)
-
-        def code(texts: Sequence[str]) -> str:
-            return among.at(self.place(Scalar(indices.dtype, texts[0]), among.length))
-
-        return self.map(vector.dtype, code, [indices])

@@ -18,24 +18,8 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken, VisitError
 
 from rootfeed.errors import ExpressionError
-from rootfeed.expression.nodes import (
-    Among,
-    Binary,
-    Call,
-    Cast,
-    Compare,
-    Conditional,
-    Expression,
-    Index,
-    Items,
-    Logic,
-    Name,
-    Node,
-    Number,
-    Quoted,
-    Text,
-    Unary,
-)
+from rootfeed.expression import nodes
+from rootfeed.expression.nodes import Expression, Node
 from rootfeed.expression.texts import encoded
 
 __all__ = ["MOST_DEPTH", "mark", "parse", "shortened"]
@@ -44,42 +28,23 @@ MOST_CHARACTERS = 10_000
 MOST_DEPTH = 100
 _SHOWN = 60
 
-TYPES = {
-    "bool": "?",
-    "char": "i1",
-    "short": "i2",
-    "int": "i4",
-    "long": "i8",
-    "float": "f4",
-    "double": "f8",
-    "Bool_t": "?",
-    "Char_t": "i1",
-    "UChar_t": "u1",
-    "Short_t": "i2",
-    "UShort_t": "u2",
-    "Int_t": "i4",
-    "UInt_t": "u4",
-    "Long_t": "i8",
-    "ULong_t": "u8",
-    "Long64_t": "i8",
-    "ULong64_t": "u8",
-    "Float_t": "f4",
-    "Double_t": "f8",
-    "size_t": "u8",
-    **{f"int{bits}_t": f"i{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}_t": f"u{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"int{bits}": f"i{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"u{bits // 8}" for bits in (8, 16, 32, 64)},
-    "float32": "f4",
-    "float64": "f8",
-    "unsigned char": "u1",
-    "unsigned short": "u2",
-    "unsigned int": "u4",
-    "unsigned": "u4",
-    "unsigned long long": "u8",
-    "unsigned long": "u8",
-    "long long": "i8",
+_TYPES = {
+    "?": "bool, Bool_t",
+    "i1": "char, Char_t",
+    "u1": "unsigned char, UChar_t",
+    "i2": "short, Short_t",
+    "u2": "unsigned short, UShort_t",
+    "i4": "int, Int_t",
+    "u4": "unsigned, unsigned int, UInt_t",
+    "i8": "long, long long, Long_t, Long64_t",
+    "u8": "unsigned long, unsigned long long, ULong_t, ULong64_t, size_t",
+    "f4": "float, float32, Float_t",
+    "f8": "double, float64, Double_t",
 }
+TYPES = {name: dtype for dtype, names in _TYPES.items() for name in names.split(", ")}
+for _bits in (8, 16, 32, 64):
+    TYPES |= {f"int{_bits}{end}": f"i{_bits // 8}" for end in ("", "_t")}
+    TYPES |= {f"uint{_bits}{end}": f"u{_bits // 8}" for end in ("", "_t")}
 """Names of types and their dtypes, also after ``std::`` and ``np.``."""
 
 _METHODS = ("size", "empty", "front", "back", "at")
@@ -185,27 +150,29 @@ class _Nodes(Transformer[Token, Node]):
 
     def number(self, children: list[Any]) -> Node:
         value, dtype = _number(str(children[0]), children[0].start_pos)
-        return Number(*_place(children), value, dtype)
+        return nodes.Number(*_place(children), value, dtype)
 
     def text(self, children: list[Any]) -> Node:
         written, start = str(children[0]), children[0].start_pos
         if "\\" in written:
             raise _ProblemError("a text in quotes cannot hold a backslash", start)
         try:
-            return Text(*_place(children), encoded(written[1:-1]))
+            return nodes.Text(*_place(children), encoded(written[1:-1]))
         except UnicodeEncodeError:
             raise _ProblemError("this text is no Unicode", start) from None
 
     def name(self, children: list[Any]) -> Node:
         text = str(children[0])
         if text in ("true", "True", "false", "False"):
-            return Number(*_place(children), text in ("true", "True"), np.dtype(np.bool_))
-        return Name(*_place(children), text.removeprefix("::"))
+            return nodes.Number(*_place(children), text in ("true", "True"), np.dtype(np.bool_))
+        return nodes.Name(*_place(children), text.removeprefix("::"))
 
     def quoted(self, children: list[Any]) -> Node:
         token = children[0] if len(children) == 1 else children[1]
         name = str(token)[1:-1]
-        return Quoted(*_place(children), name.replace("``", "`") if token.type == "QUOTED" else name)
+        return nodes.Quoted(
+            *_place(children), name.replace("``", "`") if token.type == "QUOTED" else name
+        )
 
     def call(self, children: list[Any]) -> Node:
         name, arguments = str(children[0]).removeprefix("::"), _nodes(children)
@@ -214,53 +181,53 @@ class _Nodes(Transformer[Token, Node]):
         column, _, method = name.rpartition(".")
         if method in _METHODS and column not in ("", "np", "math"):
             start = children[0].start_pos
-            arguments = (Name(start, start + len(column), 1, column), *arguments)
+            arguments = (nodes.Name(start, start + len(column), 1, column), *arguments)
             name = method
-        return Call(*_place(children), name, arguments)
+        return nodes.Call(*_place(children), name, arguments)
 
     def method(self, children: list[Any]) -> Node:
-        return Call(*_place(children), str(children[1]), _nodes(children))
+        return nodes.Call(*_place(children), str(children[1]), _nodes(children))
 
     def binary(self, children: list[Any]) -> Node:
         left, operator, right = children
-        return Binary(*_place(children), str(operator), left, right)
+        return nodes.Binary(*_place(children), str(operator), left, right)
 
     def logic_or(self, children: list[Any]) -> Node:
-        return Logic(*_place(children), "||", *children)
+        return nodes.Logic(*_place(children), "||", *children)
 
     def logic_and(self, children: list[Any]) -> Node:
-        return Logic(*_place(children), "&&", *children)
+        return nodes.Logic(*_place(children), "&&", *children)
 
     def negation(self, children: list[Any]) -> Node:
-        return Unary(*_place(children), "!", children[0])
+        return nodes.Unary(*_place(children), "!", children[0])
 
     def unary_(self, children: list[Any]) -> Node:
-        return Unary(*_place(children), str(children[0]), children[1])
+        return nodes.Unary(*_place(children), str(children[0]), children[1])
 
     def compare(self, children: list[Any]) -> Node:
         operators = tuple(str(operator) for operator in children[1::2])
-        return Compare(*_place(children), operators, tuple(children[::2]))
+        return nodes.Compare(*_place(children), operators, tuple(children[::2]))
 
     def among(self, children: list[Any]) -> Node:
         operand, *items = _nodes(children)
-        return Among(*_place(children), operand, tuple(items))
+        return nodes.Among(*_place(children), operand, tuple(items))
 
     def not_among(self, children: list[Any]) -> Node:
         found = self.among(children)
-        return Unary(found.start, found.stop, found.depth + 1, "!", found)
+        return nodes.Unary(found.start, found.stop, found.depth + 1, "!", found)
 
     def ternary(self, children: list[Any]) -> Node:
-        return Conditional(*_place(children), *children)
+        return nodes.Conditional(*_place(children), *children)
 
     def if_else(self, children: list[Any]) -> Node:
         yes, condition, no = children
-        return Conditional(*_place(children), condition, yes, no)
+        return nodes.Conditional(*_place(children), condition, yes, no)
 
     def indexed(self, children: list[Any]) -> Node:
-        return Index(*_place(children), *_nodes(children))
+        return nodes.Index(*_place(children), *_nodes(children))
 
     def items(self, children: list[Any]) -> Node:
-        return Items(*_place(children), None, _nodes(children))
+        return nodes.Items(*_place(children), None, _nodes(children))
 
     def typed_items(self, children: list[Any]) -> Node:
         text = str(children[0])
@@ -271,13 +238,13 @@ class _Nodes(Transformer[Token, Node]):
             if letters not in _VECTORS:
                 raise _ProblemError(f"there is no type {text}", children[0].start_pos)
             dtype = np.dtype(_VECTORS[letters])
-        return Items(*_place(children), dtype, _nodes(children))
+        return nodes.Items(*_place(children), dtype, _nodes(children))
 
     def cast(self, children: list[Any]) -> Node:
         text = str(children[0])
         if "<" in text:
             text = text[text.index("<") + 1 : text.index(">")]
-        return Cast(*_place(children), dtype_of(text), children[1])
+        return nodes.Cast(*_place(children), dtype_of(text), children[1])
 
 
 def _nodes(children: list[Any]) -> tuple[Node, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "Quoted",
     "Text",
     "Unary",
+    "names_in",
 ]
 
 
@@ -157,3 +159,15 @@ class Expression:
 
     text: str
     node: Node
+
+
+def names_in(root: Node) -> Iterator[str]:
+    """Yield the names of columns and constants in a tree."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Name):
+            yield node.name
+        for value in vars(node).values():
+            some = value if isinstance(value, tuple) else (value,)
+            stack.extend(each for each in some if isinstance(each, Node))

@@ -10,20 +10,72 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.expression.body import MOST_WORDS, Measured, Types, key_of, measured
-from rootfeed.expression.builder import Dialect
-from rootfeed.expression.parts import Entries, Function, Kernel, Known, taken
-from rootfeed.expression.steps import Cut, Definition, Step, names_in
-from rootfeed.schema import Array, ColumnType, Jagged
+from rootfeed.errors import PrecisionWarning, warn
+from rootfeed.expression.kernels import Entries, Kernel, Known
+from rootfeed.expression.python import vectorized_result
+from rootfeed.expression.steps import MOST_WORDS, Cut, Definition, Step, TypedStep, Types, typed_steps
+from rootfeed.expression.typed import Column, Dialect, TextColumn
+from rootfeed.schema import Array, Jagged
 
-__all__ = ["Outputs", "Program", "compile_outputs"]
+__all__ = ["Cuts", "Outputs", "compile_cuts", "compile_outputs"]
 
 
-class Program:
+class _Function:
+    """A function of the user's that takes arrays of many entries."""
+
+    cuts = 0
+
+    def __init__(self, step: TypedStep) -> None:
+        assert isinstance(step.step, Definition)
+        assert callable(step.step.how)
+        self._label, self._function, self._type = step.step.label, step.step.how, step.type
+        self._key, self._given = step.key, step.given
+        self._warned = False
+        self.stored = tuple(
+            each.key
+            for each in step.given
+            if isinstance(each, TextColumn) or (isinstance(each, Column) and not each.is_made)
+        )
+
+    def run(
+        self, known: Known, entries: Entries, outs: Mapping[str, Array], *_: Array
+    ) -> dict[str, Any]:
+        """Call it."""
+        given: list[Array | Jagged] = []
+        for each in self._given:
+            match each:
+                case Column(is_made=True):
+                    given.append(known[each.key])
+                case Column() | TextColumn():
+                    given.append(_taken(known[each.key], entries.take))
+                case _:
+                    given.append((entries.first_number + entries.take).astype(each.dtype))
+        try:
+            found, lost = vectorized_result(
+                self._label, self._function, given, len(entries.take), self._type
+            )
+        except Exception as error:
+            raise entries.failed(error, f"the function for {self._label!r}") from error
+        if lost and not self._warned:
+            self._warned = True
+            warn(f"{entries.where}: {lost}", PrecisionWarning)
+        if self._key in outs:
+            outs[self._key][:] = found
+        return {self._key: found}
+
+
+def _taken(column: Array | Jagged, take: npt.NDArray[np.int32]) -> Array | Jagged:
+    """Return a column for some entries."""
+    some: Array | Jagged = column.taken(take) if isinstance(column, Jagged) else column[take]
+    return some
+
+
+class _Program:
     """Some steps, compiled: what `Cuts` and `Outputs` share.
 
     Parameters
@@ -49,35 +101,20 @@ class Program:
         self, steps: Sequence[Step], names: Sequence[str], columns: Types, dialect: Dialect, cuts: bool
     ) -> None:
         needed, uses = _needed(steps, names, cuts)
-        sizes = measured(needed, columns, dialect)
-        groups = list(_groups(needed, sizes))
-        places = {step.name: place for place, step in enumerate(needed) if isinstance(step, Definition)}
-        later = _used_later(needed, groups) | {places[name] for name in names}
-        self._parts: list[Kernel | Function] = []
-        before: dict[str, str] = {}
-        made: dict[str, ColumnType] = {}
+        typed = typed_steps(needed, columns, dialect)
+        made = {each.step.name: each for each in typed if isinstance(each.step, Definition)}
+        self._wanted = {name: made[name].key for name in names}
+        self.types = {name: made[name].type for name in names}
+        # Other names for texts are no part of a kernel.
+        written = [each for each in typed if not isinstance(each.made, TextColumn)]
+        counts = {each.key: uses[place] for place, each in enumerate(typed)}
+        groups = list(_groups(written))
+        outputs = _needed_later(groups) | set(self._wanted.values())
+        self._parts: list[Kernel | _Function] = []
         for group in groups:
-            first = needed[group[0]]
-            some = [place for place in group if place in later]
-            types = {key_of_place(needed, place): sizes[place].type for place in some}
-            if all(sizes[place].type.kind == "text" for place in group):
-                pass  # other names for stored columns
-            elif isinstance(first, Definition) and first.vectorized:
-                self._parts.append(Function(first, group[0], before, columns, sizes[group[0]].type))
-            else:
-                its = {place: needed[place] for place in group}
-                self._parts.append(Kernel(its, types, before, made, columns, dialect, uses))
-            made |= types
-            for place in group:
-                step = needed[place]
-                if isinstance(step, Definition):
-                    is_text = sizes[place].type.kind == "text"
-                    key = step.same if is_text else key_of_place(needed, place)
-                    assert key is not None
-                    before[step.name] = before.get(key, key)
-        self.wanted = {name: before[name] for name in names}
-        self.types = {name: sizes[places[name]].type for name in names}
-        texts = (key for key in self.wanted.values() if key in columns)
+            is_function = group[0].tree is None
+            self._parts.append(_Function(group[0]) if is_function else Kernel(group, outputs, counts))
+        texts = (key for key in self._wanted.values() if key in columns)
         used = (name for part in self._parts for name in part.stored)
         self.inputs = tuple(dict.fromkeys([*used, *texts]))
 
@@ -108,18 +145,11 @@ class Program:
                 kept = np.flatnonzero(passed[entries.take]).astype(np.int32)
                 passed[:] = 0  # until the last cuts have passed
                 # What this part has made, it has made of the entries that passed.
-                made = {key: taken(column, kept) for key, column in made.items()}
+                made = {key: _taken(column, kept) for key, column in made.items()}
                 found = {key: _first(column, len(kept)) for key, column in found.items()}
                 entries = entries.among(kept)
             made |= found
         return made
-
-
-def key_of_place(steps: Sequence[Step], place: int) -> str:
-    """Return the key of the column that a definition makes."""
-    step = steps[place]
-    assert isinstance(step, Definition)
-    return key_of(step, place)
 
 
 def _first(column: Array | Jagged, count: int) -> Array | Jagged:
@@ -136,12 +166,13 @@ def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[li
     for place, step in enumerate(steps):
         if isinstance(step, Definition):
             made.setdefault(step.name, []).append(place)
+    # Names, each with the place before which the definition stands that it means.
     stack: list[tuple[str, int]] = [(name, len(steps)) for name in names]
     if cuts:
         for place, step in enumerate(steps):
             if isinstance(step, Cut):
                 needed[place] = None
-                stack += [(name, place) for name in names_in(step.how.node)]
+                stack += [(name, place) for name in step.needs]
     while stack:
         name, before = stack.pop()
         found = [place for place in made.get(name, ()) if place < before]
@@ -158,42 +189,34 @@ def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[li
     return [steps[place] for place in order], Counter({k: uses[place] for k, place in enumerate(order)})
 
 
-def _groups(steps: Sequence[Step], sizes: Sequence[Measured]) -> Iterator[list[int]]:
-    """Divide the steps, by their places, into those of one kernel each, and functions between them."""
-    group: list[int] = []
+def _groups(steps: Sequence[TypedStep]) -> Iterator[list[TypedStep]]:
+    """Divide the steps into those of one kernel each, and functions between them."""
+    group: list[TypedStep] = []
     words = 0
-    for place, (step, size) in enumerate(zip(steps, sizes, strict=True)):
-        alone = isinstance(step, Definition) and step.vectorized
-        if group and (alone or words + size.words > MOST_WORDS):
+    for step in steps:
+        alone = step.tree is None
+        if group and (alone or words + step.words > MOST_WORDS):
             yield group
             group, words = [], 0
         if alone:
-            yield [place]
+            yield [step]
         else:
-            group.append(place)
-            words += size.words
+            group.append(step)
+            words += step.words
     if group:
         yield group
 
 
-def _used_later(steps: Sequence[Step], groups: Sequence[Sequence[int]]) -> set[int]:
-    """Return the places of definitions that another group needs than their own."""
-    later: set[int] = set()
-    made: dict[str, tuple[int, int]] = {}
-    for number, group in enumerate(groups):
-        for place in group:
-            step = steps[place]
-            needs = step.needs if isinstance(step, Definition) else names_in(step.how.node)
-            for name in needs:
-                its_group, its_place = made.get(name, (number, place))
-                if its_group != number:
-                    later.add(its_place)
-            if isinstance(step, Definition):
-                made[step.name] = number, place
+def _needed_later(groups: Sequence[Sequence[TypedStep]]) -> set[str]:
+    """Return the keys of columns that another group needs than the one that makes them."""
+    later: set[str] = set()
+    for group in groups:
+        own = {step.key for step in group}
+        later |= {key for step in group for key in step.needs} - own
     return later
 
 
-class Outputs(Program):
+class Outputs(_Program):
     """Some definitions of a program, compiled.
 
     Attributes
@@ -241,19 +264,66 @@ class Outputs(Program):
         ------
         EvaluationError
         """
-        places = {self.wanted[name]: outs[name] for name in outs if name in self.wanted}
+        places = {self._wanted[name]: outs[name] for name in outs if name in self._wanted}
         entries = Entries(take, first_entry, first_number, where)
-        made = self._run(inputs, entries, places, _NONE_PASSED, _NO_COUNTS)
+        made = self._run(inputs, entries, places, np.empty(0, np.uint8), np.empty(0, np.int64))
         found: dict[str, Jagged] = {}
-        for name, key in self.wanted.items():
-            column = made[key] if key in made else taken(inputs[key], take)
+        for name, key in self._wanted.items():
+            column = made[key] if key in made else _taken(inputs[key], take)
             if isinstance(column, Jagged):
                 found[name] = column
         return found
 
 
-_NONE_PASSED = np.empty(0, np.uint8)
-_NO_COUNTS = np.empty(0, np.int64)
+class Cuts(_Program):
+    """All cuts of a program, compiled.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The stored columns that they need.
+    """
+
+    def __init__(self, steps: Sequence[Step], columns: Types, dialect: Dialect) -> None:
+        super().__init__(steps, (), columns, dialect, cuts=True)
+
+    def run(
+        self,
+        inputs: Known,
+        first_entry: int,
+        first_number: int,
+        count: int,
+        where: str,
+        passed: npt.NDArray[np.uint8],
+        passing: npt.NDArray[np.int64],
+        take: npt.NDArray[np.int32] | None = None,
+    ) -> None:
+        """Evaluate the cuts for `count` entries.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray or Jagged
+        first_entry, first_number : int
+            Number of the first one in its file, and in the whole dataset.
+        count : int
+        where : str
+            The file, for messages.
+        passed : ndarray of uint8, shape (count,)
+            Receives 1 for entries that pass all cuts, 0 for the others.
+        passing : ndarray of int64, shape (cuts,)
+            The number of entries that passed a cut, and all before it, is added.
+        take : ndarray of int32, optional
+            The only entries that are looked at; the others do not pass.
+
+        Raises
+        ------
+        EvaluationError
+        """
+        if take is None:
+            take = np.arange(count, dtype=np.int32)
+        passed[:count] = 0
+        entries = Entries(take, first_entry, first_number, where)
+        self._run(inputs, entries, {}, passed[:count], passing)
 
 
 def compile_outputs(
@@ -262,3 +332,8 @@ def compile_outputs(
     """Compile the definitions of some columns; cuts among the steps are left out."""
     plain = [step for step in steps if isinstance(step, Definition)]
     return Outputs(plain, names, columns, dialect)
+
+
+def compile_cuts(steps: Sequence[Step], columns: Types, dialect: Dialect) -> Cuts:
+    """Compile all cuts of some steps, and the definitions that they need."""
+    return Cuts(steps, columns, dialect)

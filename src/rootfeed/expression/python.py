@@ -12,7 +12,6 @@ from numba import types
 from rootfeed.compiling import compiler
 from rootfeed.errors import EvaluationError, ExpressionTypeError
 from rootfeed.exact import inexact
-from rootfeed.expression.steps import Definition
 from rootfeed.schema import Array, ColumnType, Jagged, Texts
 
 __all__ = ["compiled_function", "nothing", "result_type", "vectorized_result", "vectorized_type"]
@@ -90,14 +89,12 @@ def _offered(column: Array | Jagged) -> Any:
     return column.as_awkward() if isinstance(column, Jagged) else column
 
 
-def _called(step: Definition, given: Sequence[Array | Jagged], entries: int) -> Array | Jagged:
-    assert callable(step.how)
-    return _column(step.label, step.how(*map(_offered, given)), entries)
-
-
-def _column(name: str, result: Any, entries: int) -> Array | Jagged:
+def _called(
+    name: str, function: Callable[..., Any], given: Sequence[Array | Jagged], entries: int
+) -> Array | Jagged:
     import awkward as ak
 
+    result = function(*map(_offered, given))
     if isinstance(result, ak.Array) and result.ndim == 2:
         packed = ak.to_packed(result)
         lengths = np.asarray(ak.num(packed))
@@ -128,13 +125,13 @@ def nothing(type_: ColumnType) -> Array | Jagged:
     return Jagged(np.empty(0, type_.dtype), ends)
 
 
-def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType:
+def vectorized_type(name: str, function: Callable[..., Any], given: Sequence[ColumnType]) -> ColumnType:
     """Return the type of what a vectorized function makes: it is called with no entries to learn it."""
     try:
-        found = _called(step, [nothing(each) for each in given], 0)
+        found = _called(name, function, [nothing(each) for each in given], 0)
     except Exception as error:
         raise ExpressionTypeError(
-            f"the function for {step.label!r} failed when it was called with no entries, to learn its "
+            f"the function for {name!r} failed when it was called with no entries, to learn its "
             f"type: {type(error).__name__}: {error}. It must work on arrays of any length."
         ) from error
     if isinstance(found, Jagged):
@@ -144,7 +141,11 @@ def vectorized_type(step: Definition, given: Sequence[ColumnType]) -> ColumnType
 
 
 def vectorized_result(
-    step: Definition, given: Sequence[Array | Jagged], entries: int, type_: ColumnType
+    name: str,
+    function: Callable[..., Any],
+    given: Sequence[Array | Jagged],
+    entries: int,
+    type_: ColumnType,
 ) -> tuple[Array | Jagged, str]:
     """Call a vectorized function for some entries.
 
@@ -158,23 +159,23 @@ def vectorized_result(
     EvaluationError
         Where it does not return as many entries, or another type than before.
     """
-    found = _called(step, given, entries)
+    found = _called(name, function, given, entries)
     is_vector = isinstance(found, Jagged)
     dtype = found.values.dtype if isinstance(found, Jagged) else found.dtype
     if is_vector != (type_.kind == "vector"):
         raise EvaluationError(
-            f"the function for {step.label!r} returned a {'vector' if is_vector else 'number'} for each "
+            f"the function for {name!r} returned a {'vector' if is_vector else 'number'} for each "
             f"entry, and the other kind when it was asked before."
         )
     if dtype != type_.dtype:
         if type_.dtype is None or not np.can_cast(dtype, type_.dtype, "same_kind"):
             raise EvaluationError(
-                f"the function for {step.label!r} returned {dtype}, and {type_.dtype} when it was asked "
+                f"the function for {name!r} returned {dtype}, and {type_.dtype} when it was asked "
                 "before."
             )
         if not isinstance(found, Jagged):
-            return _converted(step.name, found, type_.dtype)
-        values, lost = _converted(step.name, found.values, type_.dtype)
+            return _converted(name, found, type_.dtype)
+        values, lost = _converted(name, found.values, type_.dtype)
         return Jagged(values, found.offsets), lost
     return found, ""
 
