@@ -12,31 +12,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from rootfeed.dataset.dataset import Dataset, DatasetFile
+from rootfeed.dataset.sampling import Balanced, Entries, Sampler
+from rootfeed.dataset.spec import Spec
+from rootfeed.dataset.strata import Strata
 from rootfeed.errors import RootfeedError
-from rootfeed.loader.dataset import Dataset, DatasetFile
-from rootfeed.loader.options import options
-from rootfeed.loader.sampling import Balanced, Entries, Sampler
-from rootfeed.loader.schedule import Leg, Schedule
-from rootfeed.loader.strata import Strata
+from rootfeed.layout import Layout, Part
+from rootfeed.loader.schedule import Schedule, Segment
 from rootfeed.plan import (
-    Demand,
+    BatchQuotas,
     Epoch,
     Offered,
     Order,
     Shard,
     Sizes,
-    balanced_demand,
+    Tail,
+    balanced_quotas,
+    bit_mask,
     deal,
     own_order,
-    plain_demand,
+    plain_quotas,
     used,
-    words_of,
 )
-from rootfeed.schema import Block, Layout, Part
+from rootfeed.schema import Block
 
 Rows = np.ndarray
 
@@ -48,7 +50,7 @@ class Topology:
     """A dataset, what is asked of it, and who asks."""
 
     offered: Offered
-    demand: Demand
+    batch_quotas: BatchQuotas
     world_size: int = 1
     workers: int = 1
     room_bytes: float = 1e12
@@ -89,7 +91,7 @@ class Topology:
     def deal(self, shard: Shard) -> Epoch:
         return deal(
             self.offered,
-            self.demand,
+            self.batch_quotas,
             shard,
             room_bytes=self.room_bytes,
             seed=self.seed,
@@ -104,7 +106,7 @@ class Topology:
         """
         reads, offered = epoch.reads, self.offered
         held: dict[tuple[int, int], Rows] = {}
-        in_memory = offered.resident[self.strata].astype(np.int64)
+        in_memory = offered.cached[self.strata].astype(np.int64)
         order = Order(epoch, lambda *piece: held[piece], self.all_rows, self.draws)
         assert (np.diff(reads.first) >= 0).all()
         assert (reads.first <= reads.last).all()
@@ -162,7 +164,7 @@ class Topology:
 
 def check(topology: Topology, random: np.random.Generator) -> Counter[str]:
     """Go through an epoch on all shards."""
-    counts, demand, strata = topology.offered.counts, topology.demand, topology.strata
+    counts, batch_quotas, strata = topology.offered.counts, topology.batch_quotas, topology.strata
     done: Counter[str] = Counter()
     of_ranks: dict[int, list[list[Rows]]] = {}
     epochs = {}
@@ -179,18 +181,20 @@ def check(topology: Topology, random: np.random.Generator) -> Counter[str]:
         [batch for turn in itertools.zip_longest(*parts) for batch in turn if batch is not None]
         for parts in of_ranks.values()
     ]
-    repeats = [sum(demand.repeats(s) for s in topology.shards if s.rank == rank) for rank in of_ranks]
+    repeats = [
+        sum(batch_quotas.repeats(s) for s in topology.shards if s.rank == rank) for rank in of_ranks
+    ]
     own = [
         np.concatenate([np.empty(0, np.uint32), *each])[: sum(map(len, each)) - again]
         for each, again in zip(ranks, repeats, strict=True)
     ]
-    if not demand.extra or demand.pad:
+    if not batch_quotas.extra or batch_quotas.pad:
         assert len({tuple(map(len, each)) for each in ranks}) == 1
         done["equal batches on ranks"] += topology.world_size > 1
     uses = np.bincount(np.concatenate(own), minlength=len(strata))
     if topology.draws:
         return done + Counter({"drawn with replacement": 1})
-    wanted = demand.taken(len(demand.quotas), topology.world_size)
+    wanted = batch_quotas.taken(len(batch_quotas.counts), topology.world_size)
     for stratum, (total, taken) in enumerate(zip(counts.sum(0), wanted.tolist(), strict=True)):
         mine = uses[strata == stratum]
         assert mine.sum() == taken
@@ -260,7 +264,9 @@ def check_order(
             ]
             found = [row for part in parts for row in part]
             total = int(topology.offered.totals[stratum])
-            taken = topology.demand.taken(len(topology.demand.quotas), topology.world_size)[stratum]
+            taken = topology.batch_quotas.taken(len(topology.batch_quotas.counts), topology.world_size)[
+                stratum
+            ]
             if taken <= total:
                 assert found == sorted(found)
             if not stream.is_shared and found and taken <= total:
@@ -278,7 +284,7 @@ def check_used(
     """What was used of each piece after some batches is what these batches held."""
     if topology.workers > 1:
         return 0
-    batches = int(random.integers(0, len(topology.demand.quotas) + 2))
+    batches = int(random.integers(0, len(topology.batch_quotas.counts) + 2))
     done = 0
     for stratum in range(topology.offered.counts.shape[1]):
         expected: Counter[int] = Counter()
@@ -300,7 +306,7 @@ def check_used(
                 got = [*got[:-1], got[-1][: epoch.quotas[-1].sum()]]
             every = np.concatenate([np.empty(0, np.uint32), *got])
             expected.update(every[topology.strata[every] == stratum].tolist())
-        taken = topology.demand.taken(batches, topology.world_size)[stratum]
+        taken = topology.batch_quotas.taken(batches, topology.world_size)[stratum]
         if shared and taken > topology.offered.totals[stratum]:
             assert set(told) == set(topology.all_rows(stratum).tolist())  # the first round is over
         else:
@@ -354,8 +360,8 @@ def mixing(
         label if in_regions else 0 * label,
         np.zeros(1, bool),
     )
-    demand = plain_demand(len(label) * rows, batch_size, 1, "drop", False)
-    plan = Topology(offered, demand, room_bytes=room * rows, seed=seed)
+    batch_quotas = plain_quotas(len(label) * rows, batch_size, 1, "drop", False)
+    plan = Topology(offered, batch_quotas, room_bytes=room * rows, seed=seed)
     epoch = plan.deal(Shard())
     labels = label[np.concatenate(plan.walk(epoch, run=64)) // rows]
     shuffled = np.random.default_rng(seed).permutation(labels)
@@ -397,13 +403,13 @@ def topology(random: np.random.Generator) -> Topology:
             random.random(counts.shape[1]) < 0.15,
         )
         world_size, workers = int(random.integers(1, 5)), int(random.choice([1, 1, 1, 2, 3]))
-        demand = _demand(random, counts.sum(0), world_size)
-        if demand is None or not 0 < len(demand.quotas) <= MOST_BATCHES:
+        batch_quotas = _demand(random, counts.sum(0), world_size)
+        if batch_quotas is None or not 0 < len(batch_quotas.counts) <= MOST_BATCHES:
             continue
         bytes_ = float((counts.sum(1) * offered.row_bytes).sum())
         return Topology(
             offered,
-            demand,
+            batch_quotas,
             world_size,
             workers,
             room_bytes=bytes_ * float(random.choice([0.001, 0.02, 0.1, 0.3, 0.6, 1.2])),
@@ -439,14 +445,14 @@ def _regions(random: np.random.Generator, blocks: int) -> np.ndarray:
     return np.unique(every, return_inverse=True)[1].astype(np.int64)
 
 
-def _demand(random: np.random.Generator, totals: np.ndarray, world_size: int) -> Demand | None:
+def _demand(random: np.random.Generator, totals: np.ndarray, world_size: int) -> BatchQuotas | None:
     size = int(random.choice([1, 2, 5, 16, 50]))
     try:
         if len(totals) == 1:
             tail: Any = random.choice(["drop", "pad", "uneven"])
             drop_last, rest = bool(random.random() < 0.2), bool(random.random() < 0.3)
             rows = int(totals[0])
-            return plain_demand(rows, size, world_size, tail, drop_last, rest) if rows else None
+            return plain_quotas(rows, size, world_size, tail, drop_last, rest) if rows else None
         shares = random.dirichlet(np.ones(len(totals))) * (totals > 0)
         if random.random() < 0.2:
             shares[random.integers(len(shares))] = 0
@@ -454,7 +460,7 @@ def _demand(random: np.random.Generator, totals: np.ndarray, world_size: int) ->
             return None
         epoch: Any = random.choice(["shortest", "longest", "number"])
         epoch = int(random.integers(1, 60)) if epoch == "number" else str(epoch)
-        return balanced_demand(totals, (shares / shares.sum()).tolist(), size, world_size, epoch)
+        return balanced_quotas(totals, (shares / shares.sum()).tolist(), size, world_size, epoch)
     except RootfeedError:  # too few rows for so many ranks
         return None
 
@@ -490,25 +496,25 @@ def schedule(random: np.random.Generator) -> Schedule:
         for start in range(0, length, block_entries)
     )
     taken = [
-        words_of(random.random(length) < 0.8) if random.random() < 0.2 else None
+        bit_mask(random.random(length) < 0.8) if random.random() < 0.2 else None
         for length in lengths.tolist()
     ]
     files = tuple(_file(length, bits) for length, bits in zip(lengths.tolist(), taken, strict=True))
     planes = tuple(
-        tuple(words_of((each >> digit) & 1 > 0) for digit in range((strata - 1).bit_length()))
+        tuple(bit_mask((each >> digit) & 1 > 0) for digit in range((strata - 1).bit_length()))
         for each in codes
     )
     classes = Strata(tuple(range(strata)), planes) if strata > 1 else None
     layout = Layout((Part(("id",), np.dtype("f4"), scalars=(("id", 0),)),))
     zeros = np.zeros((len(blocks), strata), np.int64)
     whole = Dataset(files, layout, blocks, classes, zeros)
-    nothing = [np.zeros_like(words_of(np.zeros(length, bool))) for length in lengths.tolist()]
+    nothing = [np.zeros_like(bit_mask(np.zeros(length, bool))) for length in lengths.tolist()]
     dataset = whole.without(nothing)
     bytes_ = dataset.rows * int(dataset.row_bytes[0])
     in_memory = bool(random.random() < 0.25)
     starts = tuple(range(len(files))) if random.random() < 0.4 else (0,)
     sizes = Sizes(
-        whole=in_memory,
+        in_memory=in_memory,
         window_bytes=max(int(bytes_ * random.choice([0.05, 0.2, 0.5])), 1),
         block_entries=block_entries,
         exact=True,
@@ -522,18 +528,28 @@ def schedule(random: np.random.Generator) -> Schedule:
         epoch = int(random.integers(1, 40)) if epoch == "number" else str(epoch)
         shares = tuple(enumerate(random.dirichlet(np.ones(strata)).tolist()))
         sampling = Balanced("label", shares, epoch, replacement=False)
-    wanted = options(
+    spec = Spec(
+        frames=(),
+        layout=layout,
+        sampler=sampling,
+        strata=classes,
+        values=(),
         batch_size=int(random.choice([1, 4, 16])),
         shuffle=bool(random.random() < 0.85),
         seed=int(random.integers(2**62)),
-        memory=10**9,
+        seed_given=True,
+        budget_bytes=10**9,
+        shared_bytes=10**9,
         drop_last=bool(random.random() < 0.15),
-        threads=1,
+        most_threads=1,
         chunk_entries=None,
         block_entries=None,
-        tail=str(random.choice(["drop", "pad", "uneven"])),
+        ranks=None,
+        tail=cast(Tail, str(random.choice(["drop", "pad", "uneven"]))),
+        nonfinite="warn",
+        epoch_batches=None,
     )
-    return Schedule(dataset, sizes, wanted, sampling)
+    return Schedule(dataset, sizes, spec)
 
 
 def _file(entries: int, taken: np.ndarray | None) -> DatasetFile:
@@ -547,29 +563,29 @@ def check_chain(random: np.random.Generator) -> Counter[str]:
     try:
         plan = schedule(random)
         worlds = random.integers(1, 6, random.integers(2, 5)).tolist()
-        if len(plan.stage(0, (), worlds[0]).demand.quotas) > MOST_BATCHES:
+        if len(plan.remainder(0, (), worlds[0]).batch_quotas.counts) > MOST_BATCHES:
             return Counter()
     except RootfeedError:  # too few rows of a class, or for so many ranks
         return Counter()
-    sampling, wanted = plan._sampling, plan._options
+    sampling, wanted = plan.spec.sampler, plan.spec
     entries = [file.index.entries for file in plan.dataset.files]
     firsts = np.cumsum([0, *entries])
     uses = np.zeros(firsts[-1], np.int64)
-    legs: list[Leg] = []
+    segments: list[Segment] = []
     most = np.zeros(plan.dataset.counts.shape[1], np.int64)  # uses of a row
     at_once = False
     for number, world_size in enumerate(worlds):
-        stage = plan.stage(0, legs, world_size)
+        remainder = plan.remainder(0, segments, world_size)
         last = number == len(worlds) - 1
-        batches = len(stage.demand.quotas)
+        batches = len(remainder.batch_quotas.counts)
         stop = batches if last else int(random.integers(0, batches + 1))
-        for rows in _rows_of_ranks(plan, legs, world_size, stop, firsts):
+        for rows in _rows_of_ranks(plan, segments, world_size, stop, firsts):
             np.add.at(uses, rows, 1)
         at_once = (number == 0 and stop == batches) or (at_once and stop == 0)
         if stop:
-            needed = stage.demand.taken(batches, world_size)
-            most += -(-needed // np.maximum(stage.offered.totals, 1))
-        legs.append(Leg(world_size, stop))
+            needed = remainder.batch_quotas.taken(batches, world_size)
+            most += -(-needed // np.maximum(remainder.offered.totals, 1))
+        segments.append(Segment(world_size, stop))
     strata = np.full(firsts[-1], -1)  # of entries that make no rows
     for block, stratum in itertools.product(*map(range, plan.dataset.counts.shape)):
         file = plan.dataset.blocks[block].file
@@ -599,17 +615,17 @@ def check_chain(random: np.random.Generator) -> Counter[str]:
 
 
 def _rows_of_ranks(
-    plan: Schedule, legs: Sequence[Leg], world_size: int, batches: int, firsts: np.ndarray
+    plan: Schedule, segments: Sequence[Segment], world_size: int, batches: int, firsts: np.ndarray
 ) -> Iterator[np.ndarray]:
     """Yield the entries that each rank receives in its first batches, repeated ones left out."""
     for rank in range(world_size):
-        run = plan.run(0, legs, Shard(rank, world_size))
-        epoch, offered = run.plan, run.stage.offered
-        topology = Topology(offered, run.stage.demand, world_size, seed=epoch.seed)
+        work = plan.work(0, segments, Shard(rank, world_size))
+        epoch, offered = work.plan, work.remainder.offered
+        topology = Topology(offered, work.remainder.batch_quotas, world_size, seed=epoch.seed)
         found = topology.walk(epoch, end=batches)
         if epoch.repeats and len(found) == len(epoch.quotas):
             found[-1] = found[-1][: epoch.quotas[-1].sum()]
-        dataset = run.stage.dataset
+        dataset = work.remainder.dataset
         numbers = np.empty(len(topology.strata), np.int64)
         for block, stratum in itertools.product(*map(range, offered.counts.shape)):
             rows = topology.rows(block, stratum, 0, int(offered.counts[block, stratum]))

@@ -44,6 +44,8 @@ def start(script: str, arguments: tuple[object, ...]) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     # Small chunks mix badly, which is not what scripts are about.
     quiet = "import warnings; warnings.filterwarnings('ignore', '.*rows mix badly')\n"
+    # Ctrl-C is ignored by what a shell runs in the background, and by its children.
+    quiet += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
         # Forking a process with threads is what some scripts are about.
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", quiet + textwrap.dedent(script)]

@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootfeed import engine
-from rootfeed.engine import ForkLock, Prefetch, Task
+from rootfeed.engine import Prefetch, Task
 from rootfeed.errors import ForkedIteratorError, RootfeedError
+from rootfeed.processes import ForkLock
 
 SOON = 5.0  # seconds: far more than anything here takes, far less than the limit of a test
 
@@ -846,7 +847,7 @@ def test_a_lock_excludes_other_threads_but_not_its_own() -> None:
 def test_a_lock_is_free_in_a_forked_child() -> None:
     result = run_script("""
         import os, signal, sys, threading
-        from rootfeed.engine import ForkLock
+        from rootfeed.processes import ForkLock
 
         lock, held, done = ForkLock(), threading.Event(), threading.Event()
 

@@ -210,11 +210,11 @@ def test_labels_that_float64_cannot_tell(tmp_path: Path) -> None:
     frame = rf.open([signed, unsigned])
     written = [*labels * 10, *[2**63 + 1, HUGE] * 10]
     loader = rf.Loader(frame, 5, ["n"], sampling=rf.balanced("e"), seed=1)
-    assert loader._strata.values == (-(2**63), HUGE, HUGE + 1, HUGE + 2, 2**63 + 1)
+    assert loader._pipeline.spec.strata.values == (-(2**63), HUGE, HUGE + 1, HUGE + 2, 2**63 + 1)
     for x in loader:
-        assert sorted(written[int(n)] for n in x[:, 0]) == list(loader._strata.values)
-    weights = rf.normalized("n + 1", per="e", to=dict.fromkeys(loader._strata.values, 1.0))
-    sums = dict.fromkeys(loader._strata.values, 0.0)
+        assert sorted(written[int(n)] for n in x[:, 0]) == list(loader._pipeline.spec.strata.values)
+    weights = rf.normalized("n + 1", per="e", to=dict.fromkeys(loader._pipeline.spec.strata.values, 1.0))
+    sums = dict.fromkeys(loader._pipeline.spec.strata.values, 0.0)
     for x, _, w in rf.Loader(frame, 8, ["n"], target="n", weights=weights):
         for n, weight in zip(x[:, 0], w[:, 0], strict=True):
             sums[written[int(n)]] += float(weight)

@@ -20,6 +20,7 @@ import rootfeed as rf
 import rootfeed.root as ROOT
 from rootfeed import sources
 from rootfeed.errors import ArgumentError, RootfeedError, UnsupportedColumnError
+from rootfeed.frame import view_of
 from rootfiles.environment import load_root
 from rootfiles.texts import FORMATS, write_texts
 
@@ -295,7 +296,7 @@ def test_arrays_of_no_entries(frame: rf.Frame) -> None:
 
 
 def test_uproot_gives_the_same(frame: rf.Frame) -> None:
-    index = frame.index(["image", "line"])[0]
+    index = view_of(frame).index(["image", "line"])[0]
     plain = {
         name: replace(each, pages=None, offsets=None, length=0) for name, each in index.columns.items()
     }

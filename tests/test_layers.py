@@ -18,11 +18,13 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 
 # A module imports only from rows above its own. The package's `__init__` stands below the last row.
 LAYERS = (
-    ("errors", "schema", "exact"),
-    ("compiling",),
+    ("errors", "schema", "layout", "exact"),
+    ("arguments", "processes", "ranks", "compiling"),
     ("kernels", "expression"),
-    ("sources", "plan", "engine", "formats", "progress"),
+    ("sources", "plan", "engine", "formats", "progress", "tables"),
+    ("view",),
     ("frame",),
+    ("dataset",),
     ("loader",),
     ("root",),
 )

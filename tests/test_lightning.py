@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
 FILES = in_a_row(File(200, page=40), File(127, page=30, format="RNTuple"))
 BATCH, STEPS = 16, 4  # an epoch has 21 batches; jobs take a few of them
 SECONDS = 60
+multiprocessing.set_forkserver_preload(["rootfeed", "torch"])  # once, not in each worker
 
 Rows = list[int]
 
@@ -100,7 +102,7 @@ HOW: dict[str, Callable[[Any], Any]] = {
     "direct": lambda batches: batches,
     "DataLoader": lambda batches: DataLoader(batches, batch_size=None),
     "workers": with_workers(DataLoader),
-    "spawned workers": with_workers(DataLoader, num_workers=1, multiprocessing_context="spawn"),
+    "workers of a server": with_workers(DataLoader, num_workers=1, multiprocessing_context="forkserver"),
     "persistent workers": with_workers(DataLoader, persistent_workers=True),
     "StatefulDataLoader": lambda batches: StatefulDataLoader(batches, batch_size=None),
     "StatefulDataLoader, workers": with_workers(StatefulDataLoader),
@@ -178,7 +180,9 @@ def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:
     assert model.seen == {epoch: order(frame, how, epoch) for epoch in range(4)}
 
 
-@pytest.mark.parametrize("how", ["direct", "workers", "spawned workers", "StatefulDataLoader, workers"])
+@pytest.mark.parametrize(
+    "how", ["direct", "workers", "workers of a server", "StatefulDataLoader, workers"]
+)
 def test_loaders_that_are_made_in_each_epoch(frame: rf.Frame, how: str) -> None:
     class Data(lightning.LightningDataModule):
         def train_dataloader(self) -> Any:
@@ -235,7 +239,7 @@ def test_an_epoch_that_was_chosen_stays(frame: rf.Frame, how: str) -> None:
     assert list(seen.values()) == 3 * [order(frame, how, 9)]
 
 
-@pytest.mark.parametrize("how", ["direct", "spawned workers"])
+@pytest.mark.parametrize("how", ["direct", "workers of a server"])
 def test_a_state_that_was_loaded_stays(frame: rf.Frame, how: str) -> None:
     loader = make(frame)
     loader.set_epoch(3)

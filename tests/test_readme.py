@@ -67,7 +67,7 @@ def test_quick_start() -> None:
     pytest.importorskip("torch")
     names = ran(block("loader.split(0.2)"))
     train, test = names["train"], names["test"]
-    assert (train.entries, test.entries) == (19_200, 4_800)
+    assert (train.num_rows, test.num_rows) == (19_200, 4_800)
     x, y = next(iter(train.torch()))
     assert (tuple(x.shape), tuple(y.shape), str(x.dtype)) == ((1024, 3), (1024, 1), "torch.float32")
 
@@ -95,15 +95,15 @@ def test_exact_epochs_and_other_loops() -> None:
         assert one.equal(two)
     shares = np.unique(whole["y"].numpy(), return_counts=True)[1] / len(whole["y"])
     assert np.allclose(shares, [0.5, 0.3, 0.2], atol=1 / 1024)
-    train = whole["train"]
-    assert train.plan().rows == len(train) * 1024 < train.entries
+    train = whole["parts"]["train"]
+    assert train.plan().rows == len(train) * 1024 < train.num_rows
     text = block("batches.set_epoch").replace(", num_workers=2", "")  # what workers do, others test
     ran(text, batches=train.torch(), DataLoader=data.DataLoader, first_epoch=9)
 
 
 def test_a_sampler() -> None:
     loader = ran(block("rf.Sampler"))["loader"]
-    assert 0 < loader.plan(0).rows < loader.entries == 24_000
+    assert 0 < loader.plan(0).rows < loader.num_rows == 24_000
     assert loader.plan(0).rows != loader.plan(1).rows  # other rows in each epoch
     assert sum(len(x) for x, _ in loader) == loader.plan(0).rows
 

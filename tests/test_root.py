@@ -405,9 +405,9 @@ def test_frames(paths: list[str]) -> None:
     frame = ROOT.RDataFrame("events", paths[0])
     assert frame.GetColumnNames()[:2] == ["code", "event"]
     assert repr(frame) == f"<RDataFrame over {frame.frame!r}>"
-    assert ROOT.RDataFrame("events", Path(paths[0])).frame.entries == 1200
-    assert ROOT.RDataFrame("events", f"{Path(paths[0]).parent}/*.root").frame.entries == ENTRIES
-    assert ROOT.RDataFrame("events", (path for path in paths)).frame.entries == ENTRIES
+    assert ROOT.RDataFrame("events", Path(paths[0])).frame.num_entries == 1200
+    assert ROOT.RDataFrame("events", f"{Path(paths[0]).parent}/*.root").frame.num_entries == ENTRIES
+    assert ROOT.RDataFrame("events", (path for path in paths)).frame.num_entries == ENTRIES
 
 
 def test_a_file_twice_is_not_dropped_silently(paths: list[str]) -> None:

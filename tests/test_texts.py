@@ -31,6 +31,7 @@ from rootfeed.errors import (
 )
 from rootfeed.expression import texts as texts_module
 from rootfeed.expression.texts import decoded, distinct, encoded, equal, same
+from rootfeed.frame import Frame, view_of
 from rootfeed.schema import Encoding, Texts
 from rootfeed.sources.compression import DamagedPageError
 from rootfeed.sources.pages import Basket
@@ -100,7 +101,7 @@ def test_comparisons_mean_what_they_mean_in_python(frame: rf.Frame, expression: 
         assert made.arrays("z")["z"].tolist() == expected
         # Where cuts before it leave entries out, and in the spelling of C++.
         assert ids(frame.filter("id % 3 == 1").filter(text)) == [e for e in expected if e % 3 == 1]
-    cpp = frame.in_dialect("c++").define("z", expression.format("s", "s"))
+    cpp = Frame(view_of(frame).in_dialect("c++")).define("z", expression.format("s", "s"))
     assert np.flatnonzero(cpp.arrays("z")["z"]).tolist() == expected
 
 
@@ -161,7 +162,7 @@ def test_a_redefined_text_is_what_it_was_made(frame: rf.Frame) -> None:
 )
 @pytest.mark.parametrize("dialect", ["python", "c++"])
 def test_other_uses_say_what_works(path: str, text: str, message: str, dialect: Any) -> None:
-    frame = rf.open(path).in_dialect(dialect)
+    frame = Frame(view_of(rf.open(path)).in_dialect(dialect))
     uses = [lambda: frame.define("z", text), lambda: frame.filter(text)]
     for use in uses[text == "s" :]:  # a text may have another name
         with pytest.raises(ExpressionTypeError, match=re.escape(message)) as caught:
@@ -280,12 +281,12 @@ def test_classes_that_are_texts(two: rf.Frame, sizes: Any) -> None:
         assert loader.plan().rows >= len(loader) * 8 - 8
         assert isinstance(loader.explain(), str)
         equal_shares = rf.Loader(two, 8, ["id"], sampling=rf.balanced(name), seed=4)
-        assert equal_shares._strata.values == ("Zbl", "ttb")
+        assert equal_shares._pipeline.spec.strata.values == ("Zbl", "ttb")
 
 
 def test_all_texts_can_be_classes(frame: rf.Frame) -> None:
     loader = rf.Loader(frame, 9, ["id"], sampling=rf.balanced("s"), seed=2)
-    assert loader._strata.values == tuple(sorted(set(STRINGS)))
+    assert loader._pipeline.spec.strata.values == tuple(sorted(set(STRINGS)))
     state = json.loads(json.dumps(loader.state_dict()))
     rf.Loader(frame, 9, ["id"], sampling=rf.balanced("s"), seed=2).load_state_dict(state)
     with pytest.raises(ArgumentError, match=r"'Zb'.*Did you mean 'Zbl'"):
@@ -304,12 +305,13 @@ def test_parts_are_stratified_by_text(frame: rf.Frame) -> None:
         found = Counter(STRINGS[int(entry)] for x in test for entry in x[:, 0])
         counts = Counter(STRINGS)
         assert all(abs(found[text] - 0.25 * counts[text]) <= 1 for text in counts)
-        assert train.entries + test.entries == ENTRIES
+        assert train.num_rows + test.num_rows == ENTRIES
 
 
 def test_texts_decide_a_split(frame: rf.Frame) -> None:
     def sides(by: Any) -> list[set[str]]:
-        parts = rf.Loader(frame, 10, ["id"], seed=6).split(a=0.3, b=0.3, c=0.4, by=by, seed=6)
+        fractions = {"a": 0.3, "b": 0.3, "c": 0.4}
+        parts = rf.Loader(frame, 10, ["id"], seed=6).split(fractions, by=by, seed=6).values()
         return [{STRINGS[int(entry)] for x in part for entry in x[:, 0]} for part in parts]
 
     every = [sides(name) for name in columns(frame)]
@@ -419,7 +421,7 @@ def test_workers_that_are_spawned(path: str, tmp_path: Path) -> None:
 def test_a_damaged_page_of_texts_is_found(tmp_path: Path) -> None:
     texts = [b"%03d" % (entry * 7919 % 997) * 3 for entry in range(400)]
     path = Path(write_texts(tmp_path / "t.root", "RNTuple", texts))
-    pages = rf.open(path).index(["s"])[0].columns["s"].pages
+    pages = view_of(rf.open(path)).index(["s"])[0].columns["s"].pages
     assert pages is not None
     data = bytearray(path.read_bytes())
     data[int(pages.offset[0]) + 5] ^= 1

@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from rootfeed.errors import ForkedIteratorError
+from rootfeed.processes import forked
 
-__all__ = ["ForkLock", "Prefetch", "Task", "forked", "process"]
+__all__ = ["Prefetch", "Task"]
 
 Value = TypeVar("Value")
 
@@ -32,27 +32,6 @@ _JOIN_SECONDS = 1.0
 
 def _nothing() -> None:
     """Do nothing."""
-
-
-class ForkLock:
-    """A lock that is free in a forked child, whoever held it in the parent.
-
-    It is reentrant: a garbage collection may end an iterator anywhere, also in a thread that holds it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        _locks.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def renew(self) -> None:
-        """Forget who holds it."""
-        self._lock = threading.RLock()
 
 
 class _Group(Generic[Value]):
@@ -285,28 +264,13 @@ class Prefetch(Generic[Value]):
         return _end(self._state, self._process)
 
 
-def process() -> object:
-    """Return something that is another thing in each process; it costs less than to ask for a number."""
-    return _process
-
-
-def forked() -> ForkedIteratorError:
-    """Return the error of an iterator that crossed a fork."""
-    return ForkedIteratorError(
-        "an iterator cannot be used in a forked process, where its threads do not exist. "
-        "Call iter() on the loader in each process."
-    )
-
-
 def _is_a_daemon_of_others() -> bool:
     thread = threading.current_thread()
     return thread.daemon and not isinstance(thread, _Worker)
 
 
 _live: weakref.WeakSet[_State[Any]] = weakref.WeakSet()
-_locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
 _exiting = threading.Event()
-_process = object()
 
 
 def _end(state: _State[Value], process: int) -> bool:
@@ -327,15 +291,6 @@ def _end_all() -> None:
         state.join(deadline)
 
 
-def _forget_threads() -> None:
-    """In a forked child, which has none of these threads: what they held would be held forever."""
-    global _process
-    _process = object()
-    _live.clear()
-    for lock in list(_locks):
-        lock.renew()
-
-
 atexit.register(_end_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+    os.register_at_fork(after_in_child=_live.clear)  # a forked child has none of these threads

@@ -101,7 +101,15 @@ class MissingObjectError(RootfeedError, KeyError):
 
 
 class MissingColumnError(RootfeedError, KeyError):
-    """A file's tree or ntuple has no column of that name."""
+    """A file's tree or ntuple has no column of that name.
+
+    Attributes
+    ----------
+    names_friends : bool
+        Whether it tells of the tree's friends, which may have such a column.
+    """
+
+    names_friends = False
 
 
 class UnsupportedColumnError(RootfeedError, TypeError):

@@ -25,13 +25,12 @@ from typing import Any
 
 import numpy as np
 
+from rootfeed.arguments import as_tuple
+from rootfeed.dataset import Flat, Mixed, flat, mixed
 from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
-from rootfeed.frame import Frame, over
-from rootfeed.loader import Loader, flat, mixed
-from rootfeed.loader.inputs import Flat
-from rootfeed.loader.options import as_tuple
-from rootfeed.loader.sampling import Mixed
+from rootfeed.frame import Frame, over, view_of
+from rootfeed.loader import Loader, split_in_order
 from rootfeed.sources import PathLike, expand
 
 __all__ = [
@@ -61,7 +60,8 @@ class RDataFrame:
 
     def __init__(self, tree: str, files: PathLike | Iterable[PathLike]) -> None:
         # Both are names, never parts of one text: a tree may have a colon, an address a query.
-        self.frame: Frame = over(expand(files, tree)).in_dialect("c++")
+        frame = over(expand(files, tree))
+        self.frame = Frame(view_of(frame).in_dialect("c++"))
 
     def Define(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
         """Return a data frame with one more column.
@@ -131,7 +131,7 @@ class RDataFrame:
 
     def GetColumnNames(self) -> list[str]:
         """Return the names of all columns, sorted, as ROOT does for a TTree; defined ones come first."""
-        stored = self.frame.stored
+        stored = view_of(self.frame).stored
         made = [name for name in self.frame.columns if name not in stored]
         return made + sorted(name for name in self.frame.columns if name in stored)
 
@@ -207,7 +207,7 @@ class Generator:
         in_order = [name for name in given if name in used]
         self.columns = [*in_order, *(name for name in used if name not in in_order)]
         self.number_of_batches = len(loader)
-        rows = loader.entries if loader.sampling is None else 0
+        rows = loader.num_rows if loader.sampling is None else 0
         self.last_batch_no_of_rows = rows % loader.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
@@ -431,7 +431,7 @@ def _generators(
         if shuffle:
             sides = list(loader.split(validation_split, seed=loader.seed))
         else:
-            sides = list(loader.split_in_order(validation_split))
+            sides = list(split_in_order(loader, validation_split))
     generators = [Generator(side, side.torch() if torch else side, given) for side in sides]
     return generators[0], generators[1] if len(generators) > 1 else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,7 +278,7 @@ def test_pickling(frame: rf.Frame, format_: Format, sizes: dict[str, Any]) -> No
 
 
 def test_repr(frame: rf.Frame, format_: Format) -> None:
-    assert f"{ENTRIES} entries" in repr(format_.wrap(make(frame, {})))
+    assert f"{ENTRIES} rows" in repr(format_.wrap(make(frame, {})))
 
 
 # --- torch alone ----------------------------------------------------------------------------------
@@ -322,6 +323,9 @@ def test_a_framework_that_is_not_installed(frame: rf.Frame, monkeypatch: pytest.
             raise ImportError("No module named 'torch'")
         return import_(name, *arguments, **options)
 
+    # As if nobody had asked for it before.
+    monkeypatch.delitem(sys.modules, "rootfeed.formats.torch", raising=False)
+    monkeypatch.delattr("rootfeed.formats.torch", raising=False)
     monkeypatch.setattr(builtins, "__import__", without_torch)
     with pytest.raises(ArgumentError) as caught:
         make(frame, {}).torch()
@@ -334,4 +338,4 @@ def test_pages_are_not_read_by_wrapping(frame: rf.Frame, tmp_path: Path, format_
     loader = make(frame, {})
     formatted = format_.wrap(loader)
     iter(formatted)
-    assert loader._reader._whole is None
+    assert loader._pipeline.reader._whole is None

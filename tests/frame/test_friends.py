@@ -11,6 +11,7 @@ import pytest
 
 import rootfeed as rf
 from rootfeed.errors import MissingColumnError
+from rootfeed.frame import view_of
 from rootfiles.odd import load_odd
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
@@ -27,7 +28,7 @@ ASKED: dict[str, Callable[[Any], object]] = {
     "target": lambda frame: rf.Loader(frame, 10, ["x"], target="score"),
     "padded": lambda frame: rf.Loader(frame, 10, {"s": rf.padded(["score"], 2)}),
     "ragged": lambda frame: rf.Loader(frame, 10, {"s": rf.ragged(["score"])}),
-    "index": lambda frame: frame.index(["score"]),
+    "index": lambda frame: view_of(frame).index(["score"]),
 }
 
 

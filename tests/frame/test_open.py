@@ -22,6 +22,7 @@ from rootfeed.errors import (
     MissingFileError,
     MissingObjectError,
 )
+from rootfeed.frame import view_of
 from samples import FORMULAS, File, in_a_row, open_events, write, write_all, write_columns
 
 
@@ -55,9 +56,9 @@ def test_columns(paths: list[str], number: int) -> None:
 def test_files_and_entries(paths: list[str]) -> None:
     frame = open_events(paths)
     assert frame.files == tuple(paths)
-    assert frame.entries == 500
-    assert rf.open(paths[1]).entries == 0
-    assert rf.open(paths[2]).entries == 200
+    assert frame.num_entries == 500
+    assert rf.open(paths[1]).num_entries == 0
+    assert rf.open(paths[2]).num_entries == 200
 
 
 @pytest.mark.parametrize("use", [str, Path])
@@ -67,13 +68,13 @@ def test_ways_to_name_files(paths: list[str], use: Any) -> None:
     assert rf.open([use(third), use(first)]).files == (third, first)
     assert rf.open({use(first): "events", use(third): None}).files == (first, third)
     assert rf.open(use(Path(first).parent / "*.root")).files == tuple(paths)
-    assert rf.open(use(path) for path in paths).entries == 500
+    assert rf.open(use(path) for path in paths).num_entries == 500
 
 
 def test_ways_to_name_trees(paths: list[str]) -> None:
-    assert rf.open(f"{paths[0]}:events").entries == 300
-    assert rf.open(f"{Path(paths[0]).parent}/*.root:events").entries == 500
-    assert rf.open([f"{paths[0]}:events", paths[2]]).entries == 500
+    assert rf.open(f"{paths[0]}:events").num_entries == 300
+    assert rf.open(f"{Path(paths[0]).parent}/*.root:events").num_entries == 500
+    assert rf.open([f"{paths[0]}:events", paths[2]]).num_entries == 500
 
 
 def test_repr(paths: list[str]) -> None:
@@ -91,14 +92,14 @@ def test_it_does_not_change(paths: list[str]) -> None:
     with pytest.raises(AttributeError):
         frame.files = ()
     with pytest.raises(AttributeError):
-        frame.entries = 5
+        frame.num_entries = 5
     columns = dict(frame.columns)
     rf.Loader(frame, 10, ["id"])
     assert dict(frame.columns) == columns
     listed = [paths[0]]
     frame = rf.open(listed)
     listed.append(paths[2])
-    assert frame.entries == 300
+    assert frame.num_entries == 300
 
 
 def test_opening_looks_only_into_the_first_file(folder: Path, paths: list[str]) -> None:
@@ -107,7 +108,7 @@ def test_opening_looks_only_into_the_first_file(folder: Path, paths: list[str]) 
     frame = open_events([paths[0], str(damaged)])
     assert "id" in frame.columns
     with pytest.raises(DamagedFileError, match=r"damaged\.root is not a ROOT file"):
-        _ = frame.entries
+        _ = frame.num_entries
     with pytest.raises(DamagedFileError, match=r"damaged\.root"):
         rf.Loader(frame, 10)
 
@@ -128,12 +129,12 @@ def test_metadata_is_read_once(folder: Path, paths: list[str], monkeypatch: pyte
     rf.Loader(frame, 10, ["id", "half"])
     assert len(read) == 3
     rf.Loader(frame, 10, ["half"])
-    assert frame.entries == 500
+    assert frame.num_entries == 500
     assert len(read) == 3
     rf.Loader(frame, 10, ["root"])
     assert len(read) == 6
     copy = pickle.loads(pickle.dumps(frame))
-    assert copy.entries == 500
+    assert copy.num_entries == 500
     rf.Loader(copy, 10, ["id", "root"])
     assert len(read) == 6
 
@@ -141,11 +142,11 @@ def test_metadata_is_read_once(folder: Path, paths: list[str], monkeypatch: pyte
 def test_a_frame_can_be_pickled(paths: list[str]) -> None:
     frame = open_events(paths)
     fresh = pickle.loads(pickle.dumps(frame))
-    assert frame.entries == 500  # which it remembers
+    assert frame.num_entries == 500  # which it remembers
     for copy in (fresh, pickle.loads(pickle.dumps(frame))):
         assert copy.files == frame.files
         assert dict(copy.columns) == dict(frame.columns)
-        assert copy.entries == 500
+        assert copy.num_entries == 500
         assert repr(copy) == repr(frame)
         with pytest.raises(TypeError):
             copy.columns["new"] = 1
@@ -157,7 +158,7 @@ def test_a_frame_is_shared_by_threads(paths: list[str]) -> None:
     found: dict[int, Any] = {}
 
     def read(number: int) -> None:
-        found[number] = frame.index(wanted[number])
+        found[number] = view_of(frame).index(wanted[number])
 
     threads = [threading.Thread(target=read, args=(number,)) for number in range(len(wanted))]
     for thread in threads:
@@ -171,7 +172,7 @@ def test_a_frame_is_shared_by_threads(paths: list[str]) -> None:
 
 def test_no_file_stays_open(paths: list[str]) -> None:
     frame = open_events(paths)
-    assert frame.entries == 500
+    assert frame.num_entries == 500
     open_files = Path("/proc/self/fd")
     if not open_files.exists():
         pytest.skip("the list of open files is Linux's")
@@ -194,7 +195,7 @@ def test_many_small_files_are_indexed_quickly(folder: Path) -> None:
     opened = time.perf_counter() - started
     loader = rf.Loader(frame, 128, ["id", "half"], "label")
     indexed = time.perf_counter() - started
-    assert loader.entries == 20_000
+    assert loader.num_rows == 20_000
     assert opened < 2
     assert indexed < 25  # 4 s on an idle core
     assert sum(len(x) for x, _ in loader) == 20_000
@@ -260,7 +261,7 @@ def test_several_trees(folder: Path) -> None:
     assert "'signal'" in text
     assert "'background'" in text
     assert "Name one: '" in text
-    assert rf.open(f"{path}:signal").entries == 4
+    assert rf.open(f"{path}:signal").num_entries == 4
 
 
 def test_no_tree(folder: Path) -> None:
@@ -278,20 +279,20 @@ def test_no_tree(folder: Path) -> None:
 def test_a_column_that_does_not_exist(paths: list[str]) -> None:
     frame = open_events(paths)
     with pytest.raises(MissingColumnError) as caught:
-        frame.index(["haf"])
+        view_of(frame).index(["haf"])
     assert str(caught.value) == f"{paths[0]} has no column 'haf'. Did you mean 'half'?"
 
 
 def test_a_column_missing_in_the_second_file(folder: Path, paths: list[str]) -> None:
     second = write_columns(folder / "second.root", {"id": np.arange(5), "hlf": np.arange(5.0)})
     frame = open_events([paths[0], second])
-    assert frame.entries == 305
+    assert frame.num_entries == 305
     with pytest.raises(MissingColumnError) as caught:
-        frame.index(["id", "half"])
+        view_of(frame).index(["id", "half"])
     assert str(caught.value) == f"{second}:events has no column 'half'. Did you mean 'hlf'?"
     # The frame is none the worse for it.
-    assert frame.entries == 305
-    assert [set(index.columns) >= {"id"} for index in frame.index(["id"])] == [True, True]
+    assert frame.num_entries == 305
+    assert [set(index.columns) >= {"id"} for index in view_of(frame).index(["id"])] == [True, True]
 
 
 def test_pages_are_not_read(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,9 +305,9 @@ def test_pages_are_not_read(paths: list[str], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pages, "decompress_into", refuse)
     frame = open_events(paths)
     loader = rf.Loader(frame, 10, ["id", "half"], "label")
-    assert (frame.entries, loader.entries, len(loader)) == (500, 500, 50)
+    assert (frame.num_entries, loader.num_rows, len(loader)) == (500, 500, 50)
     train, test = loader.split(0.2)
-    assert train.entries + test.entries == 500
+    assert train.num_rows + test.num_rows == 500
 
 
 def test_the_builtin_open_is_left_alone() -> None:

@@ -20,6 +20,7 @@ from rootfeed.errors import (
     ExpressionTypeError,
     MissingColumnError,
 )
+from rootfeed.loader import split_in_order
 from samples import File, in_a_row, open_events, values, write_all, write_columns
 
 Array = np.ndarray
@@ -385,7 +386,7 @@ def test_splits_do_not_depend_on_cuts(frame: rf.Frame) -> None:
 
 
 def test_an_unshuffled_split_of_a_cut_frame(frame: rf.Frame) -> None:
-    train, test = rf.Loader(frame.filter("flag"), 50, ["id"], shuffle=False).split_in_order(0.25)
+    train, test = split_in_order(rf.Loader(frame.filter("flag"), 50, ["id"], shuffle=False), 0.25)
     passing = IDS[column("flag")]
     count = int(0.25 * len(passing))
     assert np.concatenate([x[:, 0] for x in train]).tolist() == passing[:-count].tolist()
@@ -419,7 +420,7 @@ def test_a_cut_after_a_range_sees_only_the_range(frame: rf.Frame) -> None:
     assert made.count() == 5
     assert ids_of(made) == [5, 6, 7, 8, 9]
     assert [(cut.entries, cut.passed) for cut in made.report()] == [(10, 5)]
-    assert rf.Loader(made, 10, ["id"]).entries == 5
+    assert rf.Loader(made, 10, ["id"]).num_rows == 5
     # Nor is it evaluated outside.
     assert frame.range(5, 10).filter("10 // (id - 20) < 0 || 10 // id > 0").count() == 5
 

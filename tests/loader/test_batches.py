@@ -346,7 +346,7 @@ def test_several_frames_are_one_dataset(paths: list[str]) -> None:
     for sizes in ({}, LAZY, BY_HAND):
         one = rf.Loader(open_events(paths), 64, ["id", "half"], seed=3, **sizes)
         several = rf.Loader(parts, 64, ["id", "half"], seed=3, **sizes)
-        assert several.entries == ENTRIES
+        assert several.num_rows == ENTRIES
         assert np.array_equal(epoch_ids(one), epoch_ids(several))
     straight = rf.Loader(iter(parts), 64, ["id"], shuffle=False)
     assert np.array_equal(epoch_ids(straight), np.arange(ENTRIES))
@@ -529,7 +529,7 @@ def test_batches_belong_to_the_user(frame: rf.Frame, sizes: dict[str, Any]) -> N
     arrays = [part for batch in batches for part in batch]
     for a, b in itertools.combinations(arrays, 2):
         assert not np.shares_memory(a, b)
-    reader = loader._reader
+    reader = loader._pipeline.reader
     arena = reader._whole or reader._pool._arena
     assert arena is not None
     for array in arrays:
@@ -563,7 +563,7 @@ def test_the_length_is_exact(
     assert len(batches) == len(loader)
     assert all(len(x) == batch_size for x in batches[:-1])
     assert len(batches[-1]) == (batch_size if drop_last else ENTRIES % batch_size or batch_size)
-    assert loader.entries == ENTRIES
+    assert loader.num_rows == ENTRIES
 
 
 def test_a_dataset_shorter_than_a_batch(folder: Path) -> None:
@@ -587,9 +587,9 @@ def test_no_entries_at_all(folder: Path) -> None:
 
 def test_properties(frame: rf.Frame) -> None:
     kept = rf.Loader(frame, 64, ["id"], seed=12)
-    assert (kept.batch_size, kept.seed, kept.entries) == (64, 12, ENTRIES)
+    assert (kept.batch_size, kept.seed, kept.num_rows) == (64, 12, ENTRIES)
     assert kept.in_memory
-    assert repr(kept).startswith("<Loader 2500 entries, 40 batches of 64, in memory, ")
+    assert repr(kept).startswith("<Loader 2500 rows, 40 batches of 64, in memory, ")
     lazy = rf.Loader(frame, 64, ["id"], seed=12, **BY_HAND)
     assert not lazy.in_memory
     assert lazy.window_blocks >= 5

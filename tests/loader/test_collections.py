@@ -24,8 +24,9 @@ from rootfeed.errors import (
     UnequalLengthsError,
     UnsupportedColumnError,
 )
-from rootfeed.frame import Wanted, scan
+from rootfeed.frame import view_of
 from rootfeed.loader import fill
+from rootfeed.view import Projection, scan
 
 ENTRIES = 900
 FORMATS = ["TTree", "RNTuple"]
@@ -331,7 +332,7 @@ def test_wrong_arguments(ask: Any) -> None:
 
 def test_sides_of_a_split_share_what_is_known(sample: Sample) -> None:
     train, test = make(sample.frame, {"a": rf.ragged("pt")}).split(0.25)
-    assert train.entries + test.entries == ENTRIES
+    assert train.num_rows + test.num_rows == ENTRIES
     ids = np.concatenate([y[:, 0] for side in (train, test) for _, y in side])
     assert np.array_equal(np.sort(ids), np.arange(ENTRIES))
 
@@ -341,13 +342,13 @@ def test_made_vectors_lie_in_rows_however_they_are_cut_up(
     sample: Sample, sizes: dict[str, Any], step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    evaluate = Wanted.evaluate
+    evaluate = Projection.evaluate
 
-    def noted(self: Wanted, *arguments: Any) -> Any:
+    def noted(self: Projection, *arguments: Any) -> Any:
         made.append(len(arguments[4]))
         return evaluate(self, *arguments)
 
-    monkeypatch.setattr(Wanted, "evaluate", noted)
+    monkeypatch.setattr(Projection, "evaluate", noted)
     monkeypatch.setattr(fill, "_FIRST_ROWS", step)
     monkeypatch.setattr(fill, "MADE_BYTES", 40 * step)
     frame = (
@@ -369,15 +370,15 @@ def test_lengths_of_all_ragged_inputs_are_found_in_one_pass(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[Any] = []
-    sweep = scan.sweep
+    read_blocks = scan.read_blocks
     monkeypatch.setattr(
-        scan, "sweep", lambda *arguments: passes.append(arguments[1]) or sweep(*arguments)
+        scan, "read_blocks", lambda *arguments: passes.append(arguments[1]) or read_blocks(*arguments)
     )
     frame = sample.frame.define("near", "pt[abs(eta) < 1]")
     features = {name: rf.ragged(name) for name in ("pt", "other", "near")}
     for _ in range(2):
         make(frame, features)
     assert len(passes) == 1
-    longest = frame.longest(features)
+    longest = view_of(frame).longest(features)
     assert longest["pt"] == int(ak.max(ak.num(sample.array["pt"])))
     assert longest["near"] <= longest["pt"]

@@ -38,6 +38,17 @@ JOIN = """
     def join(rank, world_size, folder):
         store = dist.FileStore(os.path.join(folder, "store"), world_size)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+
+    # Gloo's threads outlive destroy_process_group() where a model in DistributedDataParallel refers to
+    # the group. One that lets go of its last tensors while the interpreter ends asks for the
+    # interpreter's lock (ProcessGroupGloo::runLoop, TensorImpl::decref_pyobject, PyEval_RestoreThread),
+    # which ends the thread within a destructor, and with it the process: "terminate called without an
+    # active exception". So the interpreter does not end.
+    def leave(said):
+        dist.barrier()
+        dist.destroy_process_group()
+        print(json.dumps(said), flush=True)
+        os._exit(0)
 """
 
 
@@ -129,9 +140,7 @@ ASKED = """
     dist.broadcast_object_list(sent)
     sent[0].set_epoch(0)
     said["sent"] = epoch(sent[0])
-    dist.barrier()
-    dist.destroy_process_group()
-    print(json.dumps(said))
+    leave(said)
 """
 
 
@@ -218,9 +227,7 @@ TRAINING = """
                 if log == "before":
                     time.sleep(0.01)
         dist.barrier()
-    dist.barrier()
-    dist.destroy_process_group()
-    print(json.dumps(step))
+    leave(step)
 """
 
 

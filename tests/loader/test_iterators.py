@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_one_iterator_in_four_threads(
                 return
             except BaseException as error:
                 refused.append(error)
+                time.sleep(0.0002)  # the others need the interpreter, too
 
     users = [threading.Thread(target=consume) for _ in range(4)]
     for user in users:
@@ -101,14 +103,14 @@ def test_one_iterator_in_four_threads(
 def test_the_error_says_what_to_do(frame: rf.Frame, sizes: dict[str, int], use: Any) -> None:
     loader = make(frame, **sizes)
     reading, going = threading.Event(), threading.Event()
-    read = loader._reader.read
+    read = loader._pipeline.reader.read
 
     def slow(run: Any) -> Any:
         reading.set()
         going.wait(20)
         yield from read(run)
 
-    loader._reader.read = slow  # type: ignore[method-assign]
+    loader._pipeline.reader.read = slow  # type: ignore[method-assign]
     iterator = iter(use(loader))
     found: list[Any] = []
     user = threading.Thread(target=lambda: found.append(next(iterator)))

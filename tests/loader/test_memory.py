@@ -276,7 +276,7 @@ JETS = """
         rows += len(y)
     plan = loader.plan()
     assert rows == plan.rows
-    print(status("VmHWM") - before, plan.memory_bytes / 1e6, plan.rows, plan.entries)
+    print(status("VmHWM") - before, plan.memory_bytes / 1e6, plan.rows, plan.num_rows)
 """
 
 

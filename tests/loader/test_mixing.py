@@ -14,8 +14,8 @@ import pytest
 
 import rootfeed as rf
 from rootfeed.errors import MixingWarning
-from rootfeed.loader.regions import kinds, wanted_regions
 from rootfeed.plan import MOST_LACKING_BITS
+from rootfeed.plan.regions import kinds, wanted_regions
 from samples import open_events, write_columns
 
 BATCH = 50
@@ -142,13 +142,13 @@ def test_long_pages_are_cut_for_mixing(written: dict[str, list[str]]) -> None:
     loader, told = make(written["ten classes in pages"], chunk_entries=10_000)
     assert not told
     assert 2.5 < loader.plan().decompressed <= 4
-    assert loader._schedule.sizes.regions == tuple(range(10))
+    assert loader._pipeline.schedule.sizes.regions == tuple(range(10))
     assert lacking(loader) < 0.03
 
 
 def test_a_warning_says_what_helps_and_it_does(written: dict[str, list[str]]) -> None:
     paths = written["ten classes in pages"]
-    row_bytes = rf.Loader(open_events(paths), BATCH, ["id"], "kind")._layout.row_bytes
+    row_bytes = rf.Loader(open_events(paths), BATCH, ["id"], "kind")._pipeline.spec.layout.row_bytes
     memory = 40 * BATCH * (row_bytes + 4)
     loader, [text] = make(paths, memory=memory)
     assert "blocks of consecutive entries are in memory together" in text
@@ -299,7 +299,7 @@ def test_no_word_where_nothing_is_to_be_mixed(written: dict[str, list[str]]) -> 
 def test_few_rows_pass(written: dict[str, list[str]]) -> None:
     frame = open_events(written["a file of three classes"]).filter("good")
     loader, told = make(frame, chunk_entries=60)
-    assert loader.entries == 120
+    assert loader.num_rows == 120
     assert told or lacking(loader) < 0.2
 
 
@@ -332,7 +332,7 @@ def test_ranks_share_the_sizes_of_one(written: dict[str, list[str]]) -> None:
     paths = written["ten classes in pages"]
     found = [make(paths, chunk_entries=10_000, rank=rank, world_size=3) for rank in range(3)]
     assert not any(told for _, told in found)
-    assert len({loader._schedule.sizes for loader, _ in found}) == 1
+    assert len({loader._pipeline.schedule.sizes for loader, _ in found}) == 1
     assert all(lacking(loader) < 0.15 for loader, _ in found)
 
 

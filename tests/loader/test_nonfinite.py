@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -16,6 +13,7 @@ import pytest
 import uproot
 
 import rootfeed as rf
+from processes import run
 from rootfeed.errors import (
     ArgumentError,
     NotFiniteError,
@@ -302,24 +300,25 @@ def test_a_state_goes_on_whatever_was_asked_for(frame: rf.Frame) -> None:
 
 
 def test_workers_of_a_data_loader(frames: dict[str, rf.Frame]) -> None:
-    torch = pytest.importorskip("torch")
-    script = """
+    pytest.importorskip("torch")
+    outcome = run(
+        """
         import sys, rootfeed as rf, torch
-        loader = rf.Loader(rf.open(sys.argv[1]), 20, ["narrow"], seed=1, nonfinite=sys.argv[2])
-        batches = torch.utils.data.DataLoader(
-            loader.torch(), batch_size=None, num_workers=2, multiprocessing_context="fork"
-        )
-        try:
-            print(len(list(batches)))
-        except rf.errors.NotFiniteError as error:
-            print(type(error).__name__)
-    """
-    assert torch
-    text = "\n".join(line[8:] for line in script.splitlines())
-    for asked, out in (("warn", "20"), ("keep", "20"), ("error", "NotFiniteError")):
-        path = Path(frames["RNTuple"].files[0])
-        outcome = subprocess.run(
-            [sys.executable, "-c", text, path, asked], capture_output=True, text=True, timeout=120
-        )
-        assert outcome.stdout.split() == [out], outcome
-        assert ("NotFiniteWarning" in outcome.stderr) == (asked == "warn"), outcome.stderr
+        for asked in ("keep", "warn", "error"):
+            loader = rf.Loader(rf.open(sys.argv[1]), 20, ["narrow"], seed=1, nonfinite=asked)
+            batches = torch.utils.data.DataLoader(
+                loader.torch(), batch_size=None, num_workers=2, multiprocessing_context="fork"
+            )
+            try:
+                print(len(list(batches)))
+            except rf.errors.NotFiniteError as error:
+                print(type(error).__name__)
+            print("end of", asked, file=sys.stderr, flush=True)
+        """,
+        frames["RNTuple"].files[0],
+    )
+    assert outcome.lines == ["20", "20", "NotFiniteError"], outcome
+    kept, _, rest = outcome.err.partition("end of keep")
+    warned, _, refused = rest.partition("end of warn")
+    assert "NotFiniteWarning" in warned
+    assert "NotFiniteWarning" not in kept + refused

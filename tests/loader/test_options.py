@@ -12,13 +12,14 @@ import pytest
 import uproot
 
 import rootfeed as rf
+from rootfeed.dataset.budget import budget_bytes
 from rootfeed.errors import (
     ArgumentError,
     MissingColumnError,
+    MissingFileError,
     RootfeedError,
     UnsupportedColumnError,
 )
-from rootfeed.loader.memory import budget_bytes
 from samples import File, in_a_row, open_events, write, write_all, write_columns
 
 
@@ -192,7 +193,7 @@ def test_a_column_missing_in_another_file(folder: Path) -> None:
         assert text.startswith(f"{second} has no column 'half' to use as feature. Did you mean 'halv'?")
         # What is not asked for may be missing.
         loader = rf.Loader(open_events([first, second]), 10, ["id"])
-        assert loader.entries == 109
+        assert loader.num_rows == 109
 
 
 def test_a_vector_column(odd: rf.Frame) -> None:
@@ -310,19 +311,25 @@ def test_torch_dtypes_are_told_apart(frame: rf.Frame) -> None:
 
 @pytest.mark.parametrize("as_path", [False, True])
 def test_a_path_in_place_of_a_frame(path: str, as_path: bool) -> None:
-    wrong: Any = Path(path) if as_path else path
-    text = refusal(ArgumentError, wrong)
-    assert f"a loader takes frames, got {wrong!r}" in text
-    assert f"rootfeed.open({wrong!r})" in text
+    given = Path(path) if as_path else path
+    expected = list(map(bytes, rf.Loader(rf.open(path), 10, ["id"], seed=1)))
+    for same in (given, [given], {path: "events"}):
+        loader = rf.Loader(same, 10, ["id"], seed=1)
+        assert list(map(bytes, loader)) == expected
 
 
-@pytest.mark.parametrize("wrong", [None, 5, [None], {"a": 1}])
+def test_no_path() -> None:
+    assert "no-such-file.root" in refusal(MissingFileError, "no-such-file.root:events")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [None]])
 def test_something_else_in_place_of_a_frame(wrong: Any) -> None:
-    assert "a loader takes frames, got" in refusal(ArgumentError, wrong)
+    text = refusal(ArgumentError, wrong)
+    assert "None" in text or "5" in text
 
 
-def test_a_list_of_paths_in_place_of_frames(path: str) -> None:
-    assert f"rootfeed.open({path!r})" in refusal(ArgumentError, [path, path])
+def test_frames_and_paths_do_not_mix(frame: rf.Frame, path: str) -> None:
+    assert f"rootfeed.open({path!r})" in refusal(ArgumentError, [frame, path])
 
 
 def test_no_frames() -> None:

@@ -11,7 +11,7 @@ import pytest
 import rootfeed as rf
 from rootfeed.errors import ArgumentError
 from rootfeed.loader import reader
-from rootfeed.loader.held import Held, HeldBlock
+from rootfeed.loader.memory import Held, HeldBlock
 from rootfeed.plan import page_bytes
 from rootfeed.sources import storage
 from samples import File, in_a_row, write_columns
@@ -93,7 +93,7 @@ def test_what_is_in_memory_is_planned(
 ) -> None:
     # On one thread blocks enter when a run of batches needs them, and leave when it was gathered.
     loader = make(frame, threads=1, sampling=sampling, **sizes)
-    plan, dataset = loader.plan(1), loader._schedule.dataset
+    plan, dataset = loader.plan(1), loader._pipeline.schedule.dataset
     inside, most, blocks = 0, 0, 0
     first: list[Any] = []
 
@@ -121,12 +121,12 @@ def test_what_is_in_memory_is_planned(
     loader.set_epoch(1)
     list(loader)
     assert inside == 0
-    offered = loader._schedule.offered
-    resident = (offered.counts * offered.resident).any(1)
-    stay = [block for block, stays in zip(dataset.blocks, resident, strict=True) if stays]
+    offered = loader._pipeline.schedule.offered
+    cached = (offered.counts * offered.cached).any(1)
+    stay = [block for block, stays in zip(dataset.blocks, cached, strict=True) if stays]
     assert plan.blocks == blocks + len(stay)
-    assert plan.window_rows == most + loader._schedule.resident_rows
-    files = loader._mixing.stock.files
+    assert plan.window_rows == most + loader._pipeline.schedule.cached_rows
+    files = loader._pipeline.mixing.stock.files
     assert plan.first_bytes == page_bytes(files, [*stay, *first])[0]
     if plan.in_memory:
         assert plan.first_bytes == plan.bytes_read
@@ -162,13 +162,13 @@ def test_entries_are_told_apart_from_the_rows_of_an_epoch(tmp_path: Path, epoch:
         "id < 4990 || label == 1"
     )
     plain = rf.Loader(frame, 20, "id", "label", seed=1)
-    assert repr(plain).startswith("<Loader 4990 entries, 250 batches of 20, in memory")
-    assert (plain.entries, plain.plan().entries, plain.plan().rows) == (4990, 4990, 4990)
+    assert repr(plain).startswith("<Loader 4990 rows, 250 batches of 20, in memory")
+    assert (plain.num_rows, plain.plan().num_rows, plain.plan().rows) == (4990, 4990, 4990)
     loader = rf.Loader(frame, 20, "id", "label", seed=1, sampling=rf.balanced("label", epoch=epoch))
     found = sum(len(x) for x, _ in loader)
     assert found == rows == len(loader) * 20 == loader.plan().rows
-    assert loader.entries == loader.plan().entries == 4990
-    assert repr(loader).startswith(f"<Loader 4990 entries, {rows} rows in {len(loader)} batches of 20, ")
+    assert loader.num_rows == loader.plan().num_rows == 4990
+    assert repr(loader).startswith(f"<Loader 4990 rows, {rows} rows in {len(loader)} batches of 20, ")
     assert "4,990" in str(loader.plan())
     assert f"{rows:,}" in str(loader.plan())
 
@@ -196,7 +196,7 @@ def test_reasons(frame: rf.Frame) -> None:
     assert "6,677 rows" in text
     assert "They are kept in memory: 65% of the budget" in text
     text = make(frame, memory="60 kB").explain()
-    assert "more than 65% of the budget of 0.1 MB: block after block enters memory" in text
+    assert "more than 65% of the budget of 60.0 kB: block after block enters memory" in text
     assert "end where pages of all columns end" in text
     text = make(frame, chunk_entries=1000, block_entries=90).explain()
     assert "1,000 rows are in memory together, as chunk_entries says." in text

@@ -12,7 +12,7 @@ import pytest
 
 import rootfeed as rf
 from rootfeed.errors import ArgumentError
-from rootfeed.loader.pool import Arena, Lent
+from rootfeed.loader.memory import Arena, Lent
 from rootfeed.plan import choose_sizes
 from rootfeed.plan.budget import ORDER_BYTES
 from samples import File, in_a_row, open_events, write_all
@@ -94,7 +94,7 @@ def test_places_of_rows_are_numbers_of_32_bits() -> None:
             budget_bytes=10**11,
             threads=8,
         )
-        assert sizes.whole == whole
+        assert sizes.in_memory == whole
         assert sizes.window_bytes <= 2**31 * (2 + ORDER_BYTES)
 
 

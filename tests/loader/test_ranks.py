@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, StateError
 from rootfeed.loader.position import Position
-from rootfeed.loader.schedule import Leg
+from rootfeed.loader.schedule import Segment
 from rootfeed.plan import Shard
 from samples import File, in_a_row, values
 
@@ -138,7 +138,10 @@ def test_a_rank_reads_its_own_blocks(frame: rf.Frame) -> None:
     # It takes a range of each region's order of blocks: only those at its ends are another rank's too.
     readers: Counter[int] = Counter()
     for loader in ranks(frame, 4, chunk_entries=100, block_entries=25):
-        blocks, regions = loader._schedule.dataset.blocks, loader._schedule.sizes.regions
+        blocks, regions = (
+            loader._pipeline.schedule.dataset.blocks,
+            loader._pipeline.schedule.sizes.regions,
+        )
         first_ids = np.array([FILES[block.file].first + block.start for block in blocks])
         mine = set((np.searchsorted(first_ids, joined(read(loader)), "right") - 1).tolist())
         assert len(mine) == loader.plan().blocks
@@ -154,7 +157,7 @@ def test_parts_are_shared_too(frame: rf.Frame) -> None:
         splits = [loader.split(0.3) for loader in loaders]
         train, test = (joined([joined(read(split[side])) for split in splits]) for side in (0, 1))
         assert sorted(train + test) == list(range(ENTRIES))
-        assert len(set(train)) == len(train) == splits[0].train.entries
+        assert len(set(train)) == len(train) == splits[0].train.num_rows
 
 
 # --- other numbers of ranks -----------------------------------------------------------------------
@@ -338,8 +341,8 @@ def test_numpy_integers_are_integers(frame: rf.Frame) -> None:
 
 
 def test_the_state_of_one_worker_goes_on_with_that_worker() -> None:
-    def at(shard: Shard, legs: tuple[Leg, ...] = (Leg(4, 3),), batches: int = 5) -> Position:
-        return Position(2, 2, legs, batches, done=8, shard=shard)
+    def at(shard: Shard, segments: tuple[Segment, ...] = (Segment(4, 3),), batches: int = 5) -> Position:
+        return Position(2, 2, segments, batches, done=8, shard=shard)
 
     mine = at(Shard(1, 3, 1, 2))
     assert mine.seen_by(Shard(0, 3, 1, 2)) == at(Shard(0, 3, 1, 2))
@@ -351,8 +354,8 @@ def test_the_state_of_one_worker_goes_on_with_that_worker() -> None:
     # A rank's state is every rank's: what other numbers of ranks have done is told.
     whole = at(Shard(1, 3))
     assert whole.seen_by(Shard(2, 3)) == at(Shard(2, 3))
-    assert whole.seen_by(Shard(6, 7)) == at(Shard(6, 7), (Leg(4, 3), Leg(3, 5)), 0)
-    assert whole.seen_by(Shard(0, 3, 1, 2)).legs == (Leg(4, 3), Leg(3, 5))
+    assert whole.seen_by(Shard(6, 7)) == at(Shard(6, 7), (Segment(4, 3), Segment(3, 5)), 0)
+    assert whole.seen_by(Shard(0, 3, 1, 2)).segments == (Segment(4, 3), Segment(3, 5))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -365,9 +368,9 @@ def test_workers_of_a_rank_get_each_batch_once_in_turn(frame: rf.Frame, tail: st
         for rank, loader in enumerate(ranks(frame, world_size, tail=tail, **SIZES[sizes])):
             parts = []
             for worker in range(workers):
-                run = loader._schedule.run(0, (), Shard(rank, world_size, worker, workers))
-                parts.append([ids_of(x) for (x,) in loader._reader.read(run)])
-                assert len(parts[-1]) == run.batches
+                work = loader._pipeline.schedule.work(0, (), Shard(rank, world_size, worker, workers))
+                parts.append([ids_of(x) for (x,) in loader._pipeline.reader.read(work)])
+                assert len(parts[-1]) == work.batches
             collected = [batch for group in itertools.zip_longest(*parts) for batch in group]
             batches = [batch for batch in collected if batch is not None]
             assert collected[: len(batches)] == batches  # in turn

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import rootfeed as rf
-from rootfeed.loader.regions import partitions
 from rootfeed.plan import Stock
+from rootfeed.plan.regions import partitions
 from samples import open_events, write_columns
 
 
@@ -101,7 +101,7 @@ def epoch(loader: rf.Loader) -> list[np.ndarray]:
 def test_every_batch_has_its_share_of_each_file(frame: rf.Frame, threads: int) -> None:
     loader = load(frame, threads=threads)
     assert not loader.in_memory
-    assert loader._schedule.sizes.regions == (0, 1, 2, 3, 4)
+    assert loader._pipeline.schedule.sizes.regions == (0, 1, 2, 3, 4)
     plan = loader.plan()
     assert plan.window_rows <= 1000
     assert "share of every part of the epoch" in loader.explain()
@@ -147,8 +147,8 @@ def test_files_that_cuts_thin_out_stay_within_the_budget(tmp_path: Path, memory:
     )
     plan = loader.plan()
     assert not plan.in_memory
-    reads = loader._schedule.run(0, (), loader._shard()).plan.reads
-    assert reads.peak(reads.bytes) <= loader._schedule.room_bytes
+    reads = loader._pipeline.schedule.work(0, (), loader._pipeline.shard()).plan.reads
+    assert reads.peak(reads.bytes) <= loader._pipeline.schedule.room_bytes
     assert plan.memory_bytes <= memory
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import rootfeed as rf
 from rootfeed.errors import StateError
+from rootfeed.frame import view_of
 from rootfeed.loader.position import Position
 from rootfeed.loader.state import Fingerprint, loaded, saved
 from samples import File, in_a_row, open_events, write_all, write_columns
@@ -111,7 +112,10 @@ CASES: dict[str, Any] = {
     "a part": lambda f, c, v, **more: plain(f, **LAZY, **more).split(0.4)[1],
     "a part in memory": lambda f, c, v, **more: plain(f, **more).split(0.4)[0],
     "a part of a part": lambda f, c, v, **more: (
-        plain(f, batch_size=9, **LAZY, **more).split(a=0.2, b=0.3, c=0.5).b.split(where="flag").test
+        plain(f, batch_size=9, **LAZY, **more)
+        .split({"a": 0.2, "b": 0.3, "c": 0.5})["b"]
+        .split(where="flag")
+        .test
     ),
     "a fold": lambda f, c, v, **more: plain(f, **LAZY, **more).folds(3, by="id")[1].train,
     "balanced": lambda f, c, v, **more: rf.Loader(
@@ -216,7 +220,7 @@ def test_the_rest_is_the_same_from_every_step(make: Any) -> None:
         for number, batches in enumerate(expected[: 1 + (step == 3)]):
             assert same(list(after), batches), (step, number)
         if step == len(whole):
-            assert (state["epoch"], state["batches"], state["legs"]) == (1, 0, [])
+            assert (state["epoch"], state["batches"], state["segments"]) == (1, 0, [])
 
 
 def test_every_epoch_goes_on(frame: rf.Frame) -> None:
@@ -466,7 +470,7 @@ def test_a_changed_dataset_is_named(paths: list[str], folder: Path, frame: rf.Fr
     state = stored(plain(frame))
 
     def named(paths: list[str]) -> list[str]:
-        indexes = open_events(paths).index(())
+        indexes = view_of(open_events(paths)).index(())
         return [f"'{index.identity.hex()[:16]} of {index.entries} entries'" for index in indexes]
 
     every = named(paths)
@@ -534,7 +538,7 @@ def test_a_changed_split_is_named(frame: rf.Frame) -> None:
         plain(frame).split(0.3, unit="block").train,
         plain(frame).split(0.3, stratify="label").train,
         plain(frame).split(where="flag").train,
-        plain(frame).split(train=0.7, other=0.3).train,
+        plain(frame).split({"train": 0.7, "other": 0.3})["train"],
         train.split(0.5).train,
     ):
         (line,) = difference(other, state)
@@ -599,7 +603,7 @@ def test_columns_are_named_however_many_there_are(frame: rf.Frame, count: int) -
         Fingerprint({"columns": str(number)}, {"columns": columns})
         for number, columns in enumerate(layouts)
     )
-    sizes = plain(frame)._schedule.sizes
+    sizes = plain(frame)._pipeline.schedule.sizes
     state = saved(Position(0), sizes, before)
     assert len(json.dumps(state)) < 2600  # short, however many there are
     with pytest.raises(StateError) as caught:
@@ -698,7 +702,7 @@ def test_another_version_is_refused(frame: rf.Frame) -> None:
         with pytest.raises(StateError) as caught:
             loader.load_state_dict({**state, "version": version})
         assert str(caught.value) == (
-            f"the state has version {version!r}; this rootfeed reads version 2. "
+            f"the state has version {version!r}; this rootfeed reads version 3. "
             "Load it with the version of rootfeed that has written it."
         )
 
@@ -710,7 +714,7 @@ def test_a_deep_or_endless_state_is_refused(frame: rf.Frame) -> None:
         deep = [deep]
     endless: list[Any] = []
     endless.append(endless)
-    for legs in (deep, endless, [10**5000]):
+    for segments in (deep, endless, [10**5000]):
         with pytest.raises(StateError) as caught:
-            plain(frame).load_state_dict({**state, "legs": legs})
+            plain(frame).load_state_dict({**state, "segments": segments})
         assert len(str(caught.value)) < 300

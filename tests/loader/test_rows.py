@@ -12,13 +12,14 @@ import pytest
 import uproot
 
 import rootfeed as rf
+from rootfeed.dataset.dataset import Dataset, Taken, memory_row_bytes
+from rootfeed.layout import Layout
 from rootfeed.loader.batches import batches, gathered, run_places
 from rootfeed.loader.casting import Alterations
-from rootfeed.loader.dataset import Dataset, Taken, memory_row_bytes
 from rootfeed.loader.fill import fill_tasks, prepare
-from rootfeed.loader.pool import Pool
+from rootfeed.loader.memory import Pool
 from rootfeed.plan.budget import ORDER_BYTES
-from rootfeed.schema import Block, Layout
+from rootfeed.schema import Block
 
 ENTRIES = 700
 FEATURES: dict[str, Any] = {
@@ -67,7 +68,7 @@ def frame(request: Any, arrays: dict[str, Any], tmp_path_factory: Any) -> rf.Fra
 
 
 def dataset_of(frame: rf.Frame, features: Any = FEATURES, **options: Any) -> Dataset:
-    return rf.Loader(frame, 16, features, seed=1, **options)._schedule.dataset
+    return rf.Loader(frame, 16, features, seed=1, **options)._pipeline.schedule.dataset
 
 
 def filled(dataset: Dataset, part: Taken, rows: list[np.ndarray], pool: Pool) -> list[np.ndarray]:

@@ -8,14 +8,15 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 import rootfeed as rf
+from rootfeed.dataset import sampling
 from rootfeed.errors import ArgumentError, EmptyDatasetError, MissingColumnError, StateError
-from rootfeed.loader import sampling
 from samples import File, in_a_row, open_events, values
 
 FILES = in_a_row(File(900, page=70), File(437, page=60, format="RNTuple"), File(0), File(1100, page=200))
@@ -112,7 +113,7 @@ def expected_sizes(rows: int) -> list[int]:
 def test_at_most_so_many_rows_of_each_file(frame: rf.Frame, sizes: str) -> None:
     loader = make(frame, AtMost(500), **SIZES[sizes])
     assert len(loader) == 72  # 500 + 437 + 500 rows
-    assert loader.entries == ENTRIES
+    assert loader.num_rows == ENTRIES
     assert loader.plan().rows == 1437
     epochs = []
     for _ in range(3):
@@ -211,8 +212,8 @@ def test_each_row_that_is_offered_once_when_ranks_change(
     offered = sorted(joined(read(make(frame, sampler, **SIZES[sizes]))))
     seen: list[int] = []
     state: Any = None
-    for leg, world_size in enumerate(worlds):
-        count = None if leg == len(worlds) - 1 else 5
+    for segment, world_size in enumerate(worlds):
+        count = None if segment == len(worlds) - 1 else 5
         for rank in range(world_size):
             loader = make(
                 frame, sampler, rank=rank, world_size=world_size, tail="uneven", **SIZES[sizes]
@@ -234,7 +235,7 @@ def test_parts_of_a_split_offer_their_own_rows(frame: rf.Frame) -> None:
         assert sorted({*rows, *joined(read(test))}) != list(range(ENTRIES))
         assert not set(rows) & set(joined(read(test)))
         assert test.sampling is None
-        assert len(joined(read(test))) == test.entries
+        assert len(joined(read(test))) == test.num_rows
 
 
 def test_cuts_leave_fewer_rows_to_offer(frame: rf.Frame) -> None:
@@ -463,6 +464,50 @@ def test_a_state_knows_long_arrays_functions_and_attributes_of_the_class(frame: 
         make(frame, alike).load_state_dict(state)
         with pytest.raises(StateError, match="the sampling: "):
             make(frame, another).load_state_dict(state)
+
+
+@dataclass(slots=True)
+class Slotted(rf.Sampler):
+    most: int
+
+    def offers(self, entries: Any) -> Any:
+        return entries.numbers < self.most
+
+
+class Below(rf.Sampler):
+    most = 300
+
+    def offers(self, entries: Any) -> Any:
+        return entries.numbers < self.most
+
+
+class BelowAnother(Below):
+    most = 200
+
+
+class UpTo(Below):
+    def offers(self, entries: Any) -> Any:
+        return entries.numbers <= self.most
+
+
+BelowAnother.__name__ = UpTo.__name__ = "Below"
+
+
+@pytest.mark.parametrize(
+    ("one", "alike", "another", "what"),
+    [
+        (Slotted(300), Slotted(300), Slotted(200), "most=300"),
+        (Below(), Below(), BelowAnother(), "most=300"),
+        (Below(), Below(), UpTo(), "offers=function offers"),
+    ],
+)
+def test_a_state_knows_slots_and_what_classes_say(
+    frame: rf.Frame, one: Any, alike: Any, another: Any, what: str
+) -> None:
+    state = json.loads(json.dumps(make(frame, one).state_dict()))
+    make(frame, alike).load_state_dict(state)
+    with pytest.raises(StateError, match=f"the sampling: .*{what}"):
+        make(frame, another).load_state_dict(state)
 
 
 @pytest.mark.parametrize("sampler", [AtMost(300), Accept(), AtMostBalanced(200), Alternating()])

@@ -264,8 +264,8 @@ def test_the_rest_is_dealt_anew(
     state: Any = None
     seen: Counter[int] = Counter()
     total = 0
-    for leg, world_size in enumerate(worlds):
-        last = leg == len(worlds) - 1
+    for segment, world_size in enumerate(worlds):
+        last = segment == len(worlds) - 1
         parts = []
         for rank in range(world_size):
             loader = balanced(
@@ -273,10 +273,10 @@ def test_the_rest_is_dealt_anew(
             )
             if state is not None:
                 loader.load_state_dict(state)
-            parts.append(read(loader, None if last else done[leg]))
+            parts.append(read(loader, None if last else done[segment]))
             check_shares(parts[-1], labels, SHARES[shares], 12)
         assert len({len(part) for part in parts}) == 1  # equal batches
-        if leg == 0:
+        if segment == 0:
             planned = len(loader) * world_size
         total += sum(map(len, parts))
         seen += count(parts)
@@ -296,7 +296,7 @@ def test_the_rest_is_dealt_anew(
     if epoch == "longest":
         assert len(seen) == sum(share > 0 for share in np.array(SHARES[shares])[labels])
     if sizes == "kept":
-        check_even(seen, labels, within=2 + leg)  # one more after each change of the ranks
+        check_even(seen, labels, within=2 + segment)  # one more after each change of the ranks
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -372,13 +372,13 @@ def test_test_sides_are_not_resampled(stored: tuple[rf.Frame, np.ndarray], sizes
     check_shares(batches, labels, (1, 1, 1), 30)
     all_of_it = count([read(test)])
     assert set(all_of_it.values()) == {1}
-    assert len(all_of_it) == test.entries
+    assert len(all_of_it) == test.num_rows
     assert not set(all_of_it) & set(count([batches]))
     # Named parts: the first one, unless others are asked for.
     loader = balanced(frame, rf.balanced("label", epoch="longest"), **SIZES[sizes])
-    parts = loader.split(a=0.4, b=0.4, c=0.2, stratify="label", resample=["b", "c"])
-    assert set(count([read(parts.a)]).values()) == {1}
-    for part in (parts.b, parts.c):
+    parts = loader.split({"a": 0.4, "b": 0.4, "c": 0.2}, stratify="label", resample=["b", "c"])
+    assert set(count([read(parts["a"])]).values()) == {1}
+    for part in (parts["b"], parts["c"]):
         check_shares(read(part), labels, (1, 1, 1), 30)
     nothing = loader.split(0.3, stratify="label", resample=())
     assert set(count([read(nothing.train)]).values()) == {1}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError
+from rootfeed.loader import split_in_order
 from rootfeed.plan.budget import ORDER_BYTES, SCRATCH_SHARE
 from samples import File, epoch_ids, in_a_row, open_events, values, write_columns
 
@@ -44,7 +45,7 @@ def test_sides_are_disjoint_and_complete(frame: rf.Frame) -> None:
             kept, chosen = members(train), members(test)
             assert not kept & chosen
             assert kept | chosen == set(range(ENTRIES))
-        assert (train.entries, test.entries) == (len(kept), len(chosen))
+        assert (train.num_rows, test.num_rows) == (len(kept), len(chosen))
         assert len(train) == math.ceil(len(kept) / 64)
         assert len(test) == math.ceil(len(chosen) / 64)
 
@@ -57,7 +58,7 @@ def test_each_file_gives_its_fraction(frame: rf.Frame, fraction: float, seed: in
     for file in FILES:
         count = int(((ids >= file.first) & (ids < file.first + file.entries)).sum())
         assert abs(count - fraction * file.entries) < 1 + 1e-9
-    assert train.entries + test.entries == ENTRIES
+    assert train.num_rows + test.num_rows == ENTRIES
 
 
 def test_rows_of_a_side_are_whole(frame: rf.Frame) -> None:
@@ -180,7 +181,7 @@ def test_three_ways(frame: rf.Frame, sizes: dict[str, Any]) -> None:
     # Both sides can be divided further.
     a, b = test.split(0.5)
     assert members(a) | members(b) == sides[2]
-    assert a.entries + b.entries == test.entries
+    assert a.num_rows + b.num_rows == test.num_rows
 
 
 def test_the_same_split_twice_is_the_same(frame: rf.Frame) -> None:
@@ -194,7 +195,7 @@ def test_sides_keep_the_settings(frame: rf.Frame) -> None:
         assert (side.batch_size, side.seed) == (50, 3)
         assert (side.features, side.target) == (loader.features, loader.target)
         batches = list(side)
-        assert len(batches) == len(side) == side.entries // 50
+        assert len(batches) == len(side) == side.num_rows // 50
         assert all(x.shape == (50, 2) and x.dtype == np.float64 for x, _ in batches)
 
 
@@ -230,7 +231,7 @@ def test_sides_in_turns_and_interleaved(frame: rf.Frame, sizes: dict[str, Any]) 
 @pytest.mark.parametrize("sizes", [{}, LAZY, {"memory": "60 kB"}], ids=["kept", "by hand", "lazy"])
 @pytest.mark.parametrize("fraction", [0.001, 0.3, 0.5, 0.6, 0.9, 0.9995])
 def test_a_split_in_order(frame: rf.Frame, sizes: dict[str, Any], fraction: float) -> None:
-    train, test = make(frame, batch_size=16, shuffle=False, **sizes).split_in_order(fraction)
+    train, test = split_in_order(make(frame, batch_size=16, shuffle=False, **sizes), fraction)
     last = int(fraction * ENTRIES)
     assert epoch_ids(train).tolist() == list(range(ENTRIES - last))
     assert epoch_ids(test).tolist() == list(range(ENTRIES - last, ENTRIES))
@@ -238,7 +239,7 @@ def test_a_split_in_order(frame: rf.Frame, sizes: dict[str, Any], fraction: floa
 
 def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
     for sizes in ({}, LAZY):
-        train, test = make(frame, **sizes).split_in_order(0.3)
+        train, test = split_in_order(make(frame, **sizes), 0.3)
         first = ENTRIES - int(0.3 * ENTRIES)
         assert members(train) == set(range(first))
         order = epoch_ids(test)
@@ -246,7 +247,7 @@ def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
         a, b = train.split(0.5)
         assert members(a) | members(b) == set(range(first))
         assert not members(a) & members(b)
-        c, d = train.split_in_order(0.5)
+        c, d = split_in_order(train, 0.5)
         assert members(c) == set(range(first - int(0.5 * first)))
         assert members(d) == set(range(first)) - members(c)
 
@@ -255,10 +256,10 @@ def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, 20, True, "0.2", math.nan])
-@pytest.mark.parametrize("method", ["split", "split_in_order"])
-def test_wrong_fractions(frame: rf.Frame, method: str, fraction: Any) -> None:
+@pytest.mark.parametrize("method", [rf.Loader.split, split_in_order])
+def test_wrong_fractions(frame: rf.Frame, method: Any, fraction: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
-        getattr(make(frame), method)(fraction)
+        method(make(frame), fraction)
     assert str(caught.value) == f"fraction must lie between 0 and 1, got {fraction!r}."
 
 
@@ -267,21 +268,21 @@ def test_fractions_of_any_real_type(frame: rf.Frame) -> None:
         assert members(make(frame).split(fraction)[1]) == members(make(frame).split(0.25)[1])
 
 
-@pytest.mark.parametrize("method", ["split", "split_in_order"])
-def test_a_side_that_would_be_empty(folder: Path, method: str) -> None:
+@pytest.mark.parametrize("method", [rf.Loader.split, split_in_order])
+def test_a_side_that_would_be_empty(folder: Path, method: Any) -> None:
     # A random split rounds up or down at random, by the file's identity: here hardly ever up.
     path = write_columns(folder / "three.root", {"id": np.arange(3)})
     with pytest.raises(EmptyDatasetError) as caught:
-        getattr(rf.Loader(rf.open(path), 2, seed=1), method)(1e-12)
-    assert f"{method}(1e-12) of 3 entries leaves a side empty" in str(caught.value)
+        method(rf.Loader(rf.open(path), 2, seed=1), 1e-12)
+    assert f"{method.__name__}(1e-12) of 3 entries leaves a part empty" in str(caught.value)
 
 
 def test_a_random_split_can_be_split_in_order(frame: rf.Frame) -> None:
     train, _ = make(frame).split(0.2)
-    first, last = map(members, train.split_in_order(0.25))
+    first, last = map(members, split_in_order(train, 0.25))
     assert max(first) < min(last)
     assert first | last == members(train)
-    assert len(last) == int(0.25 * train.entries)
+    assert len(last) == int(0.25 * train.num_rows)
 
 
 def test_a_small_side_fits_where_the_whole_does(folder: Path) -> None:

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import pickle
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 import rootfeed as rf
 from processes import run
 from rootfeed.errors import ArgumentError, StateError
-from rootfeed.formats import CopiedAhead
+from rootfeed.formats.torch import CopiedAhead
 from samples import File, in_a_row, open_events, write_all
 
 torch = pytest.importorskip("torch")
@@ -175,7 +174,7 @@ def test_workers_share_the_epoch_that_was_chosen(
     assert epoch(loader) == found[1 if number else 2]
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [1, 2])
 def test_without_set_epoch_the_seed_of_torch_decides(
     frame: rf.Frame, sizes: dict[str, int], number: int
 ) -> None:
@@ -227,13 +226,14 @@ def test_workers_that_live_on_count(frame: rf.Frame, sizes: dict[str, int], chos
 
 
 SPAWNED = """
-    import sys
+    import multiprocessing, sys
     import rootfeed as rf
     import torch
     from torch.utils.data import DataLoader
 
     def main():
         paths, sizes, persistent, how = map(eval, sys.argv[1:])
+        multiprocessing.set_forkserver_preload(["rootfeed", "torch"])  # once, not in each worker
         frame = rf.open(dict.fromkeys(paths, "events")).define("same", "id + 0")
         dataset = rf.Loader(frame, 16, ["same"], seed=5, threads=1, **sizes).torch()
         def epochs(count):
@@ -252,9 +252,7 @@ SPAWNED = """
 """
 
 
-@pytest.mark.parametrize(
-    ("how", "persistent"), [("spawn", False), ("spawn", True), ("forkserver", False)]
-)
+@pytest.mark.parametrize(("how", "persistent"), [("spawn", True), ("forkserver", False)])
 def test_workers_that_are_not_forked(
     paths: list[str], frame: rf.Frame, tmp_path: Path, how: str, persistent: bool
 ) -> None:
@@ -830,7 +828,7 @@ class Tensor:
 @pytest.fixture
 def pretence(monkeypatch: pytest.MonkeyPatch) -> Pretence:
     found = Pretence()
-    monkeypatch.setitem(sys.modules, "torch", found.module)
+    monkeypatch.setattr("rootfeed.formats.torch.torch", found.module)
     return found
 
 
@@ -915,11 +913,11 @@ def test_a_state_does_not_count_what_was_only_copied_ahead(
     frame: rf.Frame, pretence: Pretence, sizes: dict[str, int], prefetch: int
 ) -> None:
     expected = epochs(frame, 2, **sizes)
-    use = CopiedAhead(None, "cuda", prefetch)
+    format = CopiedAhead(None, "cuda", prefetch)
     loader = make(frame, **sizes)
 
     def on_device() -> Iterator[list[int]]:
-        return (ids(tensor.array) for tensor in loader.start(use))
+        return (ids(tensor.array) for tensor in loader._pipeline.start(format))
 
     for done in (0, 1, 2, 20, 45, 46):
         loader.set_epoch(0)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, StateError
 from rootfeed.loader.position import Course, Position
-from rootfeed.loader.schedule import Leg
+from rootfeed.loader.schedule import Segment
 from rootfeed.plan import Shard
 from samples import File, in_a_row
 
@@ -106,8 +106,8 @@ def test_any_epoch_can_be_chosen(frame: rf.Frame, sizes: dict[str, Any]) -> None
 def test_an_epoch_goes_on_with_what_was_read_ahead(frame: rf.Frame, sizes: dict[str, Any]) -> None:
     loader = make(frame, 5, **sizes)
     begun = []
-    reading = loader._reader.read
-    loader._reader.read = lambda run: begun.append(run) or reading(run)  # type: ignore
+    reading = loader._pipeline.reader.read
+    loader._pipeline.reader.read = lambda run: begun.append(run) or reading(run)  # type: ignore
     expected = passes(frame, 3, **sizes)
     found = joined([read(loader) for _ in range(8)])
     assert found == expected[:40]
@@ -115,12 +115,12 @@ def test_an_epoch_goes_on_with_what_was_read_ahead(frame: rf.Frame, sizes: dict[
     loader.set_epoch(9)
     assert read(loader) == expected[45:50]
     assert len(begun) == 3
-    ((_, _, waiting),) = loader._passes._left
+    ((_, _, waiting),) = loader._pipeline.passes._left
     loader.set_epoch(8)  # what waits is of epoch 10
     assert waiting.gi_frame is not None
     assert read(loader) == expected[40:45]
     assert waiting.gi_frame is None
-    ((_, _, waiting),) = loader._passes._left
+    ((_, _, waiting),) = loader._pipeline.passes._left
     loader.close()
     assert waiting.gi_frame is None
     assert read(loader) == expected[45:50]
@@ -329,7 +329,7 @@ def test_workers_do_not_touch_what_waits_in_their_parent(frame: rf.Frame) -> Non
     assert read(dataset) == expected[:8]
     dataset.set_epoch(1)
     assert len(read(workers(dataset, 1))) == len(read(workers(dataset, 2))) == 8
-    assert len(dataset.loader._passes._left) == 1
+    assert len(dataset.loader._pipeline.passes._left) == 1
     assert read(dataset) == expected[8:16]
 
 
@@ -359,7 +359,7 @@ def test_what_is_said_of_them(frame: rf.Frame) -> None:
 def test_parts_of_which_each_row_is_wanted_once(frame: rf.Frame) -> None:
     train, test = make(frame, 40).split(0.25)
     assert (len(train), len(test)) == (40, 6)
-    assert len(joined(read(test))) == test.entries
+    assert len(joined(read(test))) == test.num_rows
     train, test = make(frame, 40).split(0.25, resample=["train", "test"])
     assert (len(train), len(test)) == (40, 40)
 
@@ -395,11 +395,11 @@ def test_workers_walk_through_the_sequence_of_a_rank(
     count: int, length: int, rest: int, workers: int, epochs: int, begun: bool
 ) -> None:
     # Passes of `length` batches; but of the first one, `rest` are left, where it was begun.
-    course = Course(count, lambda passes, legs, world_size: rest if legs else length)
+    course = Course(count, lambda passes, segments, world_size: rest if segments else length)
     first = [(0, number) for number in range(rest if begun else length)]
     later = [(passes, number) for passes in range(1, 400) for number in range(length)]
     expected = [*first, *later]
-    start = Position(0, legs=(Leg(7, 3),)) if begun else Position(0)
+    start = Position(0, segments=(Segment(7, 3),)) if begun else Position(0)
     for worker in range(workers):
         shard = Shard(1, 2, worker, workers)
         position = course.begin(start, shard)
@@ -412,7 +412,7 @@ def test_workers_walk_through_the_sequence_of_a_rank(
                 assert (position.passes, position.batches) == expected[place]
                 assert position.done == worker + step * workers
                 assert course.after(position) == following
-                assert bool(position.legs) == (begun and position.passes == 0)
+                assert bool(position.segments) == (begun and position.passes == 0)
                 position = course.behind(position, 1)
                 assert position == course.behind(origin, step + 1)
             if workers > 1:

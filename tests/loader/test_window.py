@@ -19,12 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rootfeed as rf
+from rootfeed.dataset.dataset import scratch_page_bytes
 from rootfeed.errors import ArgumentError, NotFiniteError
-from rootfeed.loader import pool as pool_module
+from rootfeed.loader import memory as memory_module
 from rootfeed.loader import reader
-from rootfeed.loader.dataset import scratch_page_bytes
-from rootfeed.loader.held import Held, HeldBlock
-from rootfeed.loader.pool import Arena, Pool
+from rootfeed.loader.memory import Arena, Held, HeldBlock, Pool
 from samples import open_events
 
 pytestmark = pytest.mark.filterwarnings(
@@ -182,14 +181,14 @@ def test_going_on_reads_a_window_at_most(
     assert not loader.in_memory
     whole, following = list(loader), list(loader)
     assert len(whole) == len(loader) > 10
-    schedule = loader._schedule
-    reads = schedule.run(0, (), loader._shard()).plan.reads
+    schedule = loader._pipeline.schedule
+    reads = schedule.work(0, (), loader._pipeline.shard()).plan.reads
     monkeypatch.setattr(reader, "Held", Spy)
     monkeypatch.setattr(reader, "fill_tasks", noted)
     # A block of each stream is in memory in any case, whatever it takes.
     window = max(schedule.room_bytes, reads.peak(reads.bytes))
     assert window == schedule.room_bytes or case == "a region"
-    resident = int((schedule.offered.counts * schedule.offered.resident).any(1).sum())
+    cached = int((schedule.offered.counts * schedule.offered.cached).any(1).sum())
     before, after = make(frame, threads=1, **CASES[case]), make(frame, threads=3, **CASES[case])
     batches = iter(before)
     for done in range(1, len(whole)):
@@ -220,7 +219,7 @@ def test_going_on_reads_a_window_at_most(
     mine = len(read)
     assert same(list(again), whole[last:])
     # Each block that later batches need, once, and no other.
-    assert len(read) - mine == int((reads.last >= last).sum()) + resident
+    assert len(read) - mine == int((reads.last >= last).sum()) + cached
     assert same(list(again), following)
 
 
@@ -318,7 +317,7 @@ def allocated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             sizes.append(made.nbytes)
             return made
 
-    monkeypatch.setattr(pool_module, "np", Spy())
+    monkeypatch.setattr(memory_module, "np", Spy())
     return sizes
 
 
@@ -337,13 +336,13 @@ def test_another_epoch_allocates_nothing_large(
     loader = make(frame, sampling=sampling)
     for _ in range(3):
         assert sum(len(y) for _, y in loader) >= ENTRIES
-    arena = loader._reader._pool._arena
+    arena = loader._pipeline.reader._pool._arena
     assert arena is not None
     assert arena.rows.nbytes in allocated
     del allocated[:], asked[:]
     for _ in range(3):
         assert sum(len(y) for _, y in loader) >= ENTRIES
-        assert loader._reader._pool._arena is arena
+        assert loader._pipeline.reader._pool._arena is arena
     # Vectors of other lengths need a new piece now and then.
     assert max(allocated, default=0) < 100_000
     assert sum(allocated) < sum(asked) / 5
@@ -355,7 +354,7 @@ def test_an_iterator_that_is_left_gives_all_back(
 ) -> None:
     loader = make(frame)
     list(loader)
-    arena = loader._reader._pool._arena
+    arena = loader._pipeline.reader._pool._arena
     del allocated[:]
     for _ in range(5):
         iterator: Any = iter(loader)
@@ -363,7 +362,7 @@ def test_an_iterator_that_is_left_gives_all_back(
         if way == "close":
             iterator.close()
         del iterator
-        assert loader._reader._pool._arena is arena
+        assert loader._pipeline.reader._pool._arena is arena
         assert arena is not None
         assert arena.rows.nbytes not in allocated
     # So many at once get memory of their own, of which one is kept.
@@ -372,11 +371,11 @@ def test_an_iterator_that_is_left_gives_all_back(
         next(each)
     del each, several
     gc.collect()
-    spare = sum(map(len, loader._reader._pool._memory))
-    assert spare <= 4 * loader._schedule.sizes.window_bytes
+    spare = sum(map(len, loader._pipeline.reader._pool._memory))
+    assert spare <= 4 * loader._pipeline.schedule.sizes.window_bytes
     loader.close()
-    assert loader._reader._pool._arena is None
-    assert not loader._reader._pool._memory
+    assert loader._pipeline.reader._pool._arena is None
+    assert not loader._pipeline.reader._pool._memory
 
 
 def test_blocks_by_hand_stay_within_the_budget_or_are_refused(frame: rf.Frame) -> None:
@@ -391,7 +390,7 @@ def test_blocks_by_hand_stay_within_the_budget_or_are_refused(frame: rf.Frame) -
             continue
         plan = loader.plan()
         # However short blocks are, a thread has room for the longest page.
-        assert plan.memory_bytes <= memory + scratch_page_bytes(loader._schedule.dataset.files)
+        assert plan.memory_bytes <= memory + scratch_page_bytes(loader._pipeline.schedule.dataset.files)
     assert 0 < len(refused) < 8
     assert all(" does not fit into memory=" in message for message in refused)
 

@@ -51,8 +51,8 @@ def sizes(**changes: Any) -> Sizes:
 
 def used_bytes(found: Sizes, budget: int, scratch: int) -> float:
     """Return what a loader holds: window, blocks that are read ahead, batches, one thread's scratch."""
-    ahead = 0 if found.whole else budget * AHEAD_SHARE
-    batches = 0 if found.whole else budget * BATCHES_SHARE
+    ahead = 0 if found.in_memory else budget * AHEAD_SHARE
+    batches = 0 if found.in_memory else budget * BATCHES_SHARE
     return found.window_bytes + ahead + batches + found.block_entries * scratch
 
 
@@ -86,12 +86,12 @@ def test_sizes_stay_within_the_budget() -> None:
             refused += 1
             continue
         case = (entries, share, row_bytes, batch_size, page_entries, budget, found)
-        assert found.whole == fits, case
+        assert found.in_memory == fits, case
         assert used_bytes(found, budget, scratch) <= budget, case
         assert found.block_entries >= 1, case
         assert not found.exact, case
         assert found.regions == (0,), case
-        if found.whole:
+        if found.in_memory:
             assert found.window_bytes == rows * (row_bytes + ORDER_BYTES), case
             whole += 1
         else:
@@ -142,7 +142,7 @@ def test_no_choice_exceeds_the_budget(
     if block_entries is not None:
         assert found.block_entries == block_entries
         assert found.exact
-        if not found.whole:
+        if not found.in_memory:
             assert block_entries * rows // entries * (row_bytes + ORDER_BYTES) <= found.window_bytes
     elif found.block_entries > 1:
         assert used_bytes(found, budget, scratch) <= budget
@@ -173,13 +173,13 @@ def test_runs_of_batches(row_bytes: int, batch_size: int, budget: int, threads: 
 
 def test_a_dataset_that_fits_is_kept() -> None:
     needed = 10**6 * (84 + ORDER_BYTES)
-    assert sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) + 2).whole
-    assert not sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) - 2).whole
+    assert sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) + 2).in_memory
+    assert not sizes(budget_bytes=int(needed / (1 - SCRATCH_SHARE)) - 2).in_memory
 
 
 def test_a_dataset_may_be_kept_whatever_the_budget() -> None:
-    found = sizes(keep=True, budget_bytes=10_000)
-    assert found.whole
+    found = sizes(in_memory=True, budget_bytes=10_000)
+    assert found.in_memory
     assert found.window_bytes == 10**6 * (84 + ORDER_BYTES)
 
 
@@ -187,7 +187,7 @@ def test_windows_by_hand() -> None:
     found = sizes(chunk_entries=5000, block_entries=300)
     assert found == Sizes(False, 5000 * 88, 300, exact=True, run_rows=1000, runs_ahead=1)
     # Not even a dataset that would fit is kept then.
-    assert not sizes(chunk_entries=5000, budget_bytes=10**12).whole
+    assert not sizes(chunk_entries=5000, budget_bytes=10**12).in_memory
     assert sizes(chunk_entries=5000).block_entries <= 2500
     assert sizes(chunk_entries=1000).window_bytes == 1000 * 88
     # Batches are made in runs of what the budget of such a window would be.
@@ -206,7 +206,7 @@ def test_too_little_memory_says_how_much_is_enough() -> None:
     text = str(caught.value)
     assert "1000 rows of 84 bytes" in text
     enough = int(text.split("at least ")[1].split()[0])
-    assert not sizes(budget_bytes=enough).whole
+    assert not sizes(budget_bytes=enough).in_memory
     with pytest.raises(ArgumentError):
         sizes(budget_bytes=int(enough * 0.999))
 

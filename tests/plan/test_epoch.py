@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plans import Topology, check
-from rootfeed.plan import Demand, Epoch, Offered, Read, Reads, Shard, balanced_demand, plain_demand
-from rootfeed.plan.reads import _new
-from rootfeed.plan.visits import _shared
+from rootfeed.plan import BatchQuotas, Epoch, Offered, Read, Reads, Shard, balanced_quotas, plain_quotas
+from rootfeed.plan.reads import _new, _read_together
+from rootfeed.plan.visits import Group, _shared, _shares, parts_of
 
 
 def offered_of(
@@ -23,7 +23,7 @@ def offered_of(
     *,
     row_bytes: Any = 1,
     regions: Any = 0,
-    resident: Any = False,
+    cached: Any = False,
 ) -> Offered:
     counts = np.array(counts, np.int64)
     counts = counts[:, None] if counts.ndim == 1 else counts
@@ -32,13 +32,13 @@ def offered_of(
         counts,
         np.broadcast_to(np.array(row_bytes, np.int64), blocks),
         np.broadcast_to(np.array(regions, np.int64), blocks),
-        np.broadcast_to(np.array(resident, bool), strata),
+        np.broadcast_to(np.array(cached, bool), strata),
     )
 
 
 def plain(offered: Offered, batch_size: int = 10, world_size: int = 1, **changes: Any) -> Topology:
-    demand = plain_demand(int(offered.totals.sum()), batch_size, world_size, "drop", False)
-    return Topology(offered, demand, world_size, **changes)
+    batch_quotas = plain_quotas(int(offered.totals.sum()), batch_size, world_size, "drop", False)
+    return Topology(offered, batch_quotas, world_size, **changes)
 
 
 def pieces_of(epoch: Epoch, stratum: int = 0) -> list[tuple[int, int, int]]:
@@ -67,7 +67,7 @@ def rows_per_region(topology: Topology, batches: list[np.ndarray]) -> np.ndarray
     room=st.sampled_from([1, 20, 50, 10**6]),
     shuffle=st.booleans(),
     in_regions=st.booleans(),
-    resident=st.booleans(),
+    cached=st.booleans(),
 )
 # The last batch of rank 1 has a repeated row only, which is all that one of its workers gets.
 @example([8, 8, 1], 4, 2, 1, "pad", 8, True, False, False)
@@ -88,13 +88,13 @@ def test_each_row_once_but_for_the_tail(
     room: int,
     shuffle: bool,
     in_regions: bool,
-    resident: bool,
+    cached: bool,
 ) -> None:
     total = sum(counts)
-    demand = plain_demand(total, batch_size, world_size, tail, drop_last=False, rest=True)
+    batch_quotas = plain_quotas(total, batch_size, world_size, tail, drop_last=False, rest=True)
     regions = np.arange(len(counts)) // 3 if in_regions else 0
-    offered = offered_of(counts, regions=regions, resident=resident)
-    topology = Topology(offered, demand, world_size, workers, room, shuffle=shuffle)
+    offered = offered_of(counts, regions=regions, cached=cached)
+    topology = Topology(offered, batch_quotas, world_size, workers, room, shuffle=shuffle)
     check(topology, np.random.default_rng(1))
     seen: Counter[int] = Counter()
     lengths: dict[int, int] = defaultdict(int)
@@ -104,13 +104,13 @@ def test_each_row_once_but_for_the_tail(
         found = np.concatenate([np.empty(0, np.uint32), *batches])
         lengths[shard.rank] += len(batches)
         rows[shard.rank] += len(found)
-        seen.update(found[: len(found) - demand.repeats(shard)].tolist())
+        seen.update(found[: len(found) - batch_quotas.repeats(shard)].tolist())
     assert set(seen.values()) <= {1}
     if tail == "drop":
         assert len(seen) == total - total % world_size
     else:
         assert len(seen) == total
-    repeated = sum(demand.repeats(shard) for shard in topology.shards)
+    repeated = sum(batch_quotas.repeats(shard) for shard in topology.shards)
     assert repeated == (-total % world_size if tail == "pad" else 0)
     if tail == "uneven":
         assert max(rows.values()) - min(rows.values()) <= 1
@@ -120,8 +120,8 @@ def test_each_row_once_but_for_the_tail(
 
 def test_an_epoch_without_batches() -> None:
     offered = offered_of([3, 4])
-    for demand in (plain_demand(7, 10, 1, "drop", True), Demand(np.empty((0, 1), np.int64))):
-        epoch = Topology(offered, demand).deal(Shard())
+    for batch_quotas in (plain_quotas(7, 10, 1, "drop", True), BatchQuotas(np.empty((0, 1), np.int64))):
+        epoch = Topology(offered, batch_quotas).deal(Shard())
         assert (epoch.rows, len(epoch.reads), epoch.ends.tolist()) == (0, 0, [[0]])
         assert epoch.reads.peak(epoch.reads.bytes) == 0
 
@@ -138,6 +138,19 @@ def test_ranks_share_few_blocks() -> None:
     assert {block for block, _, _ in pieces} == set(range(300))
     # What they do not share is whole.
     assert sum((first, stop) == (0, counts[block]) for block, first, stop in pieces) >= 300 - 8
+
+
+def test_blocks_of_which_some_are_not_needed_are_used_whole() -> None:
+    # 35 rows of a class, and 30 of another: the fourth block is read for five rows of the first only.
+    topology = Topology(
+        offered_of([[10, 10]] * 6), BatchQuotas(np.full((5, 2), [7, 6])), room_bytes=50.0
+    )
+    epoch = topology.deal(Shard())
+    rows: list[Counter[int]] = [Counter(), Counter()]
+    for stratum in (0, 1):
+        for block, first, stop in pieces_of(epoch, stratum):
+            rows[stratum][block] += stop - first
+    assert [list(each.values()) for each in rows] == [[10, 10, 10, 5], [10, 10, 10]]
 
 
 def test_blocks_move_about_among_ranks() -> None:
@@ -196,10 +209,14 @@ def laps_of(topology: Topology) -> Counter[tuple[int, int]]:
 
 def test_rows_of_one_class_come_again_in_laps() -> None:
     # Six batches of ten on two ranks go through 24 rows five times.
-    topology = Topology(offered_of([6] * 4), Demand(np.full((6, 1), 10)), 2, room_bytes=12.0, seed=3)
+    topology = Topology(
+        offered_of([6] * 4), BatchQuotas(np.full((6, 1), 10)), 2, room_bytes=12.0, seed=3
+    )
     assert laps_of(topology) == {(block, lap): 6 for block in range(4) for lap in range(5)}
     # 130 rows: the sixth lap has some of each block, as all others.
-    topology = Topology(offered_of([6] * 4), Demand(np.full((13, 1), 10)), 1, room_bytes=12.0, seed=3)
+    topology = Topology(
+        offered_of([6] * 4), BatchQuotas(np.full((13, 1), 10)), 1, room_bytes=12.0, seed=3
+    )
     found = laps_of(topology)
     assert set(found) == {(block, lap) for block in range(4) for lap in range(5)}
     assert all(6 <= rows <= 7 for rows in found.values())
@@ -221,15 +238,15 @@ def test_a_block_of_several_classes_is_read_for_all_of_them(
     rare: int, epoch: int | str, most: float, world_size: int
 ) -> None:
     counts = np.tile([rare, 100 - rare], (200, 1))
-    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 100, world_size, epoch)
-    topology = Topology(offered_of(counts), demand, world_size, room_bytes=4000.0, seed=1)
+    batch_quotas = balanced_quotas(counts.sum(0), [0.5, 0.5], 100, world_size, epoch)
+    topology = Topology(offered_of(counts), batch_quotas, world_size, room_bytes=4000.0, seed=1)
     reads, kept = 0, []
     for shard in topology.shards:
         plan = topology.deal(shard)
         reads += len(plan.reads)
         kept.append(plan.reads.peak(plan.reads.bytes))
     # Rows that are used again take reads as often as they are stored, and not as often as used.
-    uses = demand.taken(len(demand.quotas), world_size).sum()
+    uses = batch_quotas.taken(len(batch_quotas.counts), world_size).sum()
     assert reads <= max(most, 1.1 * uses / counts.sum()) * 200 + 4 * world_size
     assert max(kept) <= 4000
 
@@ -237,8 +254,8 @@ def test_a_block_of_several_classes_is_read_for_all_of_them(
 @pytest.mark.parametrize("classes", [4, 20])
 def test_classes_of_equal_shares_are_read_together(classes: int) -> None:
     counts = np.full((300, classes), 400 // classes)
-    demand = balanced_demand(counts.sum(0), [1 / classes] * classes, 100, 1, "longest")
-    topology = Topology(offered_of(counts), demand, room_bytes=16_000.0, seed=1)
+    batch_quotas = balanced_quotas(counts.sum(0), [1 / classes] * classes, 100, 1, "longest")
+    topology = Topology(offered_of(counts), batch_quotas, room_bytes=16_000.0, seed=1)
     assert len(topology.deal(Shard()).reads) <= 1.1 * 300
 
 
@@ -283,7 +300,7 @@ def test_no_row_comes_early_for_its_place_in_a_block(
     quotas = np.stack([np.diff(np.linspace(0, total, 61).astype(np.int64)) for total in totals], 1)
     times, often = np.zeros(2 * blocks * rows), np.zeros(2 * blocks * rows)
     for seed in range(300):
-        topology = Topology(offered_of(counts), Demand(quotas), room_bytes=6.0 * rows, seed=seed)
+        topology = Topology(offered_of(counts), BatchQuotas(quotas), room_bytes=6.0 * rows, seed=seed)
         for number, batch in enumerate(topology.walk(topology.deal(Shard()))):
             np.add.at(often, batch, 1)
             np.add.at(times, batch, number / 60)
@@ -305,7 +322,7 @@ def test_windows_of_groups_are_as_long_as_there_is_room_for() -> None:
     quotas = np.diff(np.linspace(0, 10**6, 3001).astype(np.int64))[:, None].repeat(2, 1)
     offered = Offered(counts, np.full(500, 50), np.zeros(500, np.int64), np.zeros(2, bool))
     room = 0.012 * counts.sum() * 50
-    epoch = Topology(offered, Demand(quotas), room_bytes=room, seed=1).deal(Shard())
+    epoch = Topology(offered, BatchQuotas(quotas), room_bytes=room, seed=1).deal(Shard())
     assert 0.9 < epoch.reads.peak(epoch.reads.bytes) / room <= 1
     assert len(epoch.reads) <= 1100
     # So many blocks of the rare class are in memory, of 500.
@@ -317,11 +334,11 @@ def test_windows_of_groups_are_as_long_as_there_is_room_for() -> None:
 
 def test_any_row_of_a_block_may_be_the_one_that_comes_more_often() -> None:
     counts = np.tile([10, 90], (30, 1))
-    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 10, 1, 66)  # 330 of 300 rows, and of 2700
+    batch_quotas = balanced_quotas(counts.sum(0), [0.5, 0.5], 10, 1, 66)  # 330 of 300 rows, and of 2700
     often = np.zeros((30, 10), np.int64)
     seldom = np.zeros((30, 90), np.int64)
     for seed in range(150):
-        topology = Topology(offered_of(counts), demand, room_bytes=900.0, seed=seed)
+        topology = Topology(offered_of(counts), batch_quotas, room_bytes=900.0, seed=seed)
         rows = np.concatenate(topology.walk(topology.deal(Shard())))
         uses = np.bincount(rows, minlength=3000).reshape(30, 100)
         often += uses[:, :10] - 1
@@ -436,8 +453,8 @@ def test_a_dataset_that_fits_is_used_in_one_step() -> None:
 
 
 def test_rounds_are_not_in_memory_twice() -> None:
-    demand = Demand(np.full((30, 1), 10))
-    topology = Topology(offered_of([10] * 10), demand, room_bytes=1e6)
+    batch_quotas = BatchQuotas(np.full((30, 1), 10))
+    topology = Topology(offered_of([10] * 10), batch_quotas, room_bytes=1e6)
     epoch = topology.deal(Shard())
     first, last = epoch.streams[0].stay
     steps = len(epoch.streams[0].ends) - 1
@@ -449,8 +466,8 @@ def test_rounds_are_not_in_memory_twice() -> None:
 def test_strata_share_room_as_batches_do() -> None:
     # Twice as many rows of one in each batch, in blocks of their own.
     counts = np.array([[20, 0]] * 100 + [[0, 20]] * 50)
-    demand = balanced_demand([2000, 1000], [2 / 3, 1 / 3], 30, 1, "shortest")
-    topology = Topology(offered_of(counts), demand, room_bytes=800.0)
+    batch_quotas = balanced_quotas([2000, 1000], [2 / 3, 1 / 3], 30, 1, "shortest")
+    topology = Topology(offered_of(counts), batch_quotas, room_bytes=800.0)
     epoch = topology.deal(Shard())
     stays = []
     for stream in epoch.streams:
@@ -460,6 +477,55 @@ def test_strata_share_room_as_batches_do() -> None:
         stays.append(np.median(together))
     assert stays[0] / stays[1] == pytest.approx(2, rel=0.2)
     assert 0.75 * 40 <= sum(stays) <= 40
+
+
+def test_room_that_whole_blocks_leave_free_is_used_by_another_one() -> None:
+    # Regions of blocks of ten rows, and room for five besides the one that comes while another leaves.
+    for room, expected in ((50, [2, 2]), (59, [2, 2]), (60, [3, 2]), (70, [3, 3])):
+        assert parts_of_regions([20, 20], room) == expected
+    # Shares of 0.9, 1.7 and 1.7 blocks: each region has one, and what lacks the least another one.
+    assert parts_of_regions([9, 17, 17], 53) == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("needed", "expected"),
+    [
+        # Blocks that are gone through, their bytes, those of all uses, and what is kept of a block.
+        ((20, 120), (4, 280, 280, (5 + 30) * 2)),
+        ((10, 60), (2, 140, 140, (5 + 30) * 2)),  # half of the blocks
+        ((240, 240), (4, 240, 960, (10 + 20) * 2)),  # in three laps, two thirds of a class in each
+        ((120, 60), (4, 200, 360, (10 + 15) * 2)),  # in one lap, half of a class
+        ((0, 0), (0, 0, 0, 0)),
+    ],
+)
+def test_how_much_of_each_block_is_kept(needed: tuple[int, int], expected: tuple[float, ...]) -> None:
+    offered = offered_of([[10, 30]] * 4, row_bytes=2)
+    group = Group(offered, Shard(), np.array([needed]), np.array([True, True]), 0, 1, (0, 0), True)
+    assert group.sizes[:, 0] == pytest.approx(expected)
+
+
+def test_no_shard_mixes_more_blocks_than_it_takes() -> None:
+    assert parts_of_regions([20, 12], 1e6) == [20, 12]
+    assert parts_of_regions([20, 12], 1e6, shards=4) == [5, 3]
+    assert parts_of_regions([20, 12], 1e6, shards=16) == [1, 1]
+
+
+def parts_of_regions(blocks: list[int], room: float, shards: int = 1) -> list[int]:
+    offered = offered_of([10] * sum(blocks), regions=np.repeat(np.arange(len(blocks)), blocks))
+    needed = np.diff(np.linspace(0, 10 * sum(blocks), shards + 1).astype(np.int64))[:, None]
+    shard = Shard(0, shards)
+    (parts,) = parts_of([Group(offered, shard, needed, np.array([True]), 0, 1, (0, 0), True)], room)
+    return list(parts.tolist())
+
+
+def test_uses_are_divided_to_the_last_one() -> None:
+    # 49 * (1 / 49) is less than one.
+    for total, uses, phase in itertools.product(range(1, 120), (0, 1, 3, 300), (0.0, 0.999)):
+        rows = np.array([total // 3, total - total // 3, 0])
+        found = _shares(rows, uses, phase)
+        assert found.sum() == uses
+        assert (np.abs(found - rows * uses / total) < 1 + 1e-9).all()
+        assert (found >= 0).all()
 
 
 @given(
@@ -486,8 +552,8 @@ def test_room_is_divided_in_proportion(room: int, pairs: list[tuple[int, int]]) 
 
 def test_a_block_of_several_strata_is_read_once() -> None:
     counts = np.full((60, 3), 30)
-    demand = balanced_demand(counts.sum(0), [1 / 3] * 3, 30, 1, "shortest")
-    epoch = Topology(offered_of(counts), demand, room_bytes=1200.0).deal(Shard())
+    batch_quotas = balanced_quotas(counts.sum(0), [1 / 3] * 3, 30, 1, "shortest")
+    epoch = Topology(offered_of(counts), batch_quotas, room_bytes=1200.0).deal(Shard())
     often = Counter(epoch.reads.blocks.tolist())
     assert set(often) == set(range(60))
     assert len(epoch.reads) < 1.6 * 60
@@ -521,12 +587,14 @@ def test_reads_say_which_batches_need_them() -> None:
 
 def test_what_stays_in_memory_is_not_read() -> None:
     counts = np.array([[5, 3], [5, 0], [0, 3]] * 10)
-    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 10, 1, "longest")
-    epoch = Topology(offered_of(counts, resident=[False, True]), demand, room_bytes=30.0).deal(Shard())
+    batch_quotas = balanced_quotas(counts.sum(0), [0.5, 0.5], 10, 1, "longest")
+    epoch = Topology(offered_of(counts, cached=[False, True]), batch_quotas, room_bytes=30.0).deal(
+        Shard()
+    )
     assert set(epoch.reads.stratum.tolist()) == {0}
     assert epoch.streams[1].is_shared
     assert epoch.streams[1].rows == 60
-    both = Topology(offered_of(counts, resident=True), demand).deal(Shard())
+    both = Topology(offered_of(counts, cached=True), batch_quotas).deal(Shard())
     assert len(both.reads) == 0
 
 
@@ -547,6 +615,49 @@ def test_the_peak_is_that_of_the_worst_batch(first: int, run: int) -> None:
     assert reads.peak(sizes, 40) == 0
 
 
+def test_the_peak_is_that_of_an_epoch_unless_asked_for_a_part_of_it() -> None:
+    batch, starts, none = np.arange(3), np.arange(4), np.zeros(3, np.int64)
+    sizes = np.array([5, 3, 1])
+    reads = Reads(batch, batch, sizes, sizes, starts, none, none, none, none, none)
+    assert reads.peak(sizes) == 5
+    assert reads.peak(sizes, 1) == 3
+    assert reads.peak(sizes, run=2) == 8
+
+
+def test_rows_are_read_with_those_of_their_block_that_are_due_in_the_first_third_of_their_stay() -> None:
+    block = np.array([7, 2, 7, 7, 2, 7, 7])
+    first = np.array([8, 0, 3, 5, 1, 0, 6])
+    last = np.array([9, 2, 9, 9, 2, 9, 9])
+    found = _read_together(block, first, last)
+    # Of block 7 those due from 0 to 3, from 5 to 6, and at 8; of block 2 those from 0 to 2 / 3.
+    together = [[5, 2], [3, 6], [0], [1], [4]]
+    assert sorted(np.flatnonzero(found == each).tolist() for each in np.unique(found)) == sorted(
+        map(sorted, together)
+    )
+
+
+def test_rows_leave_when_no_batch_needs_them_any_more() -> None:
+    # The second class has no row in the last batches.
+    batch_quotas = BatchQuotas(np.array([[2, 2], [2, 2], [4, 0], [4, 0]]))
+    topology = Topology(offered_of([[3, 0], [0, 1]] * 4), batch_quotas, room_bytes=1e6)
+    epoch = topology.deal(Shard())
+    leave: dict[int, int] = defaultdict(int)
+    for read in map(epoch.reads.__getitem__, range(len(epoch.reads))):
+        for stratum, _ in read.pieces:
+            leave[stratum] = max(leave[stratum], read.last)
+    assert leave == {0: 3, 1: 1}
+
+
+def test_uses_of_rows_that_are_in_memory_take_memory_too() -> None:
+    counts = np.array([[3, 9]] * 20)
+    one = offered_of(counts, row_bytes=2)
+    offered = Offered(one.counts, one.row_bytes, one.regions, one.cached, use_bytes=5)
+    topology = Topology(offered, BatchQuotas(np.full((18, 2), 10)), room_bytes=150.0)
+    epoch = topology.deal(Shard())
+    topology.walk(epoch)  # which looks at the bytes of each read
+    assert (epoch.reads.bytes > epoch.reads.rows * 2).any()
+
+
 def test_epochs_are_the_same_each_time() -> None:
     def found(**changes: Any) -> Any:
         topology = plain(offered_of([10, 20, 30] * 10), room_bytes=150.0, **changes)
@@ -564,11 +675,11 @@ def test_epochs_are_the_same_each_time() -> None:
 
 def test_epochs_never_change() -> None:
     counts = np.array([[6, 2], [0, 5], [9, 1], [4, 4]] * 3)
-    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 4, 2, "longest")
+    batch_quotas = balanced_quotas(counts.sum(0), [0.5, 0.5], 4, 2, "longest")
     regions = np.repeat([0, 1], 6)
-    epoch = Topology(offered_of(counts, regions=regions), demand, 2, room_bytes=16.0, seed=42).deal(
-        Shard(1, 2)
-    )
+    epoch = Topology(
+        offered_of(counts, regions=regions), batch_quotas, 2, room_bytes=16.0, seed=42
+    ).deal(Shard(1, 2))
     assert [pieces_of(epoch, stratum) for stratum in (0, 1)] == PIECES
     assert [stream.count.tolist()[:12] for stream in epoch.streams] == COUNTS
     reads = [epoch.reads[number] for number in range(4)]

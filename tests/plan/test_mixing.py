@@ -15,13 +15,13 @@ from rootfeed.plan import (
     MOST_LACKING_BITS,
     Boundaries,
     Stock,
+    bit_mask,
     boundaries,
     cut,
     found_lacking,
     lacking_bits,
     page_bytes,
     page_entries,
-    words_of,
 )
 from rootfeed.schema import Block, Column, ColumnType, Encoding, Pages
 
@@ -246,7 +246,7 @@ def test_what_cuts_thin_out_counts_in_rows() -> None:
     file = boundaries({"s": scalar(every(10, 64_000))}, 64_000)
     some = np.zeros(64_000, bool)
     some[::100] = True
-    found = stock(file, entries=[64_000], taken=(words_of(some),))
+    found = stock(file, entries=[64_000], taken=(bit_mask(some),))
     assert found.rows == 640
     assert found.mean_row_bytes == 1
     size = found.block_entries(64_000, 160)
@@ -268,7 +268,7 @@ def stocks(draw: st.DrawFn) -> Stock:
         share = draw(st.sampled_from([1.0, 1.0, 0.3, 0.01]))
         some = np.random.default_rng(count).random(count) < share
         some[0] = True
-        taken.append(None if share == 1 else words_of(some))
+        taken.append(None if share == 1 else bit_mask(some))
     each = tuple(range(len(files)))
     partitions = (each, (0,)) if draw(st.booleans()) else ((0,),)
     return stock(

@@ -10,14 +10,14 @@ import pytest
 import plans
 from plans import Topology
 from rootfeed.plan import (
-    Demand,
+    BatchQuotas,
     Offered,
     Order,
     Shard,
-    balanced_demand,
+    balanced_quotas,
     lacking_bits,
     own_order,
-    plain_demand,
+    plain_quotas,
     used,
 )
 
@@ -26,20 +26,20 @@ ROWS = 2000
 
 
 def dataset(
-    counts: np.ndarray, regions: np.ndarray | None = None, resident: list[bool] | None = None
+    counts: np.ndarray, regions: np.ndarray | None = None, cached: list[bool] | None = None
 ) -> Offered:
     return Offered(
         counts,
         np.ones(len(counts), np.int64),
         np.zeros(len(counts), np.int64) if regions is None else regions,
-        np.array(resident or [False] * counts.shape[1]),
+        np.array(cached or [False] * counts.shape[1]),
     )
 
 
 def plain(blocks: int, rows: int, batch_size: int, room: float, **changes: object) -> Topology:
     offered = dataset(np.full((blocks, 1), rows))
-    demand = plain_demand(blocks * rows, batch_size, 1, "drop", False)
-    return Topology(offered, demand, room_bytes=room, **changes)  # type: ignore[arg-type]
+    batch_quotas = plain_quotas(blocks * rows, batch_size, 1, "drop", False)
+    return Topology(offered, batch_quotas, room_bytes=room, **changes)  # type: ignore[arg-type]
 
 
 def batches_of(topology: Topology, shard: Shard | None = None) -> list[np.ndarray]:
@@ -131,8 +131,8 @@ def test_without_a_shuffle_rows_come_as_they_are_stored(room: float) -> None:
     assert np.concatenate(batches).tolist() == list(range(200))
     # Of several strata each does; within a batch they are mixed.
     counts = np.full((10, 2), 6)
-    demand = balanced_demand([60, 60], [0.5, 0.5], 8, 1, "shortest")
-    several = Topology(dataset(counts), demand, room_bytes=room, shuffle=False)
+    batch_quotas = balanced_quotas([60, 60], [0.5, 0.5], 8, 1, "shortest")
+    several = Topology(dataset(counts), batch_quotas, room_bytes=room, shuffle=False)
     batches = batches_of(several)
     rows = np.concatenate(batches)
     for stratum in (0, 1):
@@ -143,10 +143,10 @@ def test_without_a_shuffle_rows_come_as_they_are_stored(room: float) -> None:
 
 def test_shared_rows_are_a_sequence_of_rounds() -> None:
     # All shards go through one order together, batch after batch and rank after rank.
-    demand = Demand(np.full((9, 1), 4))
-    offered = dataset(np.full((5, 1), 6), resident=[True])
+    batch_quotas = BatchQuotas(np.full((9, 1), 4))
+    offered = dataset(np.full((5, 1), 6), cached=[True])
     for workers in (1, 2):
-        topology = Topology(offered, demand, 3, workers, seed=1)
+        topology = Topology(offered, batch_quotas, 3, workers, seed=1)
         of_shards = {shard: batches_of(topology, shard) for shard in topology.shards}
         taken = [
             row
@@ -158,15 +158,15 @@ def test_shared_rows_are_a_sequence_of_rounds() -> None:
         assert [sorted(each) for each in rounds[:3]] == [list(range(30))] * 3
         assert len(set(rounds[3])) == len(rounds[3]) == 18
         assert rounds[0] != rounds[1] != rounds[2]
-        one = Topology(offered, Demand(np.full((27, 1), 4)), seed=1)
+        one = Topology(offered, BatchQuotas(np.full((27, 1), 4)), seed=1)
         assert np.concatenate(batches_of(one)).tolist() == taken
 
 
-@pytest.mark.parametrize("resident", [True, False])
-def test_drawn_rows_are_independent(resident: bool) -> None:
+@pytest.mark.parametrize("cached", [True, False])
+def test_drawn_rows_are_independent(cached: bool) -> None:
     counts = np.array([[10, 0]] * 2 + [[0, 10]] * 3)
-    demand = balanced_demand([20, 30], [0.5, 0.5], 100, 1, 60)
-    topology = Topology(dataset(counts, resident=[resident, resident]), demand, draws=True, seed=2)
+    batch_quotas = balanced_quotas([20, 30], [0.5, 0.5], 100, 1, 60)
+    topology = Topology(dataset(counts, cached=[cached, cached]), batch_quotas, draws=True, seed=2)
     batches = batches_of(topology)
     rows = np.concatenate(batches)
     for stratum, total in ((0, 20), (1, 30)):
@@ -179,7 +179,7 @@ def test_drawn_rows_are_independent(resident: bool) -> None:
         assert abs(statistic - (total - 1)) < 6 * math.sqrt(2 * total)
         assert often.max() - often.min() > 2
     # Ranks draw differently.
-    ranks = Topology(topology.offered, demand, 2, draws=True, seed=2)
+    ranks = Topology(topology.offered, batch_quotas, 2, draws=True, seed=2)
     one, two = (np.concatenate(batches_of(ranks, shard)) for shard in ranks.shards)
     assert (one == two).mean() < 0.2
 
@@ -187,8 +187,8 @@ def test_drawn_rows_are_independent(resident: bool) -> None:
 def test_drawn_rows_are_those_of_their_step() -> None:
     counts = np.array([[10, 0]] * 40 + [[0, 1]])
     counts *= 100
-    demand = balanced_demand([40_000, 1], [1.0, 0.0], 20, 1, 2000)
-    topology = Topology(dataset(counts), demand, room_bytes=8000.0, draws=True, seed=2)
+    batch_quotas = balanced_quotas([40_000, 1], [1.0, 0.0], 20, 1, 2000)
+    topology = Topology(dataset(counts), batch_quotas, room_bytes=8000.0, draws=True, seed=2)
     epoch = topology.deal(Shard())
     stream = epoch.streams[0]
     rows = np.concatenate(topology.walk(epoch))
@@ -201,11 +201,11 @@ def test_drawn_rows_are_those_of_their_step() -> None:
 
 
 def test_rows_that_batches_repeat_are_their_own() -> None:
-    for resident in (False, True):
+    for cached in (False, True):
         for rows, ranks in ((17, 2), (9, 4), (8, 3), (41, 8)):
-            offered = dataset(np.ones((rows, 1), np.int64), resident=[resident])
-            demand = plain_demand(rows, 2, ranks, "pad", False)
-            topology = Topology(offered, demand, ranks, room_bytes=3.0)
+            offered = dataset(np.ones((rows, 1), np.int64), cached=[cached])
+            batch_quotas = plain_quotas(rows, 2, ranks, "pad", False)
+            topology = Topology(offered, batch_quotas, ranks, room_bytes=3.0)
             for shard in topology.shards:
                 epoch = topology.deal(shard)
                 found = np.concatenate(topology.walk(epoch)).tolist()
@@ -214,13 +214,16 @@ def test_rows_that_batches_repeat_are_their_own() -> None:
 
 
 def test_a_rank_without_rows_of_its_own_repeats_another() -> None:
-    for resident in (False, True):
-        offered = dataset(np.array([[0], [2], [1]]), resident=[resident])
-        demand = plain_demand(3, 4, 5, "pad", False, rest=True)
-        topology = Topology(offered, demand, 5)
+    for cached in (False, True):
+        offered = dataset(np.array([[0], [1], [2]]), np.array([0, 0, 1]), [cached])
+        batch_quotas = plain_quotas(3, 4, 5, "pad", False, rest=True)
+        topology = Topology(offered, batch_quotas, 5)
         found = [np.concatenate(batches_of(topology, shard)).tolist() for shard in topology.shards]
         assert [len(each) for each in found] == [1] * 5
         assert {row for each in found for row in each} == {0, 1, 2}
+        # It reads no more than that row.
+        read = [topology.deal(shard).reads.rows.tolist() for shard in topology.shards]
+        assert read == [[] if cached else [1]] * 5
 
 
 def test_what_was_used_is_what_batches_held() -> None:
@@ -258,11 +261,11 @@ def test_orders_never_change() -> None:
     assert found[0].tolist() == FIRST
     assert found[9].tolist() == TENTH
     counts = np.array([[6, 2], [0, 5], [9, 1], [4, 4]])
-    demand = balanced_demand(counts.sum(0), [0.5, 0.5], 6, 2, "longest")
+    batch_quotas = balanced_quotas(counts.sum(0), [0.5, 0.5], 6, 2, "longest")
     offered = dataset(counts, np.array([0, 0, 1, 1]), [False, True])
-    mixed = Topology(offered, demand, 2, room_bytes=12.0, seed=42)
+    mixed = Topology(offered, batch_quotas, 2, room_bytes=12.0, seed=42)
     assert [batch.tolist() for batch in batches_of(mixed, Shard(1, 2))] == MIXED
-    drawn = Topology(offered, demand, 2, room_bytes=12.0, seed=42, draws=True)
+    drawn = Topology(offered, batch_quotas, 2, room_bytes=12.0, seed=42, draws=True)
     assert [batch.tolist() for batch in batches_of(drawn, Shard(0, 2))] == DRAWN
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rootfeed.plan import all_set, choose_among, members, random_key, words_of
+from rootfeed.plan import all_set, bit_mask, choose_among, members, random_key
 
 ENTRIES = st.integers(0, 1500)
 FRACTIONS = st.floats(0.0, 1.0)
@@ -30,7 +30,7 @@ def some_mask(entries: int, share: float, seed: int) -> np.ndarray:
 @given(entries=ENTRIES, share=FRACTIONS, seed=st.integers(0, 10**6), data=st.data())
 def test_bits_and_masks(entries: int, share: float, seed: int, data: st.DataObject) -> None:
     mask = some_mask(entries, share, seed)
-    words = words_of(mask)
+    words = bit_mask(mask)
     assert words.dtype == np.uint64
     assert len(words) == -(-entries // 64)
     assert members(words, 0, entries).tolist() == np.flatnonzero(mask).tolist()
@@ -45,14 +45,14 @@ def test_bits_and_masks(entries: int, share: float, seed: int, data: st.DataObje
 
 @pytest.mark.parametrize("entries", [0, 1, 63, 64, 65, 128, 1000])
 def test_all_are_set(entries: int) -> None:
-    assert np.array_equal(all_set(entries), words_of(np.ones(entries, bool)))
+    assert np.array_equal(all_set(entries), bit_mask(np.ones(entries, bool)))
     assert np.array_equal(members(all_set(entries), 0, entries), np.arange(entries))
 
 
 def test_where_bits_lie() -> None:
     mask = np.zeros(130, bool)
     mask[[0, 63, 64, 129]] = True
-    assert words_of(mask).tolist() == [1 | 1 << 63, 1, 2]
+    assert bit_mask(mask).tolist() == [1 | 1 << 63, 1, 2]
 
 
 # --- a random part --------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def test_where_bits_lie() -> None:
 @example(0, 1.0, 0.5, 0)
 def test_a_part_is_exact(entries: int, share: float, fraction: float, seed: int) -> None:
     mask = some_mask(entries, share, seed)
-    chosen = choose_among(words_of(mask), entries, fraction, random_key(seed, "split"))
+    chosen = choose_among(bit_mask(mask), entries, fraction, random_key(seed, "split"))
     assert len(chosen) == -(-entries // 64)
     found = mask_of(chosen, entries)
     assert not (found & ~mask).any()
@@ -138,7 +138,7 @@ def test_every_entry_has_the_same_chance() -> None:
     mask = some_mask(200, 0.7, 1)
     times = np.zeros(200)
     for seed in range(2000):
-        times += mask_of(choose_among(words_of(mask), 200, 0.3, random_key(seed, "split")), 200)
+        times += mask_of(choose_among(bit_mask(mask), 200, 0.3, random_key(seed, "split")), 200)
     assert np.abs(times[mask] - 600).max() < 5 * math.sqrt(2000 * 0.21)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rootfeed.plan import Offered, Shard, deal, plain_demand, rows
+from rootfeed.plan import Offered, Shard, deal, plain_quotas, rows
 
 
 @pytest.mark.parametrize("batches", [0, 1, 700, 1403, 2500, 9999])
@@ -20,7 +20,7 @@ def test_only_blocks_that_are_in_memory_are_put_in_order(
     offered = Offered(counts, none + 1, none, np.zeros(1, bool))
     epoch = deal(
         offered,
-        plain_demand(blocks * size, 8, 1, "drop", False),
+        plain_quotas(blocks * size, 8, 1, "drop", False),
         Shard(),
         room_bytes=20 * size,
         seed=1,

@@ -684,11 +684,11 @@ def test_the_advice_of_a_message_can_be_pasted(
     monkeypatch.chdir(tmp_path)
     for name in ("run[1].root", "a:b.root", "it's.root", "100%?.root", "x#y.root", "q?#t.root"):
         Path(name).write_bytes(data)
-        assert rf.open(advice(Path(name))).entries == 40
+        assert rf.open(advice(Path(name))).num_entries == 40
     for query in ("", "?authz=abc", "?authz=zteos64:MDAw&x=1", "?a=b#"):
         web.asked.clear()
         url = f"{web.url}/two.root{query}"
-        assert rf.open(advice(url)).entries == 40
+        assert rf.open(advice(url)).num_entries == 40
         assert {asked for _, asked, _ in web.asked} == {f"/two.root{query.removesuffix('#')}"}
 
 
@@ -752,7 +752,7 @@ def test_trees_that_are_no_names(two_trees: Path, tree: Any) -> None:
 
 def test_several_trees_of_one_file(two_trees: Path) -> None:
     frame = rf.open({two_trees: ["t", "dir/t"]})
-    assert frame.entries == 80
+    assert frame.num_entries == 80
     assert frame.files == (str(two_trees), str(two_trees))
     with pytest.raises(ArgumentError, match="named twice"):
         rf.open({two_trees: ["t", "t"]})
@@ -798,7 +798,7 @@ def test_links_are_not_followed_by_name(contents: dict[str, bytes], tmp_path: Pa
     (tmp_path / "deep/inner").mkdir(parents=True)
     (tmp_path / "deep/f.root").write_bytes(contents["/TTree.root"])
     os.symlink("deep/inner", tmp_path / "link")
-    assert rf.open(f"{tmp_path}/link/../f.root").entries == ENTRIES
+    assert rf.open(f"{tmp_path}/link/../f.root").num_entries == ENTRIES
 
 
 @on_posix

@@ -1,4 +1,4 @@
-"""Answers about a whole dataset: cut flow, statistics, small arrays."""
+"""Answers about a whole dataset: cut flow and statistics."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
 
-from rootfeed.frame.passing import CutCount
+from rootfeed.schema import Block, Jagged
+from rootfeed.tables import html_table, text_table
+from rootfeed.view import Columns, CutCount, Take, View
 
-__all__ = ["Report", "Sketch", "Statistics", "Summary", "printed"]
+__all__ = ["Report", "Sketch", "Statistics", "Summary", "describe"]
 
 _EXACT = 2**53
 """Up to here every integer is a float64."""
 
 Floats = npt.NDArray[np.float64]
-
-
-def printed(table: Table) -> str:
-    """Return a table as text of at most 120 characters a line."""
-    # Names are no markup: brackets and colons mean themselves.
-    console = Console(width=120, color_system=None, markup=False, emoji=False, force_jupyter=False)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip("\n")
 
 
 @dataclass(frozen=True)
@@ -52,20 +43,27 @@ class Report(Sequence[CutCount]):
         return self.cuts[number]
 
     def __str__(self) -> str:
-        table = Table("cut", "entries", "passed", "efficiency", "cumulative")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for cut in self.cuts:
-            table.add_row(
+        return text_table(*self._table()) if self.cuts else f"no cuts: {self.entries} entries"
+
+    def __repr__(self) -> str:
+        passed = self.cuts[-1].passed if self.cuts else self.entries
+        return f"<Report of {len(self.cuts)} cuts: {passed} of {self.entries} entries pass>"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), repr(self))
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        rows = [
+            [
                 cut.label,
                 str(cut.entries),
                 str(cut.passed),
                 _percent(cut.passed, cut.entries),
                 _percent(cut.passed, self.entries),
-            )
-        return printed(table) if self.cuts else f"no cuts: {self.entries} entries"
-
-    __repr__ = __str__
+            ]
+            for cut in self.cuts
+        ]
+        return ["cut", "entries", "passed", "efficiency", "cumulative"], rows
 
 
 def _percent(part: int, whole: int) -> str:
@@ -105,10 +103,17 @@ class Summary(dict[str, Statistics]):
     """Statistics by column. Printed, it is a table."""
 
     def __str__(self) -> str:
-        numbers = ("mean", "std", "min", "16 %", "50 %", "84 %", "max")
-        table = Table("column", "count", *numbers, "NaN", "inf")
-        for column in table.columns[1:]:
-            column.justify = "right"
+        return text_table(*self._table())
+
+    def __repr__(self) -> str:
+        of = ", ".join(self) if 0 < len(self) < 5 else f"{len(self)} columns"
+        return f"<Summary of {of}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        rows = []
         for name, found in self.items():
             values = (
                 found.mean,
@@ -117,16 +122,26 @@ class Summary(dict[str, Statistics]):
                 *(found.quantiles[share] for share in (0.16, 0.5, 0.84)),
                 found.maximum,
             )
-            table.add_row(
-                name,
-                str(found.count),
-                *(f"{number:.5g}" for number in values),
-                str(found.nan),
-                str(found.infinite),
-            )
-        return printed(table)
+            numbers = [f"{number:.5g}" for number in values]
+            rows.append([name, str(found.count), *numbers, str(found.nan), str(found.infinite)])
+        head = ["column", "count", "mean", "std", "min", "16 %", "50 %", "84 %", "max", "NaN", "inf"]
+        return head, rows
 
-    __repr__ = __str__
+
+def describe(view: View, names: Sequence[str]) -> Summary:
+    """Return statistics of columns over the entries that pass, in one pass."""
+
+    def summaries(_: Block, __: Take, values: Columns) -> dict[str, Any]:
+        return {
+            name: Sketch.summary(found.values if isinstance(found, Jagged) else found)
+            for name, found in values.items()
+        }
+
+    sketches = {name: Sketch() for name in names}
+    for _, _, found in view.scan(names, summaries):
+        for name, summary in found.items():
+            sketches[name].add(summary)
+    return Summary({name: sketch.statistics() for name, sketch in sketches.items()})
 
 
 class Sketch:

@@ -1,19 +1,17 @@
-"""The lazy frame: which files, which object in them, which columns, definitions and cuts."""
+"""The lazy frame: a dataset in files, with definitions and cuts, as users see it."""
 
 from __future__ import annotations
 
 import functools
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import awkward as ak
 
 from rootfeed import sources
-from rootfeed.engine import ForkLock
 from rootfeed.errors import (
     ArgumentError,
     MissingColumnError,
@@ -23,26 +21,22 @@ from rootfeed.errors import (
 from rootfeed.expression import (
     Cut,
     Definition,
-    Dialect,
     advised,
     hidden,
-    infer,
     label,
     parse,
     reference,
     visible,
 )
 from rootfeed.expression import Expression as Parsed
-from rootfeed.frame.answers import Report, Summary
-from rootfeed.frame.files import Files
-from rootfeed.frame.passing import CutPass, Passing, interrupts, passing
-from rootfeed.frame.scan import Index, Known, Selection, Take, collect, describe, longest, walk
-from rootfeed.frame.steps import Range, Step, check_sendable
-from rootfeed.frame.wanted import Wanted
-from rootfeed.schema import Array, Block, ColumnType, FileIndex
+from rootfeed.frame.answers import Report, Summary, describe
+from rootfeed.frame.arrays import arrays
+from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import Location, Named
+from rootfeed.tables import html_table
+from rootfeed.view import Files, Range, Transformation, View
 
-__all__ = ["Frame", "open", "over"]
+__all__ = ["Frame", "open", "over", "view_of"]
 
 Expression = str | Parsed | Callable[..., Any]
 Result = TypeVar("Result")
@@ -55,7 +49,7 @@ def _naming_friends(method: Callable[Of, Result]) -> Callable[Of, Result]:
     @functools.wraps(method)
     def named(*args: Of.args, **options: Of.kwargs) -> Result:
         frame: Any = args[0]
-        with frame.naming_friends():
+        with view_of(frame).naming_friends():
             return method(*args, **options)
 
     return named
@@ -68,36 +62,18 @@ class Frame:
     so that several loaders of one frame read the metadata once.
     """
 
-    def __init__(
-        self,
-        files: Files,
-        steps: Sequence[Step] = (),
-        selected: Sequence[str] | None = None,
-        dialect: Dialect = "python",
-    ) -> None:
-        self._files = files
-        self._steps = tuple(steps)
+    def __init__(self, view: View, selected: Sequence[str] | None = None) -> None:
+        self._view = view
         self._selected = None if selected is None else tuple(selected)
-        self._dialect = dialect
-        self._passing: Passing | None = None
-        self._longest: dict[str, int] = {}
-        self._lock = ForkLock()
-        with files.naming_friends():
-            types = infer(self._expressions, files.types, dialect)
+        types = view.types
         chosen = types if selected is None else {name: types[name] for name in selected}
-        self._columns = MappingProxyType(dict(chosen))
+        self._columns: Mapping[str, ColumnType] = MappingProxyType(dict(chosen))
 
     def __getstate__(self) -> dict[str, Any]:
-        check_sendable(self._steps)
-        names = ("_files", "_steps", "_selected", "_dialect", "_passing", "_longest")
-        return {name: getattr(self, name) for name in names}
+        return {"view": self._view, "selected": self._selected}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(  # type: ignore[misc]  # made anew, locks too
-            state["_files"], state["_steps"], state["_selected"], state["_dialect"]
-        )
-        self._passing = state["_passing"]
-        self._longest = state["_longest"]
+        self.__init__(state["view"], state["selected"])  # type: ignore[misc]  # a proxy has no copy
 
     # --- what it is ---------------------------------------------------------------------------
 
@@ -109,21 +85,25 @@ class Frame:
     @property
     def files(self) -> tuple[str, ...]:
         """The files' paths, in order."""
-        return self._files.paths
+        return self._view.paths
 
     @property
-    def entries(self) -> int:
+    def num_entries(self) -> int:
         """Entries in all files, before any cut. The first time, this reads each file's metadata."""
-        return sum(index.entries for index in self._files.index(()))
+        return self._view.num_entries
 
     def __repr__(self) -> str:
-        first = self._files.locations[0]
+        locations = self._view.files.locations
+        first, others = locations[0], len(locations) - 1
         name = f":{first.object_path}" if first.object_path else ""
-        others = len(self._files.locations) - 1
         more = f" and {others} more" if others else ""
-        cuts = sum(isinstance(step, Cut) for step in self._steps)
+        cuts = sum(isinstance(each, Cut) for each in self._view.transformations)
         after = f", {cuts} cut{'s' if cuts > 1 else ''}" if cuts else ""
         return f"<Frame {first.path}{name}{more}, {len(self._columns)} columns{after}>"
+
+    def _repr_html_(self) -> str:
+        rows = [[name, str(type_)] for name, type_ in self._columns.items()]
+        return html_table(["column", "type"], rows, repr(self))
 
     # --- what can be derived ------------------------------------------------------------------
 
@@ -209,7 +189,9 @@ class Frame:
         if isinstance(expression, str):
             return self._with(Cut(self._parsed(expression, columns, vectorized), name or expression))
         told = name or str(getattr(expression, "__name__", "function"))
-        made = self._definition(hidden(told, len(self._steps)), expression, columns, vectorized)
+        made = self._definition(
+            hidden(told, len(self._view.transformations)), expression, columns, vectorized
+        )
         shown = self._columns if self._selected is None else self._selected
         return self._with(made)._with(Cut(reference(made.name), told)).select(shown)
 
@@ -221,7 +203,7 @@ class Frame:
         for name in names:
             if name not in known:
                 raise MissingColumnError(f"there is no column {name!r}. {nearest(name, known)}")
-        return Frame(self._files, self._steps, names, self._dialect)
+        return Frame(self._view, names)
 
     def range(self, start: int, stop: int | None = None, step: int = 1) -> Frame:
         """Return a frame with some of the entries that pass so far, by their number, as `range` does.
@@ -252,14 +234,14 @@ class Frame:
 
         The first time, this reads the columns that the cuts need.
         """
-        return int(self.passing().counts.sum())
+        return int(self._view.selection().counts.sum())
 
     def report(self) -> Report:
         """Return the cut flow: how many entries came to each cut and passed it.
 
         Printed, it is a table. The first time, this reads the columns that the cuts need.
         """
-        return Report(self.passing().flow, self.entries)
+        return Report(self._view.selection().flow, self.num_entries)
 
     @_naming_friends
     def describe(self, columns: str | Iterable[str] | None = None) -> Summary:
@@ -284,7 +266,7 @@ class Frame:
                 raise UnsupportedColumnError(
                     f"column {name!r} ({known[name].text}) holds no plain numbers. Leave it out."
                 )
-        return self._scanned(describe, names)
+        return describe(self._view, names)
 
     @_naming_friends
     def arrays(self, columns: str | Iterable[str] | None = None) -> dict[str, Array | ak.Array]:
@@ -294,127 +276,20 @@ class Frame:
         """
         # What only uproot knows how to read, if at all, has to be asked for.
         names = self._names(columns, ("scalar", "vector", "text"))
-        return self._scanned(collect, names)
-
-    # --- for loaders --------------------------------------------------------------------------
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """Definitions, cuts and ranges, in order."""
-        return self._steps
-
-    @property
-    def stored(self) -> Mapping[str, ColumnType]:
-        """The columns that are stored in the files, as the first one declares them."""
-        return self._files.types
-
-    def in_dialect(self, dialect: Dialect) -> Frame:
-        """Return a frame whose expressions have C++'s or Python's meaning; "python" or "c++"."""
-        return Frame(self._files, self._steps, self._selected, dialect)
-
-    def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
-        """Return the storage metadata of some stored columns, for each file.
-
-        Reads the metadata of each file once, on several threads, with a progress bar if that takes
-        longer than a second; files whose columns are known already are not opened again.
-
-        Raises
-        ------
-        MissingColumnError
-            Names the file that lacks a column.
-        """
-        return self._files.index(names)
-
-    def naming_friends(self) -> AbstractContextManager[None]:
-        """Add the friends of the first file's tree to what is said of a column that is missing."""
-        return self._files.naming_friends()
-
-    def passing(self) -> Passing:
-        """Return which entries pass all cuts. The first time, this reads what the cuts need."""
-        with self._lock:
-            if self._passing is None:
-                self._passing = passing(self._files, self._steps, self._dialect)
-            return self._passing
-
-    @property
-    def selects(self) -> bool:
-        """Whether there are cuts or ranges."""
-        return any(isinstance(step, Cut | Range) for step in self._steps)
-
-    def longest(self, columns: Iterable[str]) -> dict[str, int]:
-        """Return the length of the longest vector of each column, over the entries that pass.
-
-        Reads those columns that were not asked for before, in one pass.
-        """
-        wanted = tuple(dict.fromkeys(columns))
-        missing = [name for name in wanted if name not in self._longest]
-        if missing:
-            self._longest.update(self._scanned(longest, missing))
-        return {name: self._longest[name] for name in wanted}
-
-    def walk(
-        self,
-        names: Sequence[str],
-        use: Callable[[Block, Take, Mapping[str, Any]], Result],
-        *,
-        raw: bool = False,
-    ) -> Iterator[tuple[Block, Take, Result]]:
-        """Yield blocks in order, their entries that pass, and what `use` makes of some columns.
-
-        Parameters
-        ----------
-        names : sequence of str
-        use : function of (Block, ndarray of int32, mapping of str to ndarray or Jagged)
-            Called on threads with the entries that pass, relative to the block's first one.
-        raw : bool
-            Every entry passes, where all of the columns are stored.
-        """
-        made = {step.name for step in self._steps if isinstance(step, Definition)}
-        known = Known(None if raw and not made & set(names) else self._known_passing())
-        return walk(self.index, self.wanted(names), known, use)
-
-    def _known_passing(self) -> Passing | None:
-        return self.passing() if self.selects else None
-
-    def wanted(self, names: Iterable[str]) -> Wanted:
-        """Return how columns come about: which stored ones are read, which definitions evaluated."""
-        return Wanted(names, self._steps, self._files.types, self._dialect)
+        return arrays(self._view, names)
 
     # --- helpers ------------------------------------------------------------------------------
-
-    def _scanned(
-        self, scan: Callable[[Index, Wanted, Selection], Result], names: Sequence[str]
-    ) -> Result:
-        """Go through some columns of the entries that pass.
-
-        Where it is not known yet which pass, cuts are evaluated in the same pass over the files.
-        """
-        wanted = self.wanted(names)
-        if not self.selects:
-            return scan(self.index, wanted, Known(None))
-        if self._passing is not None or any(map(interrupts, self._steps)):
-            return scan(self.index, wanted, Known(self.passing()))
-        cuts = CutPass(self._files, self._expressions, self._dialect)
-        found = scan(self.index, wanted, cuts)
-        with self._lock:
-            self._passing = cuts.passing()
-        return found
-
-    @property
-    def _expressions(self) -> list[Definition | Cut]:
-        return [step for step in self._steps if not isinstance(step, Range)]
 
     def _all_types(self) -> Mapping[str, ColumnType]:
         if self._selected is None:
             return self._columns
-        types = infer(self._expressions, self._files.types, self._dialect)
-        return {name: types[name] for name in visible(types)}
+        return {name: self._view.types[name] for name in visible(self._view.types)}
 
-    def _with(self, step: Step, *, show: str | None = None) -> Frame:
+    def _with(self, added: Transformation, *, show: str | None = None) -> Frame:
         selected = self._selected
         if selected is not None and show is not None and show not in selected:
             selected = (*selected, show)
-        return Frame(self._files, (*self._steps, step), selected, self._dialect)
+        return Frame(self._view.with_transformation(added), selected)
 
     def _new(self, name: str) -> str:
         """Return a name that a new column may have."""
@@ -496,7 +371,7 @@ def open(files: Named) -> Frame:
     Notes
     -----
     Costs one look at each local path, and one parse of the first file's metadata. The other files
-    are opened when a loader, or `Frame.entries`, needs them.
+    are opened when a loader, or `Frame.num_entries`, needs them.
 
     Examples
     --------
@@ -512,4 +387,9 @@ def open(files: Named) -> Frame:
 def over(locations: Sequence[Location]) -> Frame:
     """Describe a dataset in files that are known: see `open`."""
     _, types = sources.types(locations[0])
-    return Frame(Files(locations, types))
+    return Frame(View(Files(locations, types)))
+
+
+def view_of(frame: Frame) -> View:
+    """Return what loaders need of a frame: how its columns and entries come about."""
+    return frame._view

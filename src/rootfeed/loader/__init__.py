@@ -1,20 +1,7 @@
-"""The loader: joins frame, plan, engine and formats, and owns the state of an epoch."""
+"""From rows to batches, epoch after epoch: plan, threads, memory, and where the iteration is."""
 
-from rootfeed.loader.inputs import array, flat, padded, ragged
-from rootfeed.loader.loader import Loader
-from rootfeed.loader.sampling import Batching, Entries, Sampler, balanced, mixed
-from rootfeed.loader.weights import normalized
+from rootfeed.loader.epoch_plan import EpochPlan
+from rootfeed.loader.loader import Loader, split_in_order
+from rootfeed.loader.parts import Split
 
-__all__ = [
-    "Batching",
-    "Entries",
-    "Loader",
-    "Sampler",
-    "array",
-    "balanced",
-    "flat",
-    "mixed",
-    "normalized",
-    "padded",
-    "ragged",
-]
+__all__ = ["EpochPlan", "Loader", "Split", "split_in_order"]

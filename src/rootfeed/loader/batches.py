@@ -8,26 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
-from rootfeed.schema import Array, Layout
+from rootfeed.layout import Layout
+from rootfeed.schema import Array
 
-__all__ = ["batches", "gathered", "names", "run_places"]
+__all__ = ["batches", "gathered", "run_places"]
 
 _LINE_BYTES = 64
 
 Rows = npt.NDArray[np.uint8]
 Order = npt.NDArray[np.uint32]
-
-
-def names(layout: Layout) -> tuple[str, ...] | None:
-    """Return the names of the arrays of ``x``; None where it is one array."""
-    if not layout.mapping:
-        return None
-    found: list[str] = []
-    for part in layout.parts[: layout.inputs]:
-        found.append(part.name)
-        if part.is_beside:
-            found.append(f"{part.name}_offsets" if part.ragged else f"{part.name}_mask")
-    return tuple(found)
 
 
 def run_places(layout: Layout, rows: int) -> list[int]:

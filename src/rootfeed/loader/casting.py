@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from rootfeed import kernels
-from rootfeed.engine import ForkLock
 from rootfeed.errors import ArgumentError
 from rootfeed.exact import integer_dtype
+from rootfeed.processes import ForkLock
 from rootfeed.schema import Array
 
 __all__ = ["CUT", "NOT_FINITE", "Alterations", "altered", "cast", "is_exact"]

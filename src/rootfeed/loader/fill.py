@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
 from typing import Any
@@ -13,14 +12,15 @@ import numpy.typing as npt
 
 from rootfeed import kernels, sources
 from rootfeed.compiling import compile_declared
+from rootfeed.dataset import MADE_BYTES, Dataset, NotFinite, Taken
 from rootfeed.engine import Task
 from rootfeed.errors import ArgumentError, EvaluationError, NotFiniteError, UnequalLengthsError
+from rootfeed.layout import Vectors
 from rootfeed.loader.batches import gathered, run_places
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, altered, cast, is_exact
-from rootfeed.loader.dataset import MADE_BYTES, Dataset, DatasetFile, Taken
-from rootfeed.loader.options import NotFinite
-from rootfeed.loader.pool import Pool
-from rootfeed.schema import Array, Block, Jagged, Layout, Vectors
+from rootfeed.loader.memory import Pool
+from rootfeed.loader.staging import Staging, staged, stride
+from rootfeed.schema import Array, Block, Jagged
 from rootfeed.sources import Scratch
 
 __all__ = ["fill_tasks", "prepare"]
@@ -77,7 +77,7 @@ def fill_tasks(
 def _pieces(dataset: Dataset, block: Block) -> list[tuple[str, ...]]:
     """Divide the stored columns among the tasks of a block: some megabytes for each."""
     file = dataset.files[block.file]
-    index, columns = file.index, file.wanted.columns
+    index, columns = file.index, file.projection.columns
     if sources.is_remote(index.path):
         return [columns]  # whose pages are fetched at once: fewer and larger requests
     sizes = [
@@ -121,7 +121,7 @@ class _Filling:
         self._lock = Lock()
         self._scratch: Scratch | None = None
         self._held: list[tuple[str, Scratch]] = []
-        self._slots: list[Slots] = []
+        self._staging: list[Staging] = []
         self._inputs: dict[str, Array | Jagged] = {}
 
     def read(self, names: Sequence[str], stopped: Event) -> None:
@@ -129,7 +129,7 @@ class _Filling:
         with self._lock:
             if self._scratch is None:
                 self._scratch = self._pool.take_scratch("columns")
-                self._slots = _slots(self._dataset, self._file, len(self._block), self._scratch)
+                self._staging = staged(self._dataset, self._file, len(self._block), self._scratch)
             columns = self._scratch
         purpose = f"pages {names[:1]}"  # buffers of vectors are those of the same columns again
         scratch = self._pool.take_scratch(purpose)
@@ -155,8 +155,8 @@ class _Filling:
         self._pool.give_scratch("columns", columns)
 
     def _read(self, names: Sequence[str], columns: Scratch, scratch: Scratch, stopped: Event) -> None:
-        block, index, inputs = self._block, self._file.index, self._file.wanted.inputs
-        stored = self._slots[0].columns
+        block, index, inputs = self._block, self._file.index, self._file.projection.inputs
+        stored = self._staging[0].columns
 
         def out_for(name: str) -> Array:
             native = index.dtype(name)
@@ -176,9 +176,9 @@ class _Filling:
                 self._cast(name, values, stored.get(name, ()), self._taken)
 
     def _make_rows(self, columns: Scratch, take: Positions | None, rows: Array) -> None:
-        stored, defined = self._slots
-        _pack(stored, take, rows)
-        names = set(self._file.wanted.defined)
+        stored, defined = self._staging
+        stored.pack(take, rows)
+        names = set(self._file.projection.defined)
         every = self._dataset.layout.vectors
         later = [each for each in every if not names.isdisjoint({*each.columns, each.sort_by})]
         for each in every:
@@ -188,31 +188,31 @@ class _Filling:
             return
         if take is None:
             take = np.arange(len(self._block), dtype=np.int32)
-        types = self._file.wanted.types(self._file.index)
-        vectors = any(types[name].kind == "vector" for name in self._file.wanted.defined)
+        types = self._file.projection.types(self._file.index)
+        vectors = any(types[name].kind == "vector" for name in self._file.projection.defined)
         start, step = 0, _FIRST_ROWS if vectors else len(take)
         while start < len(take):
             # How long the vectors are that definitions make shows when they are made.
             some, part = take[start : start + step], rows[start : start + step]
             made = self._evaluate(defined, columns, some)
-            _pack(defined, None, part)
+            defined.pack(None, part)
             for each in later:
                 self._write(each, made, columns, some, part)
             start += step
             row_bytes = sum(each.values.nbytes for each in made.values()) / len(some)
             step = max(int(MADE_BYTES / max(row_bytes, 1)), 1) if vectors else step
 
-    def _evaluate(self, slots: Slots, columns: Scratch, take: Positions) -> Mapping[str, Jagged]:
+    def _evaluate(self, staging: Staging, columns: Scratch, take: Positions) -> Mapping[str, Jagged]:
         """Evaluate the definitions for some entries; return those that are vectors."""
         file, block = self._file, self._block
         outs: dict[str, Array] = {}
-        for name, places in slots.columns.items():
-            native = file.wanted.types(file.index)[name].dtype
+        for name, places in staging.columns.items():
+            native = file.projection.types(file.index)[name].dtype
             same = [slot[: len(take)] for slot in places if slot.dtype == native]
             outs[name] = same[0] if same else columns.array(f"made {name}", len(take), native)
         number = file.first_number + block.start
-        made = file.wanted.evaluate(file.index, self._inputs, block, number, take, outs)
-        for name, places in slots.columns.items():
+        made = file.projection.evaluate(file.index, self._inputs, block, number, take, outs)
+        for name, places in staging.columns.items():
             whole = [slot[: len(take)] for slot in places]
             same = [outs[name] if np.may_share_memory(slot, outs[name]) else slot for slot in whole]
             self._cast(name, outs[name], same, lambda: (np.arange(len(take)), take))
@@ -252,7 +252,7 @@ class _Filling:
         if cut or wanted.sort_by is not None:
             chosen = columns.array("kept elements", int(kept.sum(dtype=np.int64)), np.int32)
             kernels.kept_elements(lengths, order, wanted.length, chosen)
-        matrix = columns.array("elements", (len(wanted.columns), _stride(total)), part.dtype)
+        matrix = columns.array("elements", (len(wanted.columns), stride(total)), part.dtype)
         used = partial(_elements_used, chosen, kept, take)
         for name, out in zip(wanted.columns, matrix, strict=True):
             elements = self._read_elements(name, first, made, take, lengths, total, columns)
@@ -388,74 +388,16 @@ def _elements_used(
     return elements, rows if take is None else take[rows].astype(np.int64)
 
 
-def _stride(items: int) -> int:
-    """Return how far apart rows of so many items lie in a matrix.
-
-    A power of two apart, they would share the same few lines of the cache while they are packed.
-    """
-    return -(-items // 16) * 16 + 16
-
-
-@dataclass(frozen=True, eq=False)
-class Slots:
-    """Where a block's columns lie until they are packed.
-
-    Attributes
-    ----------
-    columns : dict of str to list of ndarray
-        A column's places in the matrices, each of the dtype that it has in a batch.
-    matrices : list of ndarray
-        Words of each item size, shape (columns, entries or more).
-    places : list of ndarray of int64
-        Position in a row of each column of a matrix, in words.
-    """
-
-    columns: dict[str, list[Array]]
-    matrices: list[Array]
-    places: list[Array]
-
-
-def _pack(slots: Slots, take: Positions | None, rows: Array) -> None:
-    """Write columns into rows: of the entries in `take`, or the first ones."""
-    for matrix, place in zip(slots.matrices, slots.places, strict=True):
-        kernels.pack(matrix, _ALL if take is None else take, place, rows.view(matrix.dtype))
-
-
-def _slots(dataset: Dataset, file: DatasetFile, entries: int, scratch: Scratch) -> list[Slots]:
-    """Return the slots of the stored columns, for all entries, and of the defined ones, for the rows."""
-    return [
-        _slots_of(dataset.layout, names, entries, scratch, label)
-        for label, names in (("stored", file.wanted.stored), ("defined", file.wanted.defined))
-    ]
-
-
-def _slots_of(layout: Layout, names: Sequence[str], entries: int, scratch: Scratch, label: str) -> Slots:
-    wanted: dict[int, list[tuple[str, np.dtype[Any], int]]] = {}
-    for part, offset in zip(layout.parts, layout.offsets, strict=False):
-        size = part.dtype.itemsize
-        for name, position in part.scalars:
-            if name in names:
-                wanted.setdefault(size, []).append((name, part.dtype, offset // size + position))
-    slots = Slots({name: [] for uses in wanted.values() for name, _, _ in uses}, [], [])
-    for size, uses in wanted.items():
-        matrix = scratch.array(f"{label} {size}", (len(uses), _stride(entries)), f"u{size}")
-        for row, (name, dtype, _) in zip(matrix, uses, strict=True):
-            slots.columns[name].append(row[:entries].view(dtype))
-        slots.matrices.append(matrix)
-        slots.places.append(np.array([place for _, _, place in uses], np.int64))
-    return slots
-
-
 def prepare(dataset: Dataset) -> None:
     """Compile every kernel that this dataset needs, before threads start."""
     indexes = [file.index for file in dataset.files]
     sources.prepare(indexes)
     dtypes = {column.type.dtype for index in indexes for column in index.columns.values()}
     # Files whose columns have the same types need the same kernels.
-    for file in {file.wanted.signature(file.index): file for file in dataset.files}.values():
-        dtypes |= {type_.dtype for type_ in file.wanted.types(file.index).values()}
-        for slots in _slots(dataset, file, 0, Scratch()):
-            for matrix, place in zip(slots.matrices, slots.places, strict=True):
+    for file in {file.projection.signature(file.index): file for file in dataset.files}.values():
+        dtypes |= {type_.dtype for type_ in file.projection.types(file.index).values()}
+        for staging in staged(dataset, file, 0, Scratch()):
+            for matrix, place in zip(staging.matrices, staging.places, strict=True):
                 rows = np.empty((0, dataset.layout.row_bytes), np.uint8).view(matrix.dtype)
                 kernels.pack(matrix, _ALL, place, rows)
     for dtype in dtypes:
@@ -481,7 +423,7 @@ def _prepare_vectors(dataset: Dataset) -> None:
     types = {
         (name, str(type_.dtype)): type_
         for file in dataset.files
-        for name, type_ in file.wanted.types(file.index).items()
+        for name, type_ in file.projection.types(file.index).items()
     }
     for each in layout.vectors:
         part = layout.parts[each.part]

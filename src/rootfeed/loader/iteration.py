@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 
-from rootfeed import engine
+from rootfeed import processes
 from rootfeed.errors import SharedIteratorError
 from rootfeed.formats import Batch
 from rootfeed.loader.position import Course, Position
@@ -33,7 +33,7 @@ class Iteration:
 
     def __init__(self, batches: Generator[Batch, None, None]) -> None:
         self._batches = batches
-        self._process = engine.process()
+        self._process = processes.process()
 
     def __iter__(self) -> Iteration:
         return self
@@ -48,9 +48,9 @@ class Iteration:
         SharedIteratorError
             While another thread waits for a batch of it: that one gets it.
         """
-        if engine.process() is not self._process:
+        if processes.process() is not self._process:
             # Before any batch: some may have been gathered before the fork.
-            raise engine.forked()
+            raise processes.forked()
         try:
             return next(self._batches)
         except ValueError as error:
@@ -96,14 +96,14 @@ class Passes:
     def begin(self, position: Position) -> Arrays:
         """Return the arrays from a position on: those that an epoch has left there, or new ones."""
         for process, where, arrays in self._taken():
-            if process is engine.process() and where == position:
+            if process is processes.process() and where == position:
                 return arrays
             arrays.close()
         return _endless(self._reader, self._course, position)
 
     def leave(self, position: Position, arrays: Arrays) -> None:
         """Keep arrays, which go on from a position, for the next epoch."""
-        self._left.append((engine.process(), position, arrays))
+        self._left.append((processes.process(), position, arrays))
 
     def close(self) -> None:
         """Stop the threads of what was left."""
@@ -122,9 +122,9 @@ def _endless(reader: Reader, course: Course, position: Position) -> Arrays:
     while True:
         before, worker = divmod(position.batches, position.shard.workers)
         shard = replace(position.shard, worker=worker)
-        run = reader.schedule.run(position.passes, position.legs, shard, before)
-        with closing(reader.read(run)) as arrays:
+        work = reader.schedule.work(position.passes, position.segments, shard, before)
+        with closing(reader.read(work)) as arrays:
             yield from arrays
         if course.epoch_batches is None:
             return
-        position = course.passed(position, run.batches - before)
+        position = course.passed(position, work.batches - before)

@@ -1,53 +1,37 @@
-"""Batches of a dataset, epoch after epoch."""
+"""Batches of a dataset, epoch after epoch: what users see."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from copy import deepcopy
-from dataclasses import replace
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self, overload
 
-import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError, nearest
-from rootfeed.formats import Batch, Use, distributed_ranks, mapped, to_numpy, to_torch
-from rootfeed.frame import Frame
-from rootfeed.loader.batches import names
-from rootfeed.loader.dataset import Dataset, build
-from rootfeed.loader.iteration import Iteration, Passes
-from rootfeed.loader.mixing import Mixing
-from rootfeed.loader.options import NotFinite, as_tuple, integer, options
-from rootfeed.loader.outlook import EpochPlan, explained, outlook
-from rootfeed.loader.pool import Pool
-from rootfeed.loader.position import Course, Place, Received
-from rootfeed.loader.reader import Reader
-from rootfeed.loader.sampling import Mixed, Sampler
-from rootfeed.loader.schedule import Leg, Schedule
-from rootfeed.loader.sides import (
+from rootfeed.arguments import as_tuple, integer
+from rootfeed.dataset import (
+    Columns,
+    Features,
+    Frames,
+    Normalized,
+    NotFinite,
     Rule,
+    Sampler,
     Unit,
-    as_columns,
-    as_parts,
-    checked,
-    divide,
-    fractions_of,
-    in_order,
+    checked_spec,
 )
-from rootfeed.loader.state import Fingerprint, fingerprint, loaded, saved
-from rootfeed.loader.strata import columns_of
-from rootfeed.loader.structure import Columns, Features, layout
-from rootfeed.loader.weights import Normalized, weighted
-from rootfeed.plan import Shard, Sizes, Tail, Words, needed_bytes
+from rootfeed.errors import ArgumentError
+from rootfeed.formats import Batch, load_torch, numpy_format
+from rootfeed.loader import parts
+from rootfeed.loader.epoch_plan import EpochPlan
+from rootfeed.loader.memory import Pool
+from rootfeed.loader.parts import Split
+from rootfeed.loader.pipeline import Pipeline
+from rootfeed.plan import Tail
 
 if TYPE_CHECKING:
     from rootfeed.loader.torch import TorchBatches
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "Split", "split_in_order"]
 
 
 class Loader:
@@ -59,8 +43,9 @@ class Loader:
 
     Parameters
     ----------
-    frames : Frame, sequence of Frame, or what `rootfeed.mixed` returns
-        Several frames are one dataset; columns are matched by name.
+    frames : Frame, sequence of Frame, what `rootfeed.mixed` returns, or what `rootfeed.open` takes
+        Several frames are one dataset; columns are matched by name. A path, such as
+        ``"data/*.root:events"``, is opened.
     batch_size : int
         Rows of a batch. Only an epoch's last batch can be shorter.
     features : str, sequence of str, or mapping, optional
@@ -138,17 +123,15 @@ class Loader:
     --------
     >>> import rootfeed as rf
     >>> loader = rf.Loader(
-    ...     rf.open("data/*.root:events"), batch_size=1024, features=["pt", "eta"], target="label"
+    ...     "data/*.root:events", batch_size=1024, features=["pt", "eta"], target="label"
     ... )  # doctest: +SKIP
     >>> for x, y in loader:
     ...     ...  # doctest: +SKIP
     """
 
-    _ranks_elsewhere = (0, 1)
-
     def __init__(
         self,
-        frames: Frame | Sequence[Frame] | Mixed,
+        frames: Frames,
         batch_size: int = 1024,
         features: Features | None = None,
         target: Columns | None = None,
@@ -170,12 +153,19 @@ class Loader:
         nonfinite: NotFinite = "warn",
         epoch: int | None = None,
     ) -> None:
-        self._options = options(
+        spec = checked_spec(
+            frames,
+            features,
+            target,
+            weights,
+            sampling,
             batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
             memory=memory,
             drop_last=drop_last,
+            dtype=dtype,
+            target_dtype=target_dtype,
             threads=threads,
             chunk_entries=chunk_entries,
             block_entries=block_entries,
@@ -185,128 +175,81 @@ class Loader:
             nonfinite=nonfinite,
             epoch=epoch,
         )
-        self._frames, self._sampling = _frames(frames, sampling)
-        self._frames, weight, made_from = weighted(self._frames, weights)
-        self._layout = layout(
-            self._frames, features, target, weight, dtype, target_dtype, others=made_from
-        )
-        self._strata = self._sampling.classes(self._frames)
-        self._values = columns_of(self._frames, as_tuple(self._sampling.columns))
-        if self._sampling.selects and epoch is not None:
-            raise ArgumentError(
-                f"{self._sampling!r} offers other rows in each epoch, which epoch= does not know where "
-                "to end. Leave epoch= out."
-            )
-        self._pool = Pool()
-        self._settle(None, (), self._options.budget_bytes)
-        self._told = self._mixing.warn()
-
-    def _settle(
-        self,
-        side: Sequence[Words] | None,
-        history: tuple[str, ...],
-        budget_bytes: int,
-        keep: bool = False,
-        fixed: Sizes | None = None,
-    ) -> None:
-        """Fix the rows of this loader, and everything that follows from them."""
-        self._side = side
-        self._history = history
-        self._budget_bytes = budget_bytes
-        self._keep = keep
-        self._prints: Fingerprint | None = None
-        dataset, sizes, threads, stock = build(
-            self._frames, self._layout, side, self._strata, self._options, budget_bytes, keep, fixed
-        )
-        self._schedule = Schedule(dataset, sizes, self._options, self._sampling, self._values)
-        self._schedule.batches(self._shard())  # an epoch of no batches is an error, and now
-        batches = partial(_pass_batches, self._schedule)
-        self._course = Course(self._options.epoch, batches, not self._sampling.selects)
-        self._place = Place(self._course)
-        offered = self._schedule.offered
-        self._mixing = Mixing(stock, dataset, offered, sizes, self._options, budget_bytes)
-        self._threads = threads
-        self._reader = Reader(self._schedule, self._options, threads, self._pool, self._mixing)
-        self._passes = Passes(self._reader, self._course)
+        self._pipeline = Pipeline(spec, Pool())
+        self._pipeline.warn_of_mixing()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("_schedule", "_mixing", "_reader", "_course", "_passes", "_pool")
-        }
-        state["_sizes"] = self._schedule.sizes
-        state["_place"] = deepcopy(self._place)
-        # A worker of this rank has no torch.distributed; another rank has its own.
-        state["_ranks_elsewhere"] = distributed_ranks() or self._ranks_elsewhere
-        return state
+        return {**vars(self), "_pipeline": self._pipeline.sent()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        sizes = state.pop("_sizes")
-        self.__dict__.update(state)
-        self._pool = Pool()
-        self._settle(self._side, self._history, self._budget_bytes, self._keep, sizes)
-        self._place = state["_place"]
+        vars(self).update(state, _pipeline=Pipeline(pool=Pool(), **state["_pipeline"]))
+
+    def _part(self, pipeline: Pipeline) -> Self:
+        """Return a loader of the same class and attributes for a part of a split."""
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self), _pipeline=pipeline)
+        return made
 
     # --- what it is ---------------------------------------------------------------------------
 
     @property
     def seed(self) -> int:
         """The seed, drawn if none was given."""
-        return self._options.seed
+        return self._pipeline.spec.seed
 
     @property
     def batch_size(self) -> int:
         """Rows of a batch."""
-        return self._options.batch_size
+        return self._pipeline.spec.batch_size
 
     @property
-    def entries(self) -> int:
-        """Entries of this side that pass the cuts, on all ranks together.
+    def num_rows(self) -> int:
+        """Entries of this part of all splits that pass the cuts, on all ranks together.
 
         An epoch without `sampling` has as many rows, those that `drop_last` leaves out included. With
         `sampling` it has fewer, or repeats some: `plan` tells its rows.
         """
-        return self._schedule.dataset.rows
+        return self._pipeline.num_rows
 
     @property
     def features(self) -> tuple[str, ...]:
         """Columns of ``x``, of all its inputs."""
-        inputs = self._layout.parts[: self._layout.inputs]
-        return tuple(name for part in inputs for name in part.columns)
+        layout = self._pipeline.spec.layout
+        return tuple(name for part in layout.parts[: layout.inputs] for name in part.columns)
 
     @property
     def target(self) -> tuple[str, ...]:
         """Columns of ``y``; empty without a target."""
-        others = self._layout.parts[self._layout.inputs :]
+        layout = self._pipeline.spec.layout
+        others = layout.parts[layout.inputs :]
         return others[0].columns if others else ()
 
     @property
     def weights(self) -> str | None:
         """Column of ``w``."""
-        others = self._layout.parts[self._layout.inputs :]
+        layout = self._pipeline.spec.layout
+        others = layout.parts[layout.inputs :]
         return others[1].columns[0] if len(others) > 1 else None
 
     @property
     def sampling(self) -> Sampler | None:
         """What was given as `sampling`, or `rootfeed.mixed` asked for; None uses each entry once."""
-        return None if type(self._sampling) is Sampler else self._sampling
+        return self._pipeline.sampler
 
     @property
     def in_memory(self) -> bool:
         """Whether the dataset is read once and kept."""
-        return self._schedule.sizes.whole
+        return self._pipeline.schedule.sizes.in_memory
 
     @property
     def window_blocks(self) -> float:
         """Blocks that are in memory together, as an average row sees them: what mixing depends on."""
-        return self._mixing.blocks
+        return self._pipeline.mixing.blocks
 
     @property
     def repeats(self) -> int:
         """Rows at the end of this rank's last batch of a pass that repeat others: see `tail`."""
-        shard = self._shard()
-        return self._schedule.stage(0, (), shard.world_size).demand.repeats(shard)
+        return self._pipeline.repeats
 
     def plan(self, epoch: int = 0) -> EpochPlan:
         """Return what an epoch will be on this rank, before it runs: it reads nothing.
@@ -315,32 +258,29 @@ class Loader:
         Where an epoch has a number of batches of its own, what is told is that of the pass over the data
         in which it begins.
         """
-        number = integer("epoch", epoch, least=0)
-        shard = self._shard()
-        passes = self._course.begin(self._course.start(number), shard).passes
-        plan = outlook(self._schedule, self._mixing, self._threads, passes, shard)
-        return replace(plan, epoch=number, epoch_batches=self._options.epoch)
+        return self._pipeline.plan(epoch)
 
     def explain(self) -> str:
         """Return why window and blocks have their sizes, and how well rows mix in them."""
-        return explained(self._schedule, self._mixing, self._threads)
+        return self._pipeline.explain()
 
     def __len__(self) -> int:
         """Return the number of batches of the next epoch, on this rank."""
-        return self._options.epoch or self._schedule.batches(self._shard(), self._place.next.passes)
+        return self._pipeline.num_batches
 
     def __repr__(self) -> str:
         held = "in memory" if self.in_memory else f"{self.window_blocks:.1f} blocks in memory"
         resampled = "" if self.sampling is None else f"{self.plan().rows} rows in "
-        batches = f"{self._schedule.batches(self._shard())} batches of {self.batch_size}"
-        epoch = f", {len(self)} batches an epoch" if self._options.epoch else ""
-        return f"<Loader {self.entries} entries, {resampled}{batches}{epoch}, {held}, seed {self.seed}>"
+        pipeline = self._pipeline
+        batches = f"{pipeline.schedule.batches(pipeline.shard())} batches of {self.batch_size}"
+        epoch = f", {len(self)} batches an epoch" if pipeline.spec.epoch_batches else ""
+        return f"<Loader {self.num_rows} rows, {resampled}{batches}{epoch}, {held}, seed {self.seed}>"
 
     # --- what it does -------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the next epoch, or go on where a loaded state ends; batches are NumPy arrays."""
-        return self.start(mapped(to_numpy(names(self._layout))))
+        return self._pipeline.start(numpy_format(self._pipeline.spec.layout.names))
 
     def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
         """Return the same batches as torch tensors.
@@ -363,13 +303,12 @@ class Loader:
             that of `set_epoch`; where it was not called, it follows from the loader's seed and
             PyTorch's, which `torch.manual_seed` fixes.
         """
-        return self.torch_with(to_torch(names(self._layout), device, pin_memory, prefetch))
-
-    def torch_with(self, use: Use) -> TorchBatches:
-        """Return the batches that a function of `rootfeed.formats` makes."""
+        formats = load_torch()
         from rootfeed.loader.torch import TorchBatches  # which imports torch
 
-        return TorchBatches(self, use)
+        names = self._pipeline.spec.layout.names
+        format = formats.torch_format(names, device, pin_memory, prefetch)
+        return TorchBatches(self, format)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next epoch to be started; the ones after it follow on.
@@ -390,7 +329,7 @@ class Loader:
         gives this epoch, until another is chosen. Persistent workers are made once, and count on from
         what was chosen before; they do not hear of what is chosen later.
         """
-        self._place.choose(_epoch(epoch), self._course)
+        self._pipeline.set_epoch(epoch)
 
     def follow(self, epoch: int | None) -> bool:
         """Take a trainer's epoch for the next one, unless somebody has chosen another.
@@ -410,7 +349,7 @@ class Loader:
             Whether the trainer's epoch counts: workers that have begun before do not know of it, so that
             the trainer must make a new iterator.
         """
-        return self._place.follow(None if epoch is None else _epoch(epoch), self._course)
+        return self._pipeline.follow(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
@@ -424,7 +363,7 @@ class Loader:
         before: the beginning of the epoch that was chosen. Use torchdata's ``StatefulDataLoader`` and
         its ``state_dict()``, or ``num_workers=0``, for states in the middle of an epoch.
         """
-        return saved(self._place.now(self._course), self._schedule.sizes, self._fingerprint())
+        return self._pipeline.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state ends: the next iteration gives the rest of that epoch.
@@ -451,27 +390,24 @@ class Loader:
         Costs the reading of the blocks that the next batch needs: a window of them, at most. With
         another number of ranks, the plan of the epoch so far is gone through again, without reading.
         """
-        position, fixed = loaded(state, self._fingerprint(), self._schedule.sizes)
-        if fixed != self._schedule.sizes:
-            place = self._place
-            self.close()
-            self._settle(self._side, self._history, self._budget_bytes, self._keep, fixed)
-            self._place = place
-        self._place.go_to(position)
+        self._pipeline.load_state_dict(state)
 
-    def _fingerprint(self) -> Fingerprint:
-        if self._prints is None:
-            steps = [frame.steps for frame in self._frames]
-            self._prints = fingerprint(
-                self._schedule.dataset, self._options, self._history, self.sampling, steps
-            )
-        return self._prints
+    def close(self) -> None:
+        """Give the memory back. Iterating again reads the files again."""
+        self._pipeline.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # --- splits -------------------------------------------------------------------------------
 
+    @overload
     def split(
         self,
-        fraction: float | None = None,
+        fractions: float | None = None,
         *,
         by: str | Iterable[str] | None = None,
         where: str | None = None,
@@ -479,9 +415,33 @@ class Loader:
         stratify: str | None = None,
         seed: int = 0,
         resample: str | Iterable[str] | None = None,
-        **fractions: float,
-    ) -> Any:
-        """Divide the entries into parts: ``split(0.2)``, or ``split(train=0.7, val=0.15, test=0.15)``.
+    ) -> Split[Loader]: ...
+
+    @overload
+    def split(
+        self,
+        fractions: Mapping[str, float],
+        *,
+        by: str | Iterable[str] | None = None,
+        where: None = None,
+        unit: Unit = "entry",
+        stratify: str | None = None,
+        seed: int = 0,
+        resample: str | Iterable[str] | None = None,
+    ) -> dict[str, Loader]: ...
+
+    def split(
+        self,
+        fractions: float | Mapping[str, float] | None = None,
+        *,
+        by: str | Iterable[str] | None = None,
+        where: str | None = None,
+        unit: Unit = "entry",
+        stratify: str | None = None,
+        seed: int = 0,
+        resample: str | Iterable[str] | None = None,
+    ) -> Split[Loader] | dict[str, Loader]:
+        """Divide the entries into parts: ``split(0.2)``, or ``split({"train": 0.7, "test": 0.3})``.
 
         An entry's part depends on `seed`, its file's identity and its number in the file: not on the
         loader's seed, columns, cuts, batch size, or the order of files. So each loader of the same
@@ -490,11 +450,12 @@ class Loader:
 
         Parameters
         ----------
-        fraction : float, optional
-            Share of the second of two parts, between 0 and 1.
+        fractions : float or mapping of str to float, optional
+            Share of the second of two parts, between 0 and 1; or those of any number of parts, which
+            may be called anything, and whose sum is 1.
         by : str or iterable of str, optional
             Columns of integers, such as event numbers, or of text, whose values decide instead of file
-            and number: so that an event stays on its side after skimming and merging. Reads these
+            and number: so that an event stays in its part after skimming and merging. Reads these
             columns once.
         where : str, optional
             An expression: the second of two parts is where it holds. Reads its columns once.
@@ -509,14 +470,12 @@ class Loader:
         resample : str or iterable of str, optional
             Parts that keep this loader's `sampling`, and the number of batches of its epochs; the first
             one if left out. The others use each of their rows once in an epoch.
-        **fractions : float
-            Shares of named parts; their sum is 1.
 
         Returns
         -------
-        named tuple of Loader
-            ``train`` and ``test``, or the parts as they were named. Each has this loader's memory in
-            proportion, and what it cannot do without; iterated in turns, they use the same.
+        Split or dict of str to Loader
+            A named tuple ``(train, test)``, or the parts by their names. Each has this loader's memory
+            in proportion, and what it cannot do without; iterated in turns, they use the same.
 
         Raises
         ------
@@ -526,50 +485,11 @@ class Loader:
         EmptyDatasetError
             Where a part would be empty, or have too few rows of a class.
         """
-        rule = Rule(as_columns(by), where, unit, stratify, integer("seed", seed))
-        rule.check()
-        if where is not None:
-            if fraction is not None or fractions:
-                raise ArgumentError("split(where=...) takes no fractions: the expression decides.")
-            shares = {"train": 0.5, "test": 0.5}
-        else:
-            shares = fractions_of(fraction, fractions)
-        parts = divide(
-            self._frames,
-            self._schedule.dataset,
-            self._side,
-            list(shares.values()),
-            rule,
-            len(self._history),
-        )
-        kept = {next(iter(shares))} if resample is None else set(as_columns(resample))
-        for name in kept - set(shares):
-            raise ArgumentError(f"resample names {name!r}, which is no part. {nearest(name, shares)}")
-        named = ", ".join(f"{name}={share!r}" for name, share in fractions.items())
-        asked = f"where={where!r}" if where is not None else named or repr(fraction)
-        text = f"split({asked}{rule.seeded})"
-        found = self._parts(dict(zip(shares, parts, strict=True)), shares, text, kept, rule)
-        return as_parts(found)
-
-    def split_in_order(self, fraction: float) -> tuple[Loader, Loader]:
-        """Divide the entries at one place: the last ones, in the order of the files, are the test side.
-
-        Parameters
-        ----------
-        fraction : float
-            Share of the test side: ``int(fraction * entries)`` entries.
-
-        Returns
-        -------
-        tuple of Loader
-        """
-        shares = {"train": 1 - checked(fraction), "test": checked(fraction)}
-        parts = in_order(self._schedule.dataset, self._side, float(fraction))
-        text = f"split_in_order({fraction!r})"
-        train, test = self._parts(
-            dict(zip(shares, parts, strict=True)), shares, text, {"train"}
-        ).values()
-        return train, test
+        rule = Rule(_names(by), where, unit, stratify, integer("seed", seed))
+        kept = None if resample is None else _names(resample)
+        made = parts.split(self._pipeline, fractions, rule, kept)
+        loaders = {name: self._part(part) for name, part in made.items()}
+        return loaders if isinstance(fractions, Mapping) else Split(**loaders)
 
     def folds(
         self,
@@ -579,8 +499,8 @@ class Loader:
         unit: Unit = "entry",
         stratify: str | None = None,
         seed: int = 0,
-    ) -> list[Any]:
-        """Divide the entries into equal parts, each of which is the test side once.
+    ) -> list[Split[Loader]]:
+        """Divide the entries into equal parts, each of which is the test part once.
 
         Parameters
         ----------
@@ -591,181 +511,31 @@ class Loader:
 
         Returns
         -------
-        list of named tuple (train, test) of Loader
-            The test sides are disjoint and cover everything. Each pair has the memory of this loader:
+        list of Split
+            The test parts are disjoint and cover everything. Each pair has the memory of this loader:
             use one after the other, and `close` it.
         """
-        number = integer("count", count, least=2)
-        rule = Rule(as_columns(by), None, unit, stratify, integer("seed", seed))
-        rule.check()
-        shares = [1 / number] * number
-        dataset = self._schedule.dataset
-        parts = divide(self._frames, dataset, self._side, shares, rule, len(self._history))
-        pairs = []
-        for fold, test in enumerate(parts):
-            others = [part for number, part in enumerate(parts) if number != fold]
-            train = [np.bitwise_or.reduce(words) for words in zip(*others, strict=True)]
-            sides = {"train": train, "test": test}
-            fractions = {"train": 1 - shares[fold], "test": shares[fold]}
-            text = f"folds({number}{rule.seeded}), {fold}"
-            made = self._parts(sides, fractions, text, {"train"}, rule)
-            pairs.append(as_parts(made))
-        return pairs
-
-    def _parts(
-        self,
-        parts: Mapping[str, Sequence[Words]],
-        shares: Mapping[str, float],
-        text: str,
-        resampled: Iterable[str],
-        rule: Rule | None = None,
-    ) -> dict[str, Loader]:
-        """Return loaders of some parts of this one."""
-        made = {}
-        for name, words in parts.items():
-            share = shares[name]
-            part = object.__new__(type(self))
-            part._frames, part._layout = self._frames, self._layout
-            whole = name not in resampled
-            part._options = replace(self._options, epoch=None) if whole else self._options
-            part._ranks_elsewhere = self._ranks_elsewhere
-            part._sampling = self._sampling if name in resampled else Sampler()
-            part._strata = self._strata if name in resampled else None
-            part._values = self._values if name in resampled else []
-            part._pool = self._pool  # they are iterated in turns
-            budget = math.ceil(self._budget_bytes * share)
-            if not self.in_memory:
-                # Small parts get what they cannot do without: parts that are iterated in turns use the
-                # same memory again.
-                rows = max(4 * self.batch_size, self._options.block_entries or 0)
-                needed = needed_bytes(self._schedule.dataset.mean_row_bytes, rows)
-                budget = max(budget, min(needed, self._budget_bytes))
-            of = f"{text} of {self.entries} entries"
-            if not _any_row(self._schedule.dataset, words):
-                another = "fraction" if rule is None or rule.where is None else "expression"
-                raise EmptyDatasetError(f"{of} leaves a side empty: {name}. Choose another {another}.")
-            try:
-                history = (*self._history, f"{text} {rule}: {name}")
-                part._settle(words, history, budget, keep=self.in_memory)
-            except (ArgumentError, EmptyDatasetError) as error:
-                raise type(error)(f"{of}, {name}: {error}") from None
-            made[name] = part
-        # Those that lose their sampling are for looking at each row once, in whatever order.
-        alike = [(name, made[name]) for name in made if name in resampled]
-        for name, part in sorted(alike, key=lambda each: -(each[1]._mixing.lacking_bits or 0.0)):
-            self._told = part._mixing.warn(self._told, f"{text}, {name}: ")
-        for part in made.values():
-            part._told = self._told
-        return made
-
-    def close(self) -> None:
-        """Give the memory back. Iterating again reads the files again."""
-        self._passes.close()
-        self._reader.close()
-
-    def __enter__(self) -> Loader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _ranks(self) -> tuple[int, int]:
-        """Return rank and world size: as given, or as torch.distributed says, here or where it was."""
-        if self._options.ranks is not None:
-            return self._options.ranks
-        found = distributed_ranks() or self._ranks_elsewhere
-        if found[1] > 1 and not self._options.seed_given:
-            raise ArgumentError(
-                f"{found[1]} ranks must agree on the order of the entries: give the loader a seed."
-            )
-        return found
-
-    def _shard(self, worker: int = 0, workers: int = 1) -> Shard:
-        rank, world_size = self._ranks()
-        return Shard(rank, world_size, worker, workers)
-
-    def start(
-        self, use: Use, worker: int = 0, workers: int = 1, base_seed: int | None = None
-    ) -> Iterator[Batch]:
-        """Return the batches of the next epoch; in a worker of a DataLoader, its part of them.
-
-        The epoch counts as begun when its first batch is asked for; in a worker, at once.
-
-        Parameters
-        ----------
-        use : function
-            Of `rootfeed.formats`: makes batches of arrays.
-        worker, workers : int
-        base_seed : int, optional
-            What a DataLoader has drawn for all workers that iterate together; None outside of workers.
-        """
-        if base_seed is None:
-            return Iteration(self._start(use, None))
-        try:
-            begun = self._place.take(self._shard(worker, workers), self._course, base_seed)
-            return Iteration(self._start(use, begun))
-        except RootfeedError as error:
-            return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
-
-    def _start(self, use: Use, begun: Received | None) -> Generator[Batch, None, None]:
-        course, place = self._course, self._place
-        begun = place.take(self._shard(), course) if begun is None else begun
-        position, alone = begun.position, begun.position.shard.workers == 1
-        with ExitStack() as stack:
-            arrays = stack.enter_context(closing(self._passes.begin(position)))
-            for batch in use(islice(arrays, course.left(position))):
-                begun.batches += 1
-                place.last = begun
-                yield batch
-            if alone and course.epoch_batches is not None:
-                stack.pop_all()  # the next epoch goes on with them
-                self._passes.leave(course.after(position), arrays)
-        begun.over = alone  # also of a rank with a batch less than others
+        rule = Rule(_names(by), None, unit, stratify, integer("seed", seed))
+        pairs = parts.folds(self._pipeline, count, rule)
+        return [Split(self._part(pair["train"]), self._part(pair["test"])) for pair in pairs]
 
 
-def _pass_batches(schedule: Schedule, passes: int, legs: tuple[Leg, ...], world_size: int) -> int:
-    """Return the batches that are left of a pass after some legs, of the rank that has most."""
-    first = Shard(0, world_size)
-    return schedule.run(passes, legs, first).batches if legs else schedule.batches(first, passes)
+def split_in_order(loader: Loader, fraction: float) -> Split[Loader]:
+    """Divide the entries at one place: the last ones, in the order of the files, are the test part.
+
+    Parameters
+    ----------
+    loader : Loader
+    fraction : float
+        Share of the test part: ``int(fraction * rows)`` rows.
+    """
+    made = parts.split_in_order(loader._pipeline, fraction)
+    return Split(loader._part(made["train"]), loader._part(made["test"]))
 
 
-def _epoch(epoch: Any) -> int:
-    if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
-        raise ArgumentError(f"epoch must be a non-negative integer, got {epoch!r}.")
-    if epoch >= 2**31:
-        raise ArgumentError(f"epoch must be below 2^31, got {epoch}.")
-    return int(epoch)
-
-
-def _any_row(dataset: Dataset, words: Sequence[Words]) -> bool:
-    """Whether a part of a dataset, which has a bit for each entry of each file, has a row."""
-    return any(
-        bool((bits if file.taken is None else bits & file.taken).any())
-        for file, bits in zip(dataset.files, words, strict=True)
-    )
-
-
-def _refuse(error: Exception) -> Batch:
-    raise error
-
-
-def _frames(
-    frames: Frame | Sequence[Frame] | Mixed, sampling: Sampler | None
-) -> tuple[tuple[Frame, ...], Sampler]:
-    if sampling is not None and not isinstance(sampling, Sampler):
-        raise ArgumentError(
-            f"sampling must be rootfeed.balanced(...), another Sampler or None, got {sampling!r}."
-        )
-    if isinstance(frames, Mixed):
-        if sampling is not None:
-            raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
-        sampling = frames.sampling
-    chosen = frames.frames if isinstance(frames, Mixed) else as_tuple(frames)
-    for frame in chosen:
-        if not isinstance(frame, Frame):
-            raise ArgumentError(
-                f"a loader takes frames, got {frame!r}. Make one: rootfeed.open({frame!r})."
-            )
-    if not chosen:
-        raise ArgumentError("a loader needs at least one frame, got none.")
-    return chosen, Sampler() if sampling is None else sampling
+def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    found = () if names is None else as_tuple(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise ArgumentError(f"a column or a part is named by a text, got {name!r}.")
+    return found

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.dataset import Built, Dataset, Spec
 from rootfeed.errors import MixingWarning, warn
-from rootfeed.loader.dataset import Dataset
-from rootfeed.loader.options import Options
-from rootfeed.plan import MOST_DECOMPRESSED, MOST_LACKING_BITS, Found, Offered, Sizes, Stock, budget_for
+from rootfeed.loader.memory import HeldBlock
+from rootfeed.plan import (
+    MOST_DECOMPRESSED,
+    MOST_LACKING_BITS,
+    Found,
+    Offered,
+    Sizes,
+    Stock,
+    budget_for,
+    found_lacking,
+)
 from rootfeed.plan.budget import ORDER_BYTES
 
-__all__ = ["Mixing"]
+__all__ = ["Mixing", "found_in"]
+
+
+_LOOKED_AT = 1024
+"""Rows of a block, at most."""
+
+_MOST = 200_000
+"""Rows of all blocks."""
+
+_MOST_LABELS = 256
+"""Different ones that are classes; of more, such as energies, each eighth of all counts as one."""
+
+_SHARES = 8
+
+_MOST_COLUMNS = 16
+"""That are looked at one by one."""
 
 
 _SPARE = 1.05
@@ -31,29 +59,38 @@ class Mixing:
 
     Attributes
     ----------
-    stock : Stock
-    dataset : Dataset
+    built : Built
     offered : Offered
-    sizes : Sizes
-    options : Options
-    budget_bytes : int
+    spec : Spec
     """
 
-    stock: Stock
-    dataset: Dataset
+    built: Built
     offered: Offered
-    sizes: Sizes
-    options: Options
-    budget_bytes: int
+    spec: Spec
+
+    @property
+    def dataset(self) -> Dataset:
+        """The blocks."""
+        return self.built.dataset
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of window and blocks."""
+        return self.built.sizes
+
+    @property
+    def stock(self) -> Stock:
+        """What the blocks were cut of."""
+        return self.built.stock
 
     @cached_property
     def blocks(self) -> float:
         """Blocks that are in memory together, as an average row sees them."""
         dataset = self.dataset
-        if self.sizes.whole:
+        if self.sizes.in_memory:
             return float(len(dataset.blocks))
-        counts = (self.offered.counts * ~self.offered.resident).sum(1)
-        kept = (self.offered.counts * self.offered.resident).sum(1) @ self.offered.row_bytes
+        counts = (self.offered.counts * ~self.offered.cached).sum(1)
+        kept = (self.offered.counts * self.offered.cached).sum(1) @ self.offered.row_bytes
         window = self.sizes.window_bytes - int(kept)
         return self.stock.blocks_in(counts, dataset.block_files, window)
 
@@ -68,17 +105,17 @@ class Mixing:
 
         Shares of balanced classes are exact. None where rows are not shuffled.
         """
-        if not self.options.shuffle:
+        if not self.spec.shuffle:
             return None
         bytes_ = self.dataset.rows * self.dataset.mean_row_bytes
-        if self.sizes.whole or bytes_ <= self.sizes.window_bytes or self.dataset.strata is not None:
+        if self.sizes.in_memory or bytes_ <= self.sizes.window_bytes or self.dataset.strata is not None:
             return 0.0
         return self.stock.lacking_in(self.sizes.regions, self.blocks)
 
     def explained(self) -> str:
         """Return what it means that so many blocks are in memory together."""
         pages = f"Pages are decompressed {self.decompressed:.1f} times in an epoch."
-        if self.sizes.whole or self.lacking_bits is None:
+        if self.sizes.in_memory or self.lacking_bits is None:
             return pages
         shared = f"{self.blocks:.1f} blocks are in memory together"
         if self.dataset.strata is not None:
@@ -152,7 +189,8 @@ class Mixing:
                 "; of ten kinds of entries, such as processes, that are stored one after another, too, "
                 f"it would be {of_kinds:.2g}"
             )
-        known = replace(self, stock=replace(self.stock, found=found))
+        stock = replace(self.stock, found=found)
+        known = replace(self, built=replace(self.built, stock=stock))
         warn(
             f"rows mix badly: {self.blocks:.1f} blocks of consecutive entries are in memory together, "
             "and the labels of neighbours differ. The label of a batch lacks some "
@@ -190,11 +228,11 @@ class Mixing:
             entries = self.stock.affordable(max(self.stock.entries))
         row_bytes = self.dataset.mean_row_bytes
         window = self.stock.window_bytes(entries) * _SPARE
-        if (now := self.options.chunk_entries) is not None:
+        if (now := self.spec.chunk_entries) is not None:
             return f"chunk_entries={_rounded(max(window / row_bytes, now * _MORE))} instead of {now}"
-        share = self.budget_bytes / self.options.budget_bytes  # of a part of a split
+        share = self.spec.budget_bytes / self.spec.shared_bytes  # of a part of a split
         needed = budget_for(self.dataset.rows, window, row_bytes - ORDER_BYTES) / share
-        now = self.options.budget_bytes
+        now = self.spec.shared_bytes
         unit, name = (1e9, "GB") if now >= 1e9 else (1e6, "MB")
         more = _rounded(max(needed, now * _MORE)) / unit
         return f'memory="{more:g} {name}" instead of {now / unit:.3g} {name}'
@@ -204,3 +242,64 @@ def _rounded(number: float) -> int:
     """Return a number that is not smaller, and has two digits."""
     unit = int(10 ** max(math.floor(math.log10(number)) - 1, 0))
     return math.ceil(number / unit) * unit
+
+
+def found_in(
+    dataset: Dataset, blocks: Sequence[HeldBlock], rows: npt.NDArray[np.uint8], regions: Sequence[int]
+) -> Found:
+    """Return what batches' labels lack, by the labels of blocks in memory.
+
+    Nothing where there is no target of numbers in rows, and where classes have fixed shares of a batch.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    blocks : sequence of HeldBlock
+        Those that are in memory together.
+    rows : ndarray of uint8, shape (rows of the arena, bytes of a row)
+    regions : sequence of int
+        First file of each.
+    """
+    layout = dataset.layout
+    if dataset.strata is not None or len(layout.parts) == layout.inputs:
+        return Found(0.0)
+    start, size = layout.offsets[layout.inputs], layout.sizes[layout.inputs]
+    found: dict[int, npt.NDArray[np.uint32]] = {}
+    for block in blocks:
+        if any(len(places) >= 2 for places in block.places):
+            found[block.read.block] = max(block.places, key=len)
+    if not size or len(found) < 2:
+        return Found(0.0)
+    numbers = np.array(sorted(found))  # in the order of files, and of entries there
+    most = max(min(_LOOKED_AT, _MOST // len(numbers)), 2)
+    # From all over a block, whose rows may be in the order of the file.
+    places = [found[number][:: -(-len(found[number]) // most)] for number in numbers.tolist()]
+    part = layout.parts[layout.inputs]
+    seen = np.ascontiguousarray(rows[np.concatenate(places), start : start + size]).view(part.dtype)
+    owner = np.repeat(np.arange(len(numbers)), [len(each) for each in places])
+    rows_of = dataset.counts[numbers].sum(1)
+    region = np.searchsorted(regions, dataset.block_files[numbers], "right")
+    judged = []
+    for codes in _codes(seen):
+        counts = np.zeros((len(numbers), int(codes.max()) + 1), np.int64)
+        np.add.at(counts, (owner, codes), 1)
+        judged.append(found_lacking(counts, rows_of, region))
+    return max(judged, key=lambda each: each.bits)
+
+
+def _codes(seen: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield which label each row has: what all columns are together, or each of them, if that varies."""
+    labels, codes = np.unique(seen, axis=0, return_inverse=True)
+    if len(labels) <= _MOST_LABELS:
+        yield codes.ravel()
+        return
+    for column in seen.T[:_MOST_COLUMNS]:
+        labels, codes = np.unique(column, return_inverse=True)
+        yield codes if len(labels) <= _MOST_LABELS else _shares_of(column)
+
+
+def _shares_of(values: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    """Return in which eighth of all each value is; equal ones are in the same."""
+    order = np.sort(values)
+    bounds = order[np.arange(1, _SHARES) * len(order) // _SHARES]
+    return np.searchsorted(bounds, values, "right")

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from rootfeed.engine import ForkLock
 from rootfeed.errors import ArgumentError, StateError
-from rootfeed.loader.schedule import Leg
+from rootfeed.loader.schedule import Segment
 from rootfeed.plan import Shard
+from rootfeed.processes import ForkLock
 
-__all__ = ["Course", "Place", "Position", "Received", "position_from", "told"]
+__all__ = ["Course", "IteratorState", "Position", "Received", "position_from", "told"]
 
 _SEEDED = 1 << 52
 """Least number of an epoch that PyTorch's seed decides: nobody can choose it, and JSON can hold it."""
@@ -38,10 +38,10 @@ class Position:
     epoch : int
     passes : int
         Over the data, before this one.
-    legs : tuple of Leg
+    segments : tuple of Segment
         Parts of this pass that other numbers of ranks have gone through.
     batches : int
-        Of this pass, after the legs, before the next one.
+        Of this pass, after the segments, before the next one.
     done : int
         Batches of this epoch before the next one.
     ahead : int
@@ -52,7 +52,7 @@ class Position:
 
     epoch: int
     passes: int = 0
-    legs: tuple[Leg, ...] = ()
+    segments: tuple[Segment, ...] = ()
     batches: int = 0
     done: int = 0
     ahead: int = 0
@@ -85,8 +85,8 @@ class Position:
                 f"{mine.world_size} ranks and {mine.workers} workers. Save a loader's state in the main "
                 "process (num_workers=0) to go on with others."
             )
-        legs = (*self.legs, Leg(mine.world_size, self.batches))
-        return replace(self, legs=legs, batches=0, shard=shard)
+        segments = (*self.segments, Segment(mine.world_size, self.batches))
+        return replace(self, segments=segments, batches=0, shard=shard)
 
 
 _PLAIN = ("epoch", "passes", "batches", "done", "ahead")
@@ -97,14 +97,18 @@ def told(position: Position) -> dict[str, Any]:
     """Return a position as plain data."""
     numbers = {name: getattr(position, name) for name in _PLAIN}
     shard = {name: getattr(position.shard, name) for name in _SHARD}
-    return {**numbers, **shard, "legs": [[leg.world_size, leg.batches] for leg in position.legs]}
+    return {
+        **numbers,
+        **shard,
+        "segments": [[segment.world_size, segment.batches] for segment in position.segments],
+    }
 
 
 def position_from(plain: Mapping[str, Any], count: Callable[..., int]) -> Position:
     """Return the position that plain data tell of; `count` checks that something is a number."""
-    legs = tuple(Leg(count(world, 1), count(batches)) for world, batches in plain["legs"])
+    segments = tuple(Segment(count(world, 1), count(batches)) for world, batches in plain["segments"])
     shard = Shard(*(count(plain[name]) for name in _SHARD))
-    return Position(**{name: count(plain[name]) for name in _PLAIN}, legs=legs, shard=shard)
+    return Position(**{name: count(plain[name]) for name in _PLAIN}, segments=segments, shard=shard)
 
 
 class Course:
@@ -114,8 +118,8 @@ class Course:
     ----------
     epoch_batches : int or None
         Of an epoch, which goes on where the last one ended; None where each epoch is a pass.
-    pass_batches : function of (passes, legs, world_size)
-        Returns the batches of a pass that are left after some legs, on each of so many ranks.
+    pass_batches : function of (passes, segments, world_size)
+        Returns the batches of a pass that are left after some segments, on each of so many ranks.
     alike : bool
         Whether all whole passes have as many.
     """
@@ -123,7 +127,7 @@ class Course:
     def __init__(
         self,
         epoch_batches: int | None,
-        pass_batches: Callable[[int, tuple[Leg, ...], int], int],
+        pass_batches: Callable[[int, tuple[Segment, ...], int], int],
         alike: bool = True,
     ) -> None:
         self.epoch_batches = epoch_batches
@@ -194,14 +198,14 @@ class Course:
         batches = position.batches + position.ahead
         if batches < (mine := self._batches(position)):
             return replace(position, batches=batches, ahead=0)
-        following = replace(position, passes=position.passes + 1, legs=())
+        following = replace(position, passes=position.passes + 1, segments=())
         more, batches = divmod(batches - mine, self._batches(following))
         return replace(following, passes=following.passes + more, batches=batches, ahead=0)
 
     def _batches(self, position: Position) -> int:
-        """Return the batches of a pass, on a rank: those after the legs."""
-        passes = position.passes if position.legs or not self._alike else 0
-        return self._pass_batches(passes, position.legs, position.shard.world_size)
+        """Return the batches of a pass, on a rank: those after the segments."""
+        passes = position.passes if position.segments or not self._alike else 0
+        return self._pass_batches(passes, position.segments, position.shard.world_size)
 
 
 @dataclass(slots=True)
@@ -223,7 +227,7 @@ class Received:
     over: bool = False
 
 
-class Place:
+class IteratorState:
     """Where the iterations of a loader are, in this process.
 
     A worker of PyTorch's DataLoader is a copy of the main process, which does not see it iterate. It

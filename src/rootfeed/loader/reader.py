@@ -9,7 +9,8 @@ from threading import Event
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.engine import ForkLock, Prefetch, Task
+from rootfeed.dataset import Dataset, Taken
+from rootfeed.engine import Prefetch, Task
 from rootfeed.errors import (
     CutVectorWarning,
     NotFiniteWarning,
@@ -19,19 +20,17 @@ from rootfeed.errors import (
     warn,
 )
 from rootfeed.expression import written
+from rootfeed.layout import Layout
 from rootfeed.loader.batches import batches, gathered, run_places
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
-from rootfeed.loader.dataset import Dataset, Taken
 from rootfeed.loader.fill import fill_tasks, prepare
-from rootfeed.loader.held import Held, HeldBlock
-from rootfeed.loader.labels import found_in
-from rootfeed.loader.mixing import Mixing
-from rootfeed.loader.options import Options
-from rootfeed.loader.pool import Arena, ClosedError, Lent, Pool
-from rootfeed.loader.schedule import Run, Schedule
+from rootfeed.loader.memory import Arena, ClosedError, Held, HeldBlock, Lent, Pool
+from rootfeed.loader.mixing import Mixing, found_in
+from rootfeed.loader.schedule import Schedule, Work
 from rootfeed.plan import Epoch, Found, Order, Read
+from rootfeed.processes import ForkLock
 from rootfeed.progress import progress
-from rootfeed.schema import Array, Layout
+from rootfeed.schema import Array
 
 __all__ = ["Reader"]
 
@@ -52,7 +51,6 @@ class Reader:
     Parameters
     ----------
     schedule : Schedule
-    options : Options
     threads : int
         That decode at the same time.
     pool : Pool
@@ -61,13 +59,10 @@ class Reader:
         That says what labels in a bad order mean.
     """
 
-    def __init__(
-        self, schedule: Schedule, options: Options, threads: int, pool: Pool, mixing: Mixing
-    ) -> None:
+    def __init__(self, schedule: Schedule, threads: int, pool: Pool, mixing: Mixing) -> None:
         self.schedule = schedule
         self._sizes = schedule.sizes
         self._layout = schedule.dataset.layout
-        self._options = options
         self._threads = threads
         self._pool = pool
         self._lent = Lent(run_places(self._layout, self._sizes.run_rows)[-1], self._sizes.runs_ahead)
@@ -79,21 +74,21 @@ class Reader:
         self._found: Found | None = None
         self._told_of_labels = False
 
-    def read(self, run: Run) -> Generator[Arrays, None, None]:
+    def read(self, work: Work) -> Generator[Arrays, None, None]:
         """Yield the parts of each batch, in arrays that belong to the caller."""
-        if run.first >= run.batches:
+        if work.first >= work.batches:
             return
         if not self._prepared:
             prepare(self.schedule.dataset)
             self._prepared = True
-        arena, most_bytes = self._arena(run)
+        arena, most_bytes = self._arena(work)
         arena.open(most_bytes)
         held = Held(arena, self._pool)
         filling = Prefetch(
-            self._fills(run, held), threads=self._threads, window=_MOST_READS, wake=arena.close
+            self._fills(work, held), threads=self._threads, window=_MOST_READS, wake=arena.close
         )
         gathering = Prefetch(
-            self._gathers(run, held, filling), threads=self._threads, window=self._sizes.runs_ahead
+            self._gathers(work, held, filling), threads=self._threads, window=self._sizes.runs_ahead
         )
         try:
             yield from self._batches(gathering)
@@ -113,28 +108,28 @@ class Reader:
 
     # --- memory -------------------------------------------------------------------------------
 
-    def _arena(self, run: Run) -> tuple[Arena, int]:
+    def _arena(self, work: Work) -> tuple[Arena, int]:
         """Return memory for the rows of an epoch, and how much its blocks may take."""
-        offered, resident = self.schedule.offered, self.schedule.resident_rows
-        if offered.resident.all():
+        offered, cached = self.schedule.offered, self.schedule.cached_rows
+        if offered.cached.all():
             with self._loading:
                 if self._whole is None:
-                    self._whole = self._loaded(Arena(resident, 0, self._layout.row_bytes))
+                    self._whole = self._loaded(Arena(cached, 0, self._layout.row_bytes))
                 return self._whole, 0
-        reads, per_run = run.plan.reads, self.schedule.batches_of_run
-        most_bytes = self.schedule.held_bytes(run)
+        reads, per_run = work.plan.reads, self.schedule.batches_of_run
+        most_bytes = self.schedule.held_bytes(work)
         # Somewhat more than usual, so that an arena does for all epochs.
         usual = _SPARE * most_bytes / self.schedule.dataset.mean_row_bytes
-        rows = min(int(usual), int(offered.totals[~offered.resident].sum()))
-        rows = max(rows, reads.peak(reads.rows, run.first, per_run))
-        arena = self._pool.take_arena(self, resident, rows, self._layout.row_bytes)
-        if resident and not arena.places:
+        rows = min(int(usual), int(offered.totals[~offered.cached].sum()))
+        rows = max(rows, reads.peak(reads.rows, work.first, per_run))
+        arena = self._pool.take_arena(self, cached, rows, self._layout.row_bytes)
+        if cached and not arena.places:
             self._loaded(arena)
         return arena, most_bytes
 
-    def _shared_places(self, run: Run, arena: Arena, stratum: int) -> Numbers:
+    def _shared_places(self, work: Work, arena: Arena, stratum: int) -> Numbers:
         """Return where the rows of a stratum that stays in memory lie; empty for ``0 .. n - 1``."""
-        places, offered = arena.places[stratum], self.schedule.places(run.stage, stratum)
+        places, offered = arena.places[stratum], self.schedule.places(work.remainder, stratum)
         if offered is None:
             return places
         return places[offered] if len(places) else np.flatnonzero(offered).astype(np.uint32)
@@ -145,7 +140,7 @@ class Reader:
         strata = [np.empty(0, np.uint8)]
         tasks: list[Task] = []
         start = 0
-        for number, counts in enumerate(offered.counts * offered.resident):
+        for number, counts in enumerate(offered.counts * offered.cached):
             if not counts.any():
                 continue
             mine = tuple(np.flatnonzero(counts).tolist())
@@ -168,22 +163,22 @@ class Reader:
             filling.close()
             self._pool.close()
         every = np.concatenate(strata)
-        kinds = range(len(offered.resident))
+        kinds = range(len(offered.cached))
         arena.places = [np.flatnonzero(every == kind).astype(np.uint32) for kind in kinds]
         return arena
 
     def _fill_tasks(
         self, dataset: Dataset, part: Taken, rows: Sequence[Rows], elements: list[Rows]
     ) -> list[Task]:
-        nonfinite = self._options.nonfinite
+        nonfinite = self.schedule.spec.nonfinite
         return fill_tasks(dataset, part, rows, elements, self._pool, self._alterations, nonfinite)
 
     # --- on threads ---------------------------------------------------------------------------
 
-    def _fills(self, run: Run, held: Held) -> Iterator[tuple[HeldBlock, Sequence[Task]]]:
+    def _fills(self, work: Work, held: Held) -> Iterator[tuple[HeldBlock, Sequence[Task]]]:
         """Read one block after another, as soon as there is room. It is a thread that waits for it."""
-        reads, dataset = run.plan.reads, run.stage.dataset
-        for number in np.flatnonzero(reads.last >= run.first).tolist():
+        reads, dataset = work.plan.reads, work.remainder.dataset
+        for number in np.flatnonzero(reads.last >= work.first).tolist():
             read = reads[number]
             part = dataset.part(read)
             try:
@@ -192,34 +187,34 @@ class Reader:
                 return
             rows = [held.arena.rows[slice(*some)] for some in block.runs]
             # Its order is ready when it is, so that batches come without delay.
-            order = partial(_put_in_order, block, run.plan, part)
+            order = partial(_put_in_order, block, work.plan, part)
             yield block, [order, *self._fill_tasks(dataset, part, rows, block.elements)]
 
     def _gathers(
-        self, run: Run, held: Held, filling: Prefetch[HeldBlock]
-    ) -> Iterator[tuple[_Run, Sequence[Task]]]:
+        self, work: Work, held: Held, filling: Prefetch[HeldBlock]
+    ) -> Iterator[tuple[_Gathered, Sequence[Task]]]:
         """Wait for the blocks of each run of batches. It is a thread that advances this, and waits."""
-        reads, step = run.plan.reads, self.schedule.batches_of_run
-        firsts = reads.first[reads.last >= run.first]
-        shared = partial(self._shared_places, run, held.arena)
-        order = Order(run.plan, held.places, shared, self.schedule.draws)
+        reads, step = work.plan.reads, self.schedule.batches_of_run
+        firsts = reads.first[reads.last >= work.first]
+        shared = partial(self._shared_places, work, held.arena)
+        order = Order(work.plan, held.places, shared, self.schedule.draws)
         entered = 0
         window: list[HeldBlock] = []
-        for number, first in enumerate(range(run.first, run.batches, step)):
-            stop = min(first + step, run.batches)
+        for number, first in enumerate(range(work.first, work.batches, step)):
+            stop = min(first + step, work.batches)
             needed = int(np.searchsorted(firsts, stop))
             for _ in range(needed - entered):
                 block = filling.next()
                 filling.release()
-                held.enter(block, (block.read.last - run.first) // step)
+                held.enter(block, (block.read.last - work.first) // step)
                 if number == 0:
                     window.append(block)
             entered = needed
             if window:
-                self._look_at_labels(run, held, window)
+                self._look_at_labels(work, held, window)
                 window.clear()
             wanted = order.rows(first, stop)
-            gathered = _Run()
+            gathered = _Gathered()
             task = partial(
                 gathered.gather,
                 self._layout,
@@ -227,26 +222,26 @@ class Reader:
                 held.arena.rows,
                 held,
                 wanted,
-                run.plan.sizes[first:stop].tolist(),
+                work.plan.sizes[first:stop].tolist(),
                 held.end_of(number),
             )
             yield gathered, [task]
 
-    def _look_at_labels(self, run: Run, held: Held, window: Sequence[HeldBlock]) -> None:
+    def _look_at_labels(self, work: Work, held: Held, window: Sequence[HeldBlock]) -> None:
         """Judge the order of labels by the blocks of the first batches; once, and by one shard."""
-        if self._found is None and run.plan.shuffle and run.plan.shard.number == 0:
+        if self._found is None and work.plan.shuffle and work.plan.shard.number == 0:
             dataset, regions = self.schedule.dataset, self._sizes.regions
             self._found = found_in(dataset, window, held.arena.rows, regions)
 
-    def _batches(self, gathering: Prefetch[_Run]) -> Generator[Arrays, None, None]:
+    def _batches(self, gathering: Prefetch[_Gathered]) -> Generator[Arrays, None, None]:
         while True:
             try:
-                run = gathering.next()
+                gathered = gathering.next()
             except StopIteration:
                 return
             self._warn()
-            batches = run.batches
-            del run  # what the user drops, nobody else holds
+            batches = gathered.batches
+            del gathered  # what the user drops, nobody else holds
             yield from batches
             gathering.release()
 
@@ -296,19 +291,19 @@ def _told(
 def _remedy(dataset: Dataset, column: str, what: str) -> str:
     """Return which dtype holds every value of a column."""
     layout = dataset.layout
-    uses = [
+    parts = [
         number
-        for number, part in enumerate(layout.parts)
-        if column in layout.columns_of(number) and str(part.dtype) == what
+        for number, each in enumerate(layout.parts)
+        if column in layout.columns_of(number) and str(each.dtype) == what
     ]
-    use = min(uses, default=0)
-    argument = "target_dtype" if use == layout.inputs else "dtype"
-    types = {file.wanted.types(file.index)[column].dtype for file in dataset.files} - {None}
+    part = min(parts, default=0)
+    argument = "target_dtype" if part == layout.inputs else "dtype"
+    types = {file.projection.types(file.index)[column].dtype for file in dataset.files} - {None}
     wide = [dtype for dtype in types if dtype is not None and dtype.kind in "iu" and dtype.itemsize == 8]
     if not wide:
         return f"Choose a wider dtype, such as {argument}='float64', or leave the column out."
     exact = ""
-    if len(types) == 1 and use <= layout.inputs:
+    if len(types) == 1 and part <= layout.inputs:
         exact = f"Where all columns of that dtype are integers, {argument}='{wide[0]}' does. "
     return (
         f"Not even {argument}='float64' holds all integers of 64 bits. {exact}"
@@ -316,7 +311,7 @@ def _remedy(dataset: Dataset, column: str, what: str) -> str:
     )
 
 
-class _Run:
+class _Gathered:
     """Consecutive batches, which are gathered together.
 
     Attributes
@@ -340,9 +335,9 @@ class _Run:
         _: Event,
     ) -> None:
         """Copy rows into memory that belongs to whoever holds the batches."""
-        run = gathered(layout, lent.take(), rows, wanted)
+        arrays = gathered(layout, lent.take(), rows, wanted)
         done()
-        self.batches = batches(layout, run, sizes)
+        self.batches = batches(layout, arrays, sizes)
 
 
 def _put_in_order(block: HeldBlock, plan: Epoch, part: Taken, _: Event) -> None:

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rootfeed.dataset import Batching, Dataset, Entries, Sampler, Spec
 from rootfeed.errors import ArgumentError, EmptyDatasetError
-from rootfeed.loader.dataset import Dataset
-from rootfeed.loader.options import Options
-from rootfeed.loader.sampling import Batching, Entries, Sampler
 from rootfeed.plan import (
-    Demand,
+    BatchQuotas,
     Epoch,
     Offered,
     Shard,
     Sizes,
+    bit_mask,
     deal,
     members,
     random_key,
     used,
-    words_of,
 )
 from rootfeed.plan.budget import AHEAD_SHARE, ORDER_BYTES, WINDOW_SHARE
-from rootfeed.schema import Array
 
-__all__ = ["Leg", "Run", "Schedule", "Stage"]
+__all__ = ["Remainder", "Schedule", "Segment", "Work"]
 
 Counts = npt.NDArray[np.int64]
 Masks = tuple[npt.NDArray[np.bool_], ...]
 
-_RESIDENT_SHARE = 0.7
+_CACHED_SHARE = 0.7
 """Of the window, at most, for rows that stay because they are used again and again."""
 
 
 @dataclass(frozen=True)
-class Leg:
+class Segment:
     """A part of an epoch that some ranks have gone through.
 
     Attributes
@@ -53,8 +50,8 @@ class Leg:
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
-    """What is left of an epoch after some legs.
+class Remainder:
+    """What is left of an epoch after some segments.
 
     Attributes
     ----------
@@ -62,47 +59,47 @@ class Stage:
         Without what must not be used again.
     offered : Offered
         The same as numbers.
-    demand : Demand
+    batch_quotas : BatchQuotas
     epoch : int
     number : int
-        Legs before.
+        Segments before.
     left_out : tuple of ndarray of bool
         For each file, which entries are; empty if none are.
     """
 
     dataset: Dataset
     offered: Offered
-    demand: Demand
+    batch_quotas: BatchQuotas
     epoch: int
     number: int
     left_out: tuple[npt.NDArray[np.bool_], ...] = ()
 
     @property
-    def resident(self) -> npt.NDArray[np.bool_]:
+    def cached(self) -> npt.NDArray[np.bool_]:
         """Which strata stay in memory."""
-        return self.offered.resident
+        return self.offered.cached
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Work:
     """What a shard does in the rest of an epoch.
 
     Attributes
     ----------
-    stage : Stage
+    remainder : Remainder
     plan : Epoch
-        Of the whole leg.
+        Of the whole segment.
     first : int
         The batch to begin with.
     """
 
-    stage: Stage
+    remainder: Remainder
     plan: Epoch
     first: int
 
     @property
     def batches(self) -> int:
-        """Batches of the shard in this leg, those before the first included."""
+        """Batches of the shard in this segment, those before the first included."""
         return len(self.plan.quotas)
 
 
@@ -113,10 +110,7 @@ class Schedule:
     ----------
     dataset : Dataset
     sizes : Sizes
-    options : Options
-    sampling : Sampler
-    values : sequence of mapping of str to ndarray
-        For each file, the sampler's columns of all entries.
+    spec : Spec
 
     Attributes
     ----------
@@ -125,117 +119,105 @@ class Schedule:
         that are used again and again and are few.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        sizes: Sizes,
-        options: Options,
-        sampling: Sampler,
-        values: Sequence[Mapping[str, Array]] = (),
-    ) -> None:
+    def __init__(self, dataset: Dataset, sizes: Sizes, spec: Spec) -> None:
         self.dataset = dataset
         self.sizes = sizes
-        self._options = options
-        self._sampling = sampling
-        self._values = values
-        self.offered = self._offered(dataset, np.full(dataset.counts.shape[1], sizes.whole))
-        if not sizes.whole:
-            self.offered = replace(self.offered, resident=self._resident())
+        self.spec = spec
+        self.offered = self._offered(dataset, np.full(dataset.counts.shape[1], sizes.in_memory))
+        if not sizes.in_memory:
+            self.offered = replace(self.offered, cached=self._cached())
         self._masks: dict[int, Masks] = {}  # of the last two epochs
-        self._stages: dict[tuple[int, tuple[Leg, ...], int], Stage] = {}
+        self._remainders: dict[tuple[int, tuple[Segment, ...], int], Remainder] = {}
 
     @property
     def draws(self) -> bool:
         """Whether rows are drawn with replacement."""
-        return self._sampling.replacement
+        return self.spec.sampler.replacement
 
     @property
-    def resident_rows(self) -> int:
+    def cached_rows(self) -> int:
         """Rows that stay in memory."""
-        return int(self.offered.totals[self.offered.resident].sum())
+        return int(self.offered.totals[self.offered.cached].sum())
 
-    def _offered(self, dataset: Dataset, resident: npt.NDArray[np.bool_]) -> Offered:
+    def _offered(self, dataset: Dataset, cached: npt.NDArray[np.bool_]) -> Offered:
         files = dataset.block_files
         return Offered(
             counts=dataset.counts,
             row_bytes=dataset.row_bytes[files],
             regions=np.searchsorted(self.sizes.regions, files, "right") - 1,
-            resident=resident,
+            cached=cached,
             use_bytes=ORDER_BYTES,
         )
 
-    def _resident(self) -> npt.NDArray[np.bool_]:
+    def _cached(self) -> npt.NDArray[np.bool_]:
         totals = self.offered.totals
-        resident = np.zeros(len(totals), bool)
+        cached = np.zeros(len(totals), bool)
         if self.dataset.strata is None:
-            return resident
+            return cached
         try:
-            demand = self._demand(totals, 1)
+            quotas = self._quotas(totals, 1)
         except EmptyDatasetError:
-            return resident  # too few rows for a batch: told when it is known for how many ranks
-        again = demand.taken(len(demand.quotas), 1) > totals
+            return cached  # too few rows for a batch: told when it is known for how many ranks
+        again = quotas.taken(len(quotas.counts), 1) > totals
         bytes_ = self.offered.row_bytes @ self.offered.counts
-        room = self.sizes.window_bytes * _RESIDENT_SHARE
+        room = self.sizes.window_bytes * _CACHED_SHARE
         for stratum in np.argsort(bytes_, kind="stable"):
             if again[stratum] and bytes_[stratum] <= room:
-                resident[stratum] = True
+                cached[stratum] = True
                 room -= bytes_[stratum]
-        return resident
+        return cached
 
     @property
     def room_bytes(self) -> int:
         """What blocks may take in memory, beside the rows that stay."""
-        kept = self.offered.counts[:, self.offered.resident].sum(1)
+        kept = self.offered.counts[:, self.offered.cached].sum(1)
         return self.sizes.window_bytes - int(kept @ self.offered.row_bytes)
 
     @property
     def batches_of_run(self) -> int:
         """How many batches are gathered together."""
-        return self.sizes.run_rows // self._options.batch_size
+        return self.sizes.run_rows // self.spec.batch_size
 
-    def held_bytes(self, run: Run) -> int:
-        """Return the most that blocks take in memory in a run, those that are read ahead included."""
-        reads = run.plan.reads
+    def held_bytes(self, work: Work) -> int:
+        """Return the most that blocks take in memory meanwhile, those that are read ahead included."""
+        reads = work.plan.reads
         room = self.room_bytes + int(self.sizes.window_bytes * AHEAD_SHARE / WINDOW_SHARE)
         return max(
-            min(room, int(reads.bytes.sum())), reads.peak(reads.bytes, run.first, self.batches_of_run)
+            min(room, int(reads.bytes.sum())), reads.peak(reads.bytes, work.first, self.batches_of_run)
         )
 
-    def _demand(self, rows: Counts, world_size: int, left: int | None = None) -> Demand:
+    def _quotas(self, rows: Counts, world_size: int, left: int | None = None) -> BatchQuotas:
         """Return the rows of each batch of those that there are, or are left of an epoch."""
-        options, strata = self._options, self.dataset.strata
+        spec, strata = self.spec, self.dataset.strata
         asked = Batching(
             (None,) if strata is None else strata.values,
-            options.batch_size,
+            spec.batch_size,
             world_size,
-            options.tail,
-            options.drop_last,
+            spec.tail,
+            spec.drop_last,
             left,
         )
-        demand = self._sampling.quotas(rows, asked)
-        if not isinstance(demand, Demand):
-            demand = Demand(self._checked(demand, len(rows)))
-        if demand.quotas.shape[1] != len(rows):
+        sampler = spec.sampler
+        quotas = sampler.quotas(rows, asked)
+        if not isinstance(quotas, BatchQuotas):
+            quotas = BatchQuotas(self._checked(quotas, len(rows)))
+        if quotas.counts.shape[1] != len(rows):
             raise ArgumentError(
-                f"{self._sampling!r} has the label {self._sampling.label!r}, of {len(rows)} classes, "
+                f"{sampler!r} has the label {sampler.label!r}, of {len(rows)} classes, "
                 "and quotas for one class. Define quotas(rows, asked), of shape (batches, classes), or "
                 "leave the label out: columns are what offers needs."
             )
-        if len(demand.quotas) == 0 and left is None:
+        if len(quotas.counts) == 0 and left is None:
             if not rows.any():
-                raise EmptyDatasetError(
-                    f"{self._sampling!r} offers no row: an epoch would have no batch."
-                )
-            if type(self._sampling) is not Sampler and not self._sampling.selects:
-                raise ArgumentError(
-                    f"{self._sampling!r} gives quotas of no batch; expected at least one."
-                )
+                raise EmptyDatasetError(f"{sampler!r} offers no row: an epoch would have no batch.")
+            if type(sampler) is not Sampler and not sampler.selects:
+                raise ArgumentError(f"{sampler!r} gives quotas of no batch; expected at least one.")
             raise ArgumentError(
-                f"{int(rows.sum())} rows are too few for a batch of {options.batch_size}, and drop_last "
+                f"{int(rows.sum())} rows are too few for a batch of {spec.batch_size}, and drop_last "
                 "leaves shorter ones out: an epoch would have no batch. Choose smaller batches, or "
                 "drop_last=False (in rootfeed.root: drop_remainder=False)."
             )
-        return demand
+        return quotas
 
     def _checked(self, quotas: Any, classes: int) -> Counts:
         try:
@@ -244,61 +226,64 @@ class Schedule:
             found = np.array(quotas, object)
         if found.ndim != 2 or found.shape[1] != classes or found.dtype.kind not in "iu":
             raise ArgumentError(
-                f"{self._sampling!r} gives quotas of shape {found.shape} and {found.dtype}; expected "
+                f"{self.spec.sampler!r} gives quotas of shape {found.shape} and {found.dtype}; expected "
                 f"integers of shape (batches, {classes})."
             )
         sizes = found.sum(1)
-        wrong = (found < 0).any(1) | (sizes > self._options.batch_size) | (sizes == 0)
+        wrong = (found < 0).any(1) | (sizes > self.spec.batch_size) | (sizes == 0)
         if wrong.any():
             number = int(np.argmax(wrong))
             raise ArgumentError(
-                f"{self._sampling!r} gives batch {number} the quotas {found[number].tolist()}; expected "
-                f"numbers from 0 on, of which 1 to {self._options.batch_size} (batch_size) are the sum."
+                f"{self.spec.sampler!r} gives batch {number} the quotas {found[number].tolist()}; "
+                "expected numbers from 0 on, of which 1 to "
+                f"{self.spec.batch_size} (batch_size) are the sum."
             )
         return found.astype(np.int64)
 
-    def stage(self, epoch: int, legs: Sequence[Leg], world_size: int) -> Stage:
-        """Return what is left of an epoch after some legs, for so many ranks.
+    def remainder(self, epoch: int, segments: Sequence[Segment], world_size: int) -> Remainder:
+        """Return what is left of an epoch after some segments, for so many ranks.
 
         Rows of strata that are gone through once are those that were not used yet. The others begin
         anew with all their rows, however often each was used before.
         """
-        key = (epoch, tuple(legs), world_size)
-        if key in self._stages:
-            return self._stages[key]
+        key = (epoch, tuple(segments), world_size)
+        if key in self._remainders:
+            return self._remainders[key]
         gone = self._not_offered(epoch)
-        stage = self._stage(epoch, 0, gone, legs[0].world_size if legs else world_size, None)
-        due = stage.offered.totals
-        for number, leg in enumerate(legs):
-            ranks = legs[number + 1].world_size if number + 1 < len(legs) else world_size
-            done = min(leg.batches, len(stage.demand.quotas))
-            left = (len(stage.demand.quotas) - done) * leg.world_size // ranks
-            due = np.maximum(due - stage.demand.taken(done, leg.world_size), 0)
-            demand = self._demand(due, ranks, left)
-            used = self._used(stage, leg, due, demand.taken(len(demand.quotas), ranks))
-            stage = self._stage(epoch, number + 1, used, ranks, demand)
-        self._stages = {key: stage}
-        return stage
+        remainder = self._remainder(
+            epoch, 0, gone, segments[0].world_size if segments else world_size, None
+        )
+        due = remainder.offered.totals
+        for number, segment in enumerate(segments):
+            ranks = segments[number + 1].world_size if number + 1 < len(segments) else world_size
+            done = min(segment.batches, len(remainder.batch_quotas.counts))
+            left = (len(remainder.batch_quotas.counts) - done) * segment.world_size // ranks
+            due = np.maximum(due - remainder.batch_quotas.taken(done, segment.world_size), 0)
+            quotas = self._quotas(due, ranks, left)
+            used = self._used(remainder, segment, due, quotas.taken(len(quotas.counts), ranks))
+            remainder = self._remainder(epoch, number + 1, used, ranks, quotas)
+        self._remainders = {key: remainder}
+        return remainder
 
-    def _stage(
-        self, epoch: int, number: int, left_out: Masks, world_size: int, demand: Demand | None
-    ) -> Stage:
+    def _remainder(
+        self, epoch: int, number: int, left_out: Masks, world_size: int, quotas: BatchQuotas | None
+    ) -> Remainder:
         dataset, offered = self.dataset, self.offered
         if left_out:
-            dataset = dataset.without([words_of(mask) for mask in left_out])
-            offered = self._offered(dataset, offered.resident)
-        if demand is None:
-            demand = self._demand(offered.totals, world_size)
-        for stratum in np.flatnonzero(demand.quotas.any(0) & (offered.totals == 0)).tolist():
+            dataset = dataset.without([bit_mask(mask) for mask in left_out])
+            offered = self._offered(dataset, offered.cached)
+        if quotas is None:
+            quotas = self._quotas(offered.totals, world_size)
+        for stratum in np.flatnonzero(quotas.counts.any(0) & (offered.totals == 0)).tolist():
             value = None if dataset.strata is None else dataset.strata.values[stratum]
             raise EmptyDatasetError(
-                f"{self._sampling!r} asks for class {value!r}, which has no rows in epoch {epoch}."
+                f"{self.spec.sampler!r} asks for class {value!r}, which has no rows in epoch {epoch}."
             )
-        return Stage(dataset, offered, demand, epoch, number, left_out)
+        return Remainder(dataset, offered, quotas, epoch, number, left_out)
 
     def _not_offered(self, epoch: int) -> Masks:
         """Return which entries of each file the sampler leaves out of an epoch; empty if none."""
-        if not self._sampling.selects:
+        if not self.spec.sampler.selects:
             return ()
         if epoch in self._masks:
             return self._masks[epoch]
@@ -308,14 +293,14 @@ class Schedule:
             mask, rows = np.zeros(index.entries, bool), np.arange(index.entries)
             if file.taken is not None:
                 rows = members(file.taken, 0, index.entries).astype(np.int64)
-            values = self._values[number] if self._values else {}
-            key = random_key(self._options.seed, "offers", epoch, index.identity)
+            values = self.spec.values[number] if self.spec.values else {}
+            key = random_key(self.spec.seed, "offers", epoch, index.identity)
             mine = {name: column[rows] for name, column in values.items()}
             entries = Entries(epoch, number, index.path, rows, mine, key)
-            if (offered := self._sampling.offers(entries)) is not None:
+            if (offered := self.spec.sampler.offers(entries)) is not None:
                 if np.shape(offered) != rows.shape or np.asarray(offered).dtype != np.bool_:
                     raise ArgumentError(
-                        f"{self._sampling!r} offers an array of shape {np.shape(offered)} and "
+                        f"{self.spec.sampler!r} offers an array of shape {np.shape(offered)} and "
                         f"{np.asarray(offered).dtype} of {index.where}; expected bool of shape "
                         f"{rows.shape}: whether each of the entries is offered."
                     )
@@ -325,44 +310,52 @@ class Schedule:
         self._masks = dict([*last, (epoch, tuple(masks))])
         return self._masks[epoch]
 
-    def run(self, epoch: int, legs: Sequence[Leg], shard: Shard, batches: int = 0) -> Run:
+    def work(self, epoch: int, segments: Sequence[Segment], shard: Shard, batches: int = 0) -> Work:
         """Return what a shard does in an epoch, after some batches."""
-        stage = self.stage(epoch, legs, shard.world_size)
-        return Run(stage, self._plan(stage, shard), batches)
+        remainder = self.remainder(epoch, segments, shard.world_size)
+        return Work(remainder, self._plan(remainder, shard), batches)
+
+    def batches_left(self, epoch: int, segments: tuple[Segment, ...], world_size: int) -> int:
+        """Return the batches of an epoch after some segments, of the rank that has most."""
+        first = Shard(0, world_size)
+        return self.work(epoch, segments, first).batches if segments else self.batches(first, epoch)
 
     def batches(self, shard: Shard, epoch: int = 0) -> int:
         """Return the number of batches of a whole epoch."""
-        return len(self.stage(epoch, (), shard.world_size).demand.of(shard))
+        return len(self.remainder(epoch, (), shard.world_size).batch_quotas.of(shard))
 
-    def _plan(self, stage: Stage, shard: Shard) -> Epoch:
+    def _plan(self, remainder: Remainder, shard: Shard) -> Epoch:
         return deal(
-            stage.offered,
-            stage.demand,
+            remainder.offered,
+            remainder.batch_quotas,
             shard,
             room_bytes=self.room_bytes,
-            seed=self._options.seed,
-            identity=(stage.epoch, stage.number),
-            shuffle=self._options.shuffle,
+            seed=self.spec.seed,
+            identity=(remainder.epoch, remainder.number),
+            shuffle=self.spec.shuffle,
         )
 
-    def _used(self, stage: Stage, leg: Leg, due: Counts, needed: Counts) -> Masks:
-        """Return which entries of each file the next leg leaves out: of strata gone through once."""
-        totals, taken = stage.offered.totals, stage.demand.taken(leg.batches, leg.world_size)
+    def _used(self, remainder: Remainder, segment: Segment, due: Counts, needed: Counts) -> Masks:
+        """Return which entries of each file the next segment leaves out: of strata gone through once."""
+        totals, taken = (
+            remainder.offered.totals,
+            remainder.batch_quotas.taken(segment.batches, segment.world_size),
+        )
         once = (taken <= totals) & (needed <= 2 * due)
         masks = [np.zeros(file.index.entries, bool) for file in self.dataset.files]
-        never = self._not_offered(stage.epoch)
-        for number, (mask, gone) in enumerate(zip(masks, stage.left_out, strict=False)):
+        never = self._not_offered(remainder.epoch)
+        for number, (mask, gone) in enumerate(zip(masks, remainder.left_out, strict=False)):
             mask[:] = gone
             if (strata := self.dataset.strata) is not None:
                 mask &= once[strata.codes(number, 0, len(mask))]
             if never:
                 mask |= never[number]
-        for rank in range(leg.world_size):
-            plan = self._plan(stage, Shard(rank, leg.world_size))
+        for rank in range(segment.world_size):
+            plan = self._plan(remainder, Shard(rank, segment.world_size))
             for stratum in np.flatnonzero(once).tolist():
                 if rank and plan.streams[stratum].is_shared:
                     continue  # which all ranks go through together
-                self._mark(stage.dataset, plan, stratum, leg.batches, masks)
+                self._mark(remainder.dataset, plan, stratum, segment.batches, masks)
         return tuple(masks)
 
     def _mark(
@@ -385,15 +378,15 @@ class Schedule:
                 entries = dataset.entries(block, stratum)[first:stop]
                 masks[dataset.blocks[block].file][entries[mine]] = True
 
-    def places(self, stage: Stage, stratum: int) -> npt.NDArray[np.bool_] | None:
-        """Return which rows of a stratum that stays in memory a stage offers; None for all.
+    def places(self, remainder: Remainder, stratum: int) -> npt.NDArray[np.bool_] | None:
+        """Return which rows of a stratum that stays in memory a remainder offers; None for all.
 
         In the order of the dataset.
         """
-        if not stage.left_out:
+        if not remainder.left_out:
             return None
         found = [np.zeros(0, bool)]
         for number in np.flatnonzero(self.dataset.counts[:, stratum]).tolist():
-            gone = stage.left_out[self.dataset.blocks[number].file]
+            gone = remainder.left_out[self.dataset.blocks[number].file]
             found.append(~gone[self.dataset.entries(number, stratum)])
         return np.concatenate(found)

@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from rootfeed.dataset import Dataset, Sampler, Spec
 from rootfeed.errors import StateError
 from rootfeed.expression import Cut, Definition, Expression
-from rootfeed.frame.steps import Step
-from rootfeed.loader.dataset import Dataset
-from rootfeed.loader.options import Options
+from rootfeed.frame import view_of
+from rootfeed.layout import Layout
 from rootfeed.loader.position import Position, position_from, told
 from rootfeed.plan import Sizes
-from rootfeed.schema import Layout
+from rootfeed.view import Transformation
 
 __all__ = ["Fingerprint", "fingerprint", "loaded", "saved"]
 
-VERSION = 2
+VERSION = 3
 
 _REMEDIES = {
     "files": "the files, or their order",
@@ -116,7 +116,7 @@ def loaded(state: Any, prints: Fingerprint, sizes: Sizes) -> tuple[Position, Siz
 
 def _sizes_told(sizes: Sizes) -> list[Any]:
     """Return those sizes, as plain data, on which the order of entries depends."""
-    return [sizes.whole, sizes.window_bytes, sizes.block_entries, sizes.exact, list(sizes.regions)]
+    return [sizes.in_memory, sizes.window_bytes, sizes.block_entries, sizes.exact, list(sizes.regions)]
 
 
 def _sizes_from(plain: Any, sizes: Sizes) -> Sizes:
@@ -124,7 +124,7 @@ def _sizes_from(plain: Any, sizes: Sizes) -> Sizes:
     whole, window_bytes, block_entries, exact, regions = plain
     return replace(
         sizes,
-        whole=bool(whole),
+        in_memory=bool(whole),
         window_bytes=_count(window_bytes, 1),
         block_entries=_count(block_entries, 1),
         exact=bool(exact),
@@ -204,13 +204,7 @@ _MOST_CHARACTERS = 2000
 _MOST_SHOWN = 6
 
 
-def fingerprint(
-    dataset: Dataset,
-    options: Options,
-    split: Sequence[str],
-    sampling: Any,
-    steps: Iterable[Sequence[Step]],
-) -> Fingerprint:
+def fingerprint(dataset: Dataset, spec: Spec) -> Fingerprint:
     """Return what a state must agree in with the loader that goes on with it."""
     files = [(file.index.identity.hex(), file.index.entries) for file in dataset.files]
     layout = dataset.layout
@@ -219,28 +213,28 @@ def fingerprint(
         for part in layout.parts
     ] + [(each.columns, each.length, each.value, each.sort_by) for each in layout.vectors]
     rows = [int(rows) for rows in dataset.counts.sum(0)]
-    every = [list(some) for some in steps]
+    every = [list(view_of(frame).transformations) for frame in spec.frames]
     words = {
         "files": [f"{identity[:_DIGITS]} of {entries} entries" for identity, entries in files],
         "columns": _columns(layout),
         "cuts": [_in_words(step) for some in every for step in some],
-        "split": list(split),
-        "sampling": _fields(sampling),
+        "split": list(spec.history),
+        "sampling": _fields(spec.sampler),
         "rows": _rows(dataset, rows),
     }
     digests = {
         "files": _digest(files),
         "columns": _digest(columns),
         "cuts": _digest([[_step(step) for step in some] for some in every]),
-        "split": _digest(list(split)),
-        "sampling": _digest(_fields(sampling)),
+        "split": _digest(list(spec.history)),
+        "sampling": _digest(_fields(spec.sampler)),
         "rows": _digest(rows),
-        "batch_size": options.batch_size,
-        "seed": options.seed,
-        "shuffle": options.shuffle,
-        "drop_last": options.drop_last,
-        "tail": options.tail,
-        "epoch": options.epoch,
+        "batch_size": spec.batch_size,
+        "seed": spec.seed,
+        "shuffle": spec.shuffle,
+        "drop_last": spec.drop_last,
+        "tail": spec.tail,
+        "epoch": spec.epoch_batches,
     }
     return Fingerprint(digests, words)
 
@@ -261,15 +255,25 @@ def _columns(layout: Layout) -> list[str]:
     return columns + dtypes
 
 
-def _fields(sampling: Any) -> list[str]:
+def _fields(sampler: Sampler) -> list[str]:
     """Return what tells a sampler from others: the same in every process that makes it so."""
-    if sampling is None:
+    if type(sampler) is Sampler:
         return ["each row once"]
-    told = {name: getattr(sampling, name) for name in ("columns", "label", "replacement")}
-    told = {name: value for name, value in told.items() if value} | vars(sampling)
-    return [type(sampling).__name__] + [
-        f"{name}={_value(value)}" for name, value in sorted(told.items())
-    ]
+    told = {name: getattr(sampler, name) for name in ("columns", "label", "replacement")}
+    told = {name: value for name, value in told.items() if value}
+    for made in reversed(type(sampler).__mro__[: type(sampler).__mro__.index(Sampler)]):
+        if made.__module__ != Sampler.__module__:
+            told |= {name: value for name, value in vars(made).items() if _is_told(name, value)}
+        for name in getattr(made, "__slots__", ()):
+            told[name] = getattr(sampler, name, None)
+    told |= vars(sampler)
+    return [type(sampler).__name__] + [f"{name}={_value(value)}" for name, value in sorted(told.items())]
+
+
+def _is_told(name: str, value: Any) -> bool:
+    """Whether an attribute of a class says what it does, the same in each process."""
+    plain = (int, float, str, tuple, np.ndarray, np.generic, type(None))
+    return not name.startswith("__") and (inspect.isfunction(value) or isinstance(value, plain))
 
 
 def _value(value: Any) -> str:
@@ -289,14 +293,14 @@ def _rows(dataset: Dataset, rows: Sequence[int]) -> list[str]:
     return [f"{count} rows of class {value!r}" for count, value in zip(rows, values, strict=True)]
 
 
-def _step(step: Step) -> str:
+def _step(step: Transformation) -> str:
     """Return a text that is the same in every process that takes the same step."""
     if not isinstance(step, Definition) or isinstance(step.how, Expression):
         return repr(step)
     return repr((step.name, step.columns, step.vectorized, _function(step.how)))
 
 
-def _in_words(step: Step) -> str:
+def _in_words(step: Transformation) -> str:
     if isinstance(step, Cut):
         return f"filter {step.how.text}"
     if not isinstance(step, Definition):

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from rootfeed.errors import ArgumentError
-from rootfeed.formats import Batch, Use
+from rootfeed.formats import Batch, Format
+from rootfeed.loader.parts import Split
+from rootfeed.loader.pipeline import Pipeline
 
 __all__ = ["TorchBatches"]
-
-
-class Loader(Protocol):
-    """What is needed of a `rootfeed.Loader`."""
-
-    def __len__(self) -> int: ...
-    def set_epoch(self, epoch: int) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-    @property
-    def folds(self) -> Callable[..., list[Any]]: ...
-    @property
-    def split(self) -> Callable[..., Any]: ...
-    def start(
-        self, use: Use, worker: int = 0, workers: int = 1, base_seed: int | None = None
-    ) -> Iterator[Batch]: ...
-    def torch_with(self, use: Use) -> TorchBatches: ...
 
 
 class TorchBatches(IterableDataset[Any]):
@@ -42,9 +27,9 @@ class TorchBatches(IterableDataset[Any]):
     loader : Loader
     """
 
-    def __init__(self, loader: Loader, use: Use) -> None:
+    def __init__(self, loader: Any, format: Format) -> None:
         self.loader = loader
-        self._use = use
+        self._format = format
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the loader's next epoch, or go on where a loaded state ends.
@@ -62,9 +47,14 @@ class TorchBatches(IterableDataset[Any]):
         _check_collation(sys._getframe(1).f_locals.get("self"))
         info = get_worker_info()
         if info is None:
-            return self.loader.start(self._use)
+            return self._pipeline.start(self._format)
         base_seed = info.seed - info.id  # which all workers of an iteration have in common
-        return self.loader.start(self._use, info.id, info.num_workers, base_seed)
+        return self._pipeline.start(self._format, info.id, info.num_workers, base_seed)
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        found: Pipeline = self.loader._pipeline
+        return found
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, on this rank."""
@@ -76,24 +66,26 @@ class TorchBatches(IterableDataset[Any]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is: see `Loader.state_dict`."""
-        return self.loader.state_dict()
+        return self._pipeline.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state ends: see `Loader.load_state_dict`."""
         self.loader.load_state_dict(state)
 
-    def split(self, fraction: float | None = None, **options: Any) -> Any:
+    def split(self, fractions: float | Mapping[str, float] | None = None, **options: Any) -> Any:
         """Divide the entries: see `Loader.split`."""
-        parts = self.loader.split(fraction, **options)
-        return type(parts)(*(self._of(part) for part in parts))
+        parts = self.loader.split(fractions, **options)
+        if isinstance(parts, dict):
+            return {name: self._of(part) for name, part in parts.items()}
+        return Split(*map(self._of, parts))
 
-    def folds(self, count: int, **options: Any) -> list[Any]:
+    def folds(self, count: int, **options: Any) -> list[Split[TorchBatches]]:
         """Divide the entries into folds: see `Loader.folds`."""
         pairs = self.loader.folds(count, **options)
-        return [type(pair)(*(self._of(part) for part in pair)) for pair in pairs]
+        return [Split(*map(self._of, pair)) for pair in pairs]
 
-    def _of(self, loader: Loader) -> TorchBatches:
-        return loader.torch_with(self._use)
+    def _of(self, loader: Any) -> TorchBatches:
+        return TorchBatches(loader, self._format)
 
     def __repr__(self) -> str:
         return f"<TorchBatches of {self.loader!r}>"

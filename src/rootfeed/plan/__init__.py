@@ -7,6 +7,7 @@ tested to exhaustion without a file.
 from rootfeed.plan.blocks import Boundaries, boundaries, cut, page_bytes, page_entries
 from rootfeed.plan.budget import Sizes, budget_for, choose_sizes, needed_bytes
 from rootfeed.plan.epoch import Epoch, deal
+from rootfeed.plan.masks import BitMask, all_set, bit_mask, choose_among, counted, members
 from rootfeed.plan.mixing import (
     MOST_DECOMPRESSED,
     MOST_LACKING_BITS,
@@ -18,15 +19,15 @@ from rootfeed.plan.mixing import (
 from rootfeed.plan.random import random_key
 from rootfeed.plan.reads import Read, Reads
 from rootfeed.plan.rows import Order, own_order, used
-from rootfeed.plan.shares import Demand, Shard, Tail, balanced_demand, plain_demand
-from rootfeed.plan.sides import Words, all_set, choose_among, counted, members, words_of
+from rootfeed.plan.shares import BatchQuotas, Shard, Tail, balanced_quotas, plain_quotas
 from rootfeed.plan.visits import Offered
 
 __all__ = [
     "MOST_DECOMPRESSED",
     "MOST_LACKING_BITS",
+    "BatchQuotas",
+    "BitMask",
     "Boundaries",
-    "Demand",
     "Epoch",
     "Found",
     "Offered",
@@ -37,9 +38,9 @@ __all__ = [
     "Sizes",
     "Stock",
     "Tail",
-    "Words",
     "all_set",
-    "balanced_demand",
+    "balanced_quotas",
+    "bit_mask",
     "boundaries",
     "budget_for",
     "choose_among",
@@ -54,8 +55,7 @@ __all__ = [
     "own_order",
     "page_bytes",
     "page_entries",
-    "plain_demand",
+    "plain_quotas",
     "random_key",
     "used",
-    "words_of",
 ]

@@ -59,7 +59,7 @@ class Sizes:
 
     Attributes
     ----------
-    whole : bool
+    in_memory : bool
         The dataset stays in memory.
     window_bytes : int
         What the blocks whose rows are used together may take, with the rows that stay in memory.
@@ -75,7 +75,7 @@ class Sizes:
         The first file of each region of the dataset: all are used at the same pace.
     """
 
-    whole: bool
+    in_memory: bool
     window_bytes: int
     block_entries: int
     exact: bool
@@ -98,7 +98,7 @@ def choose_sizes(
     whole_page_entries: int | None = None,
     chunk_entries: int | None = None,
     block_entries: int | None = None,
-    keep: bool = False,
+    in_memory: bool = False,
 ) -> Sizes:
     """Choose the size of the window, and of blocks that pages like.
 
@@ -122,8 +122,8 @@ def choose_sizes(
         Of pages that end at an entry for certain. A dataset that stays in memory is cut there.
     chunk_entries, block_entries : int, optional
         Rows of the window, and entries of a block, fixed by hand.
-    keep : bool
-        Keep the dataset in memory, whatever the budget: a side of a dataset that fits.
+    in_memory : bool
+        Keep the dataset in memory, whatever the budget: a part of a dataset that fits.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def choose_sizes(
     """
     kept_bytes = row_bytes + ORDER_BYTES
     fits = rows * kept_bytes <= budget_bytes * (WINDOW_SHARE + AHEAD_SHARE + BATCHES_SHARE)
-    whole = keep or (chunk_entries is None and fits and rows <= _MOST_ROWS)
+    whole = in_memory or (chunk_entries is None and fits and rows <= _MOST_ROWS)
     if whole:
         capacity = rows
     elif chunk_entries is not None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.plan.random import random_key
 from rootfeed.plan.reads import Reads, reads_of
-from rootfeed.plan.shares import Counts, Demand, Shard, ends_of
+from rootfeed.plan.shares import BatchQuotas, Counts, Shard, ends_of
 from rootfeed.plan.visits import Group, Identity, Offered, all_of, parts_of, spare, together
 from rootfeed.plan.window import Stream, at_once
 
@@ -28,7 +28,7 @@ class Epoch:
     Attributes
     ----------
     shard : Shard
-    demand : Demand
+    batch_quotas : BatchQuotas
     quotas : ndarray of int64, shape (batches, strata)
         Rows of each stratum in each batch.
     repeats : int
@@ -43,7 +43,7 @@ class Epoch:
     """
 
     shard: Shard
-    demand: Demand
+    batch_quotas: BatchQuotas
     quotas: Counts
     repeats: int
     streams: tuple[Stream, ...]
@@ -84,7 +84,7 @@ class Epoch:
 
 def deal(
     offered: Offered,
-    demand: Demand,
+    batch_quotas: BatchQuotas,
     shard: Shard,
     *,
     room_bytes: float,
@@ -97,24 +97,24 @@ def deal(
     Parameters
     ----------
     offered : Offered
-    demand : Demand
+    batch_quotas : BatchQuotas
     shard : Shard
     room_bytes : float
-        That blocks may take in memory, resident strata not counted. One block of each region and stratum
+        That blocks may take in memory, cached strata not counted. One block of each region and stratum
         is in memory, whatever it takes.
     seed : int
     identity : tuple of int
-        What orders are keyed by besides the seed: the epoch, and the leg of it.
+        What orders are keyed by besides the seed: the epoch, and the segment of it.
     shuffle : bool
         False keeps the order of the dataset.
     """
-    quotas, repeats = demand.of(shard), demand.repeats(shard)
-    needed = demand.totals(shard.world_size, shard.workers)
+    quotas, repeats = batch_quotas.of(shard), batch_quotas.repeats(shard)
+    needed = batch_quotas.totals(shard.world_size, shard.workers)
     groups = [
         Group(offered, shard, needed * strata, strata, 2 * number, seed, identity, shuffle)
         for number, strata in enumerate(together(offered, needed.sum(0)))
     ]
-    dealt = [all_of(offered, stratum) for stratum in range(len(offered.resident))]
+    dealt = [all_of(offered, stratum) for stratum in range(len(offered.cached))]
     # Which rows come in which order depends on the room that there is; windows may turn out shorter.
     parts = parts_of(groups, room_bytes)
     for group, mine in zip(groups, parts, strict=True):
@@ -137,4 +137,4 @@ def deal(
             break
         room *= 0.97 * room_bytes / peak
         parts = parts_of(groups, room)
-    return Epoch(shard, demand, quotas, repeats, tuple(streams), reads, seed, identity, shuffle)
+    return Epoch(shard, batch_quotas, quotas, repeats, tuple(streams), reads, seed, identity, shuffle)

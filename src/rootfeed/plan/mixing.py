@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.plan.blocks import Boundaries, cut, page_bytes, page_entries
-from rootfeed.plan.sides import Words, rows_before
+from rootfeed.plan.masks import BitMask, rows_before
 from rootfeed.schema import Block
 
 __all__ = ["MOST_DECOMPRESSED", "MOST_LACKING_BITS", "Found", "Stock", "found_lacking", "lacking_bits"]
@@ -169,11 +169,13 @@ class Stock:
         Whether files of a kind follow one another.
     found : Found
         What is known of labels, if that is more than is expected without.
+    beyond_bytes : float
+        Of pages that reach beyond the end of stretches that were shortened: they count in part.
     """
 
     files: tuple[Boundaries, ...]
     entries: tuple[int, ...]
-    taken: tuple[Words | None, ...]
+    taken: tuple[BitMask | None, ...]
     spans: tuple[Block, ...]
     row_bytes: tuple[int, ...]
     partitions: tuple[Regions, ...] = ((0,),)
@@ -181,6 +183,7 @@ class Stock:
     kinds: int = 2
     in_stretches: bool = True
     found: Found = Found(0.0)
+    beyond_bytes: float = 0.0
 
     @cached_property
     def rows(self) -> int:
@@ -207,7 +210,7 @@ class Stock:
 
     @cached_property
     def _once(self) -> float:
-        return page_bytes(self.files, self.spans)[1]
+        return page_bytes(self.files, self.spans)[1] - self.beyond_bytes
 
     def cut(self, block_entries: int, exact: bool) -> tuple[Block, ...]:
         """Cut all rows into blocks of at most `block_entries`."""
@@ -237,7 +240,23 @@ class Stock:
         # Some of many stretches; of few, of which one may hold most, the beginning of each.
         spans = self.spans[::every] if len(self.spans) > _FEW else self.spans
         of_each = max(most // len(spans), 1)
-        return replace(self, spans=tuple(replace(s, stop=min(s.stop, s.start + of_each)) for s in spans))
+        shorter = tuple(self._shortened(span, of_each) for span in spans)
+        # A page in which a shortened stretch ends counts as far as the stretch goes.
+        beyond = 0.0
+        for span, whole in zip(shorter, spans, strict=True):
+            stop = np.array([span.stop], np.int64)
+            for table in self.files[span.file].tables if span.stop < whole.stop else ():
+                _, last = table.overlapping(stop - 1, stop)
+                reached = np.interp(stop, table.bounds, table.contents)
+                beyond += float((table.contents[last] - reached)[0])
+        return replace(self, spans=shorter, beyond_bytes=beyond)
+
+    def _shortened(self, span: Block, entries: int) -> Block:
+        """Return the beginning of a stretch, up to a page's end if there is one."""
+        stop = min(span.stop, span.start + entries)
+        pages = self.files[span.file].pages
+        end = int(pages[np.searchsorted(pages, stop, "right") - 1])
+        return replace(span, stop=end if span.start < end and stop < span.stop else stop)
 
     def blocks_in(self, counts: Counts, files: Counts, window_bytes: float) -> float:
         """Return how many blocks are in memory together, as an average row sees them."""

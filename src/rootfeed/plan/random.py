@@ -22,7 +22,7 @@ def random_key(seed: int, purpose: str, *identity: int | bytes) -> np.uint64:
     purpose : str
         What the numbers decide, such as ``"split"``.
     *identity : int or bytes
-        What they decide it for: epoch, leg, number of a step, file identity.
+        What they decide it for: epoch, segment, number of a step, file identity.
 
     Returns
     -------

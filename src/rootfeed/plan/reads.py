@@ -200,8 +200,6 @@ def _new(owner: Counts, begin: Counts, stop: Counts) -> Counts:
 
 def _read_together(block: Counts, first: Counts, last: Counts) -> Counts:
     """Return a number for each piece: the same for those of a block, and lap, that are read together."""
-    if len(np.unique(block)) == len(block):
-        return np.arange(len(block))
     order = np.lexsort((first, block))
     group = np.full(len(block), -1, np.int64)
     while len(order):

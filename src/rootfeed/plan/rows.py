@@ -78,7 +78,7 @@ class Order:
         start, count = int(ends[first]), int(ends[stop] - ends[first])
         if not epoch.streams[stratum].is_shared or epoch.shard.count == 1:
             return self._between(stratum, start, count)
-        starts, counts = epoch.demand.places(epoch.shard, stratum, first, stop)
+        starts, counts = epoch.batch_quotas.places(epoch.shard, stratum, first, stop)
         parts = [
             self._between(stratum, *each) for each in zip(starts.tolist(), counts.tolist(), strict=True)
         ]
@@ -180,9 +180,9 @@ def used(epoch: Epoch, stratum: int, batches: int) -> npt.NDArray[np.bool_]:
     """
     stream = epoch.streams[stratum]
     pieces = stream.pieces
-    batches = min(batches, len(epoch.demand.quotas if stream.is_shared else epoch.quotas))
+    batches = min(batches, len(epoch.batch_quotas.counts if stream.is_shared else epoch.quotas))
     if stream.is_shared:
-        rows = int(epoch.demand.taken(batches, epoch.shard.world_size)[stratum])
+        rows = int(epoch.batch_quotas.taken(batches, epoch.shard.world_size)[stratum])
     else:
         rows = int(epoch.ends[batches, stratum])
     if rows >= stream.rows:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.errors import ArgumentError
 
-__all__ = ["Demand", "Shard", "Tail", "balanced_demand", "ends_of", "plain_demand"]
+__all__ = ["BatchQuotas", "Shard", "Tail", "balanced_quotas", "ends_of", "plain_quotas"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -54,12 +54,12 @@ class Shard:
 
 
 @dataclass(frozen=True, eq=False)
-class Demand:
+class BatchQuotas:
     """The rows that the batches of an epoch take.
 
     Attributes
     ----------
-    quotas : ndarray of int64, shape (batches, strata)
+    counts : ndarray of int64, shape (batches, strata)
         Rows of each stratum in each batch of a rank.
     extra : int
         So many of the first ranks have one row more in the last batch.
@@ -67,13 +67,13 @@ class Demand:
         The other ranks repeat a row there.
     """
 
-    quotas: Counts
+    counts: Counts
     extra: int = 0
     pad: bool = False
 
     def of(self, shard: Shard) -> Counts:
         """Return the quotas of a shard's batches, without repeated rows."""
-        quotas = self.quotas
+        quotas = self.counts
         if self.extra and len(quotas):
             if shard.rank < self.extra:
                 quotas = quotas.copy()
@@ -84,7 +84,7 @@ class Demand:
 
     def repeats(self, shard: Shard) -> int:
         """Return how many rows at the end of a shard's last batch repeat others."""
-        last = (len(self.quotas) - 1) % shard.workers
+        last = (len(self.counts) - 1) % shard.workers
         return int(self.pad and self.extra > 0 and shard.rank >= self.extra and shard.worker == last)
 
     def totals(self, world_size: int, workers: int) -> Counts:
@@ -116,9 +116,9 @@ class Demand:
             The first row of each batch, and how many there are.
         """
         numbers = np.arange(first, stop) * shard.workers + shard.worker  # of the rank's batches
-        counts = self.quotas[numbers, stratum]
+        counts = self.counts[numbers, stratum]
         starts = self.ends[numbers, stratum] * shard.world_size + counts * shard.rank
-        if self.extra and len(numbers) and numbers[-1] == len(self.quotas) - 1:
+        if self.extra and len(numbers) and numbers[-1] == len(self.counts) - 1:
             starts[-1] += min(shard.rank, self.extra)
             counts[-1] += shard.rank < self.extra
         return starts, counts
@@ -126,18 +126,18 @@ class Demand:
     @cached_property
     def ends(self) -> Counts:
         """Rows that the first batches of a rank take together, shape (batches + 1, strata)."""
-        return ends_of(self.quotas)
+        return ends_of(self.counts)
 
     def taken(self, batches: int, world_size: int) -> Counts:
         """Return the rows of each stratum that the first batches of all ranks take together."""
-        done = min(batches, len(self.quotas))
+        done = min(batches, len(self.counts))
         taken: Counts = self.ends[done] * world_size
-        return taken + self.extra if done == len(self.quotas) else taken
+        return taken + self.extra if done == len(self.counts) else taken
 
 
-def plain_demand(
+def plain_quotas(
     rows: int, batch_size: int, world_size: int, tail: Tail, drop_last: bool, rest: bool = False
-) -> Demand:
+) -> BatchQuotas:
     """Return the rows of each batch when every row is wanted once.
 
     Parameters
@@ -168,16 +168,16 @@ def plain_demand(
     quotas = np.full((each + (extra > 0) + batch_size - 1) // batch_size, batch_size, np.int64)
     if len(quotas):
         quotas[-1] = each - (len(quotas) - 1) * batch_size
-    return Demand(quotas[:, None], extra, tail == "pad")
+    return BatchQuotas(quotas[:, None], extra, tail == "pad")
 
 
-def balanced_demand(
+def balanced_quotas(
     counts: Sequence[int] | Counts,
     shares: Sequence[float],
     batch_size: int,
     world_size: int,
     epoch: str | int,
-) -> Demand:
+) -> BatchQuotas:
     """Return the rows of each class in each batch, so that every batch holds their shares.
 
     Rounding evens out over batches: after any number of them, a class is less than two rows away from
@@ -218,4 +218,4 @@ def balanced_demand(
         else:
             enough = (ends >= offered[used]).all(1)
             quotas = quotas[: int(np.argmax(enough)) + 1 if enough.any() else len(quotas)]
-    return Demand(quotas)
+    return BatchQuotas(quotas)

@@ -42,7 +42,7 @@ class Offered:
         What a row of each block takes in memory, about.
     regions : ndarray of int64, shape (blocks,)
         The region of each block, from 0 on, never falling: all are used at the same pace.
-    resident : ndarray of bool, shape (strata,)
+    cached : ndarray of bool, shape (strata,)
         Strata of which all rows stay in memory.
     use_bytes : int
         What each use of a row that is used again while it is in memory takes.
@@ -51,7 +51,7 @@ class Offered:
     counts: Counts
     row_bytes: Counts
     regions: Counts
-    resident: npt.NDArray[np.bool_]
+    cached: npt.NDArray[np.bool_]
     use_bytes: int = 0
 
     @cached_property
@@ -86,7 +86,7 @@ def together(offered: Offered, needed: Counts) -> list[npt.NDArray[np.bool_]]:
     a batch, which are as many as those of other classes, are chosen from as many.
     """
     again = 2 * needed >= 3 * np.maximum(offered.totals, 1)
-    found = [~offered.resident & ~again, ~offered.resident & again]
+    found = [~offered.cached & ~again, ~offered.cached & again]
     return [strata for strata in found if strata.any()]
 
 
@@ -159,7 +159,7 @@ class Group:
     @cached_property
     def rows(self) -> Counts:
         """Rows of each region and stratum."""
-        found = np.zeros((self.regions, len(self.offered.resident)), np.int64)
+        found = np.zeros((self.regions, len(self.offered.cached)), np.int64)
         np.add.at(found, self.region, self.offered.counts * self.strata)
         return found
 
@@ -176,17 +176,18 @@ class Group:
     def laps(self) -> Counts:
         """How often each region's blocks are gone through: as many rows are read as are used, about.
 
-        Those of other strata count, too, since a block is read as a whole. Once, or less, where no row
-        is used again.
+        Those of other strata count, too, since a block is read as a whole. So it is once, or less,
+        where no row is used again.
         """
         every = [self.offered.counts[self.blocks(region)].sum() for region in range(self.regions)]
-        found = np.maximum(np.floor(self.uses.sum(1) / np.maximum(every, 1) + 0.5), 1.0)
-        return np.where((self.uses > self.rows).any(1), found, 1.0).astype(np.int64)
+        times = self.uses.sum(1) / np.maximum(every, 1)
+        found: Counts = np.maximum((times + 0.5).astype(np.int64), 1)
+        return found
 
     @cached_property
     def _phases(self) -> npt.NDArray[np.float64]:
         """Random numbers from 0 to 1 for each region and each stratum: how shares are rounded."""
-        words = np.empty(self.regions + len(self.offered.resident), np.uint64)
+        words = np.empty(self.regions + len(self.offered.cached), np.uint64)
         kernels.words(random_key(self.seed, "shares", *self.identity), words)
         return (words >> np.uint64(11)) / 2.0**53
 
@@ -257,7 +258,7 @@ class Group:
         for region in range(self.regions):
             blocks, laps = self.visits(region, parts)
             is_short = 2 * parts[region] * len(self.needed) > len(blocks)
-            shift = 0.0 if self.regions == 1 or is_short else float(turn[region])
+            shift = 0.0 if is_short else float(turn[region])
             for stratum, (starts, stops) in zip(self.members, bounds, strict=True):
                 mine = int(starts[region]), int(stops[region])
                 found[stratum].append(self._pieces(stratum, region, blocks, laps, mine, shift))
@@ -366,8 +367,8 @@ def _shares(rows: Counts, uses: int, phase: float) -> Counts:
     ends = rows.cumsum()
     if not ends[-1]:
         return np.zeros_like(rows)
-    places = np.floor(ends * (uses / ends[-1]) + phase).astype(np.int64)
-    places = np.where(ends == ends[-1], uses, np.minimum(places, uses))
+    places = (ends * (uses / ends[-1]) + phase).astype(np.int64)
+    places[ends == ends[-1]] = uses  # whatever is lost to rounding
     found: Counts = np.diff(places, prepend=0)
     return found
 
@@ -385,11 +386,11 @@ def _shared(
     shares = np.zeros_like(wanted)
     open_ = wanted > 0
     while open_.any():
-        now = np.where(open_, room * wanted / wanted[open_].sum(), 0.0)
+        now = room * wanted / wanted[open_].sum()
         full = open_ & (now >= most)
         if not full.any():
             return np.where(open_, now, shares)
         shares[full] = most[full]
-        room = max(room - float(most[full].sum()), 0.0)
+        room -= float(most[full].sum())
         open_ &= ~full
     return shares

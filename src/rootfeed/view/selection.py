@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.expression import Cut, Definition, Dialect, compile_cuts
-from rootfeed.frame.compiled import Compiled
-from rootfeed.frame.files import Files
-from rootfeed.frame.steps import Range, Step
-from rootfeed.frame.sweep import Inputs, sweep
-from rootfeed.plan import Words, all_set, counted, members, words_of
+from rootfeed.plan import BitMask, all_set, bit_mask, counted, members
 from rootfeed.schema import Block
+from rootfeed.view.compiled import Compiled
+from rootfeed.view.files import Files
+from rootfeed.view.reading import Columns, read_blocks
+from rootfeed.view.transformations import Range, Transformation
 
-__all__ = ["CutCount", "CutPass", "Passing", "interrupts", "passing"]
+__all__ = ["CutCount", "CutEvaluation", "Selection", "Take", "interrupts", "select"]
 
 Take = npt.NDArray[np.int32]
 
@@ -35,12 +35,12 @@ class CutCount:
 
 
 @dataclass(frozen=True, eq=False)
-class Passing:
-    """The entries that pass all cuts of a frame.
+class Selection:
+    """The entries that pass all cuts of a view.
 
     Attributes
     ----------
-    words : tuple of ndarray of uint64
+    masks : tuple of ndarray of uint64
         For each file, bit ``e % 64`` of word ``e // 64`` tells whether entry ``e`` passes.
     counts : ndarray of int64, shape (files,)
         Entries that pass, in each file.
@@ -48,16 +48,16 @@ class Passing:
         The cuts in their order.
     """
 
-    words: tuple[Words, ...]
+    masks: tuple[BitMask, ...]
     counts: npt.NDArray[np.int64]
     flow: tuple[CutCount, ...]
 
     def positions(self, block: Block) -> Take:
         """Return the entries of a block that pass, relative to its first one."""
-        return members(self.words[block.file], block.start, block.stop)
+        return members(self.masks[block.file], block.start, block.stop)
 
 
-def passing(files: Files, steps: Sequence[Step], dialect: Dialect) -> Passing:
+def select(files: Files, transformations: Sequence[Transformation], dialect: Dialect) -> Selection:
     """Evaluate the cuts over all files.
 
     Reads the columns that the cuts need, on several threads, with a progress bar: once for each run of
@@ -65,31 +65,33 @@ def passing(files: Files, steps: Sequence[Step], dialect: Dialect) -> Passing:
     entries that passed it.
     """
     entries = [index.entries for index in files.index(())]
-    result = Passing(tuple(map(all_set, entries)), np.array(entries, np.int64), ())
+    result = Selection(tuple(map(all_set, entries)), np.array(entries, np.int64), ())
     program: list[Definition | Cut] = []
-    for step in (*steps, None):
-        if interrupts(step) and any(isinstance(each, Cut) for each in program):
+    for following in (*transformations, None):
+        if interrupts(following) and any(isinstance(each, Cut) for each in program):
             result = _cut(files, program, dialect, result)
             program = [each for each in program if isinstance(each, Definition)]
-        if isinstance(step, Range):
-            result = _within(result, step, entries)
-        elif step is not None:
-            program.append(step)
+        if isinstance(following, Range):
+            result = _within(result, following, entries)
+        elif following is not None:
+            program.append(following)
     return result
 
 
-def interrupts(step: Step | None) -> bool:
-    """Whether cuts before a step, or before the end, must be known before those after it."""
-    return not isinstance(step, Cut) and (not isinstance(step, Definition) or step.vectorized)
+def interrupts(following: Transformation | None) -> bool:
+    """Whether cuts before a transformation, or before the end, must be known before those after it."""
+    if isinstance(following, Definition):
+        return following.vectorized
+    return not isinstance(following, Cut)
 
 
-class CutPass:
-    """All cuts of some steps, evaluated block by block.
+class CutEvaluation:
+    """All cuts of some transformations, evaluated block by block.
 
     Parameters
     ----------
     files : Files
-    steps : sequence of Definition or Cut
+    transformations : sequence of Definition or Cut
     dialect : str
 
     Attributes
@@ -101,22 +103,24 @@ class CutPass:
     def __init__(
         self,
         files: Files,
-        steps: Sequence[Definition | Cut],
+        transformations: Sequence[Definition | Cut],
         dialect: Dialect,
-        before: Passing | None = None,
+        before: Selection | None = None,
     ) -> None:
-        self._compiled = Compiled(partial(compile_cuts, list(steps), dialect=dialect), files.types)
+        self._compiled = Compiled(
+            partial(compile_cuts, list(transformations), dialect=dialect), files.types
+        )
         self.columns = self._compiled.inputs
         self._indexes = files.index(self.columns)
         for index in self._indexes:
             self._compiled.of(index)  # before threads need it
         self._firsts = np.cumsum([0, *(index.entries for index in self._indexes)]).tolist()
-        self._labels = [step.label for step in steps if isinstance(step, Cut)]
+        self._labels = [each.label for each in transformations if isinstance(each, Cut)]
         self._total = np.zeros(len(self._labels), np.int64)
         self._bits: list[list[npt.NDArray[np.uint8]]] = [[] for _ in self._indexes]
         self._before = before
 
-    def choose(self, block: Block, inputs: Inputs) -> tuple[Take, Any]:
+    def choose(self, block: Block, inputs: Columns) -> tuple[Take, Any]:
         """Evaluate the cuts; return which entries of a block pass, and a note for `add`."""
         index = self._indexes[block.file]
         passed = np.empty(len(block), np.uint8)
@@ -134,9 +138,9 @@ class CutPass:
         self._bits[block.file].append(passed)
         self._total += counts
 
-    def passing(self) -> Passing:
+    def selection(self) -> Selection:
         """Return all that was found, after all blocks."""
-        words = tuple(words_of(np.concatenate([_NO_BITS, *parts])) for parts in self._bits)
+        masks = tuple(bit_mask(np.concatenate([_NO_BITS, *parts])) for parts in self._bits)
         came = self._firsts[-1] if self._before is None else int(self._before.counts.sum())
         entries = [came, *self._total.tolist()]
         flow = tuple(
@@ -144,32 +148,34 @@ class CutPass:
             for label, came, passed in zip(self._labels, entries, entries[1:], strict=False)
         )
         earlier = () if self._before is None else self._before.flow
-        return Passing(
-            words, _counts(words, [index.entries for index in self._indexes]), (*earlier, *flow)
+        return Selection(
+            masks, _counts(masks, [index.entries for index in self._indexes]), (*earlier, *flow)
         )
 
 
-def _cut(files: Files, steps: Sequence[Definition | Cut], dialect: Dialect, before: Passing) -> Passing:
-    cuts = CutPass(files, steps, dialect, before)
+def _cut(
+    files: Files, transformations: Sequence[Definition | Cut], dialect: Dialect, before: Selection
+) -> Selection:
+    cuts = CutEvaluation(files, transformations, dialect, before)
     indexes = files.index(cuts.columns)
 
-    def work(block: Block, inputs: Inputs) -> Any:
+    def work(block: Block, inputs: Columns) -> Any:
         return cuts.choose(block, inputs)[1]
 
-    for block, note in sweep(indexes, cuts.columns, work, "Counting entries"):
+    for block, note in read_blocks(indexes, cuts.columns, work, "Counting entries"):
         cuts.add(block, note)
-    return cuts.passing()
+    return cuts.selection()
 
 
-def _counts(words: Sequence[Words], entries: Sequence[int]) -> npt.NDArray[np.int64]:
-    counts = [counted(bits, 0, length) for bits, length in zip(words, entries, strict=True)]
+def _counts(masks: Sequence[BitMask], entries: Sequence[int]) -> npt.NDArray[np.int64]:
+    counts = [counted(bits, 0, length) for bits, length in zip(masks, entries, strict=True)]
     return np.array(counts, np.int64)
 
 
-def _within(before: Passing, chosen: Range, entries: Sequence[int]) -> Passing:
+def _within(before: Selection, chosen: Range, entries: Sequence[int]) -> Selection:
     """Keep those whose number among the passing entries lies in a range."""
-    words, first = [], 0
-    for bits, count, length in zip(before.words, before.counts.tolist(), entries, strict=True):
+    masks, first = [], 0
+    for bits, count, length in zip(before.masks, before.counts.tolist(), entries, strict=True):
         out = members(bits, 0, length)
         numbers = np.arange(first, first + count)
         kept = numbers >= chosen.start
@@ -178,6 +184,6 @@ def _within(before: Passing, chosen: Range, entries: Sequence[int]) -> Passing:
         kept &= (numbers - chosen.start) % chosen.step == 0
         mask = np.zeros(length, bool)
         mask[out[kept]] = True
-        words.append(words_of(mask))
+        masks.append(bit_mask(mask))
         first += count
-    return Passing(tuple(words), _counts(words, entries), before.flow)
+    return Selection(tuple(masks), _counts(masks, entries), before.flow)

@@ -15,7 +15,7 @@ from typing import Any
 from rootfeed.errors import ArgumentError, RootfeedError
 from rootfeed.expression import Cut, Definition, Expression
 
-__all__ = ["Range", "Step", "check_sendable", "named"]
+__all__ = ["Range", "Transformation", "check_sendable", "named"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Range:
     step: int
 
 
-Step = Definition | Cut | Range
+Transformation = Definition | Cut | Range
 
 
 @contextmanager
@@ -39,23 +39,23 @@ def named(where: str) -> Iterator[None]:
         raise type(error)(f"{where}: {error}") from error
 
 
-def check_sendable(steps: Sequence[Step]) -> None:
+def check_sendable(transformations: Sequence[Transformation]) -> None:
     """Refuse functions that cannot be pickled: the error of `pickle` names no column.
 
     Raises
     ------
     ArgumentError
     """
-    for step in steps:
-        if not isinstance(step, Definition) or isinstance(step.how, Expression):
+    for each in transformations:
+        if not isinstance(each, Definition) or isinstance(each.how, Expression):
             continue
-        reason = _unsendable(step.how)
+        reason = _unsendable(each.how)
         if reason and not _is_copied_by_value():
             # A cut by a function is a column that nobody sees.
-            is_cut = step.label != step.name
-            what = f"the cut {step.label!r}" if is_cut else f"column {step.name!r}"
+            is_cut = each.label != each.name
+            what = f"the cut {each.label!r}" if is_cut else f"column {each.name!r}"
             raise ArgumentError(
-                f"{what} is made by {_called(step.how)}, which cannot be sent to another process "
+                f"{what} is made by {_called(each.how)}, which cannot be sent to another process "
                 f'({reason[:200]}). Write it as text, such as "x * 2", or as a function of a module, '
                 "outside of other functions. Workers that are forked need no copy: "
                 'DataLoader(..., multiprocessing_context="fork").'

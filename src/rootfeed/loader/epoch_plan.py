@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rich.table import Table
+from rich.filesize import decimal
 
-from rootfeed.frame.answers import printed
-from rootfeed.loader.dataset import scratch_page_bytes, scratch_row_bytes
+from rootfeed.dataset import scratch_page_bytes, scratch_row_bytes
 from rootfeed.loader.mixing import Mixing
 from rootfeed.loader.schedule import Schedule
 from rootfeed.plan import Shard, page_bytes
 from rootfeed.plan.budget import AHEAD_SHARE, BATCHES_SHARE, SCRATCH_SHARE, WINDOW_SHARE
+from rootfeed.tables import html_table, text_table
 
-__all__ = ["EpochPlan", "explained", "outlook"]
+__all__ = ["EpochPlan", "epoch_plan", "explained"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EpochPlan:
     ----------
     epoch : int
     rank, world_size : int
-    entries : int
+    num_rows : int
         That the loader has, on all ranks together.
     batches : int
     rows : int
@@ -62,7 +62,7 @@ class EpochPlan:
     epoch: int
     rank: int
     world_size: int
-    entries: int
+    num_rows: int
     batches: int
     rows: int
     repeats: int
@@ -81,48 +81,55 @@ class EpochPlan:
     epoch_batches: int | None = None
 
     def __str__(self) -> str:
+        return text_table(*self._table())
+
+    def __repr__(self) -> str:
+        return (
+            f"<EpochPlan of epoch {self.epoch}: {self.batches} batches, {self.blocks} blocks, "
+            f"{self.window_blocks:.1f} in memory together>"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         ranks = f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
-        table = Table(f"epoch {self.epoch}{ranks}", "")
-        table.columns[1].justify = "right"
         again = f", {self.repeats} repeated" if self.repeats else ""
         of = "all" if self.in_memory else f"{self.window_blocks:.1f}"
         asked = self.epoch_batches
         batches = f"{self.batches:,}" if asked is None else f"{asked:,}, a pass has {self.batches:,}"
         lacking = "not shuffled" if self.lacking_bits is None else f"{self.lacking_bits:.3f} bit"
-        for name, value in (
-            ("entries of the loader", f"{self.entries:,}"),
-            ("batches", batches),
-            ("rows of all batches", f"{self.rows:,}{again}"),
-            ("blocks in memory together", of),
-            ("rows in memory together, at most", f"{self.window_rows:,}"),
-            ("label entropy lacking, at most", lacking),
-            ("blocks read", f"{self.blocks:,}"),
-            ("entries read", f"{self.entries_read:,}"),
-            ("pages decompressed", f"{self.decompressed:.1f} times"),
-            ("stored bytes read", f"{self.bytes_read / 1e6:,.1f} MB"),
-            ("of these before the first batch", f"{self.first_bytes / 1e6:,.1f} MB"),
-            ("memory, about", f"{self.memory_bytes / 1e6:,.1f} of {self.budget_bytes / 1e6:,.1f} MB"),
-            ("threads", f"{self.threads}"),
-        ):
-            table.add_row(name, value)
-        return printed(table)
-
-    __repr__ = __str__
+        rows = [
+            ["rows of the loader", f"{self.num_rows:,}"],
+            ["batches", batches],
+            ["rows of all batches", f"{self.rows:,}{again}"],
+            ["blocks in memory together", of],
+            ["rows in memory together, at most", f"{self.window_rows:,}"],
+            ["label entropy lacking, at most", lacking],
+            ["blocks read", f"{self.blocks:,}"],
+            ["entries read", f"{self.entries_read:,}"],
+            ["pages decompressed", f"{self.decompressed:.1f} times"],
+            ["stored bytes read", decimal(self.bytes_read)],
+            ["of these before the first batch", decimal(self.first_bytes)],
+            ["memory, about", f"{decimal(self.memory_bytes)} of {decimal(self.budget_bytes)}"],
+            ["threads", f"{self.threads}"],
+        ]
+        return [f"epoch {self.epoch}{ranks}", ""], rows
 
 
-def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard: Shard) -> EpochPlan:
+def epoch_plan(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard: Shard) -> EpochPlan:
     """Return what an epoch of a shard will be. It reads nothing."""
-    run = schedule.run(epoch, (), shard)
-    dataset, sizes, reads = schedule.dataset, schedule.sizes, run.plan.reads
+    work = schedule.work(epoch, (), shard)
+    dataset, sizes, reads = schedule.dataset, schedule.sizes, work.plan.reads
     layout, files = dataset.layout, mixing.stock.files
     stay = [
         dataset.blocks[number]
-        for number in np.flatnonzero((dataset.counts * schedule.offered.resident).any(1))
+        for number in np.flatnonzero((dataset.counts * schedule.offered.cached).any(1))
     ]
     parts = [dataset.part(reads[number]).block for number in range(len(reads))]
     blocks = [*stay, *parts]
     per_run = schedule.batches_of_run
-    resident_bytes = sizes.window_bytes - schedule.room_bytes
+    cached_bytes = sizes.window_bytes - schedule.room_bytes
     longest = max((len(block) for block in blocks), default=0)
     scratch = longest * scratch_row_bytes(layout, dataset.files) + scratch_page_bytes(dataset.files)
     batches = sizes.runs_ahead * sizes.run_rows * layout.batch_row_bytes
@@ -131,21 +138,21 @@ def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard:
         epoch=epoch,
         rank=shard.rank,
         world_size=shard.world_size,
-        entries=dataset.rows,
-        batches=run.batches,
-        rows=run.plan.rows,
-        repeats=run.plan.repeats,
+        num_rows=dataset.rows,
+        batches=work.batches,
+        rows=work.plan.rows,
+        repeats=work.plan.repeats,
         blocks=len(blocks),
         window_blocks=mixing.blocks,
-        window_rows=schedule.resident_rows + reads.peak(reads.rows, 0, per_run),
+        window_rows=schedule.cached_rows + reads.peak(reads.rows, 0, per_run),
         first_bytes=int(page_bytes(files, [*stay, *parts[:needed]])[0]),
         lacking_bits=mixing.lacking_bits,
         decompressed=mixing.decompressed,
         entries_read=sum(map(len, blocks)),
         bytes_read=int(page_bytes(files, blocks)[0]),
-        in_memory=sizes.whole,
-        memory_bytes=resident_bytes + schedule.held_bytes(run) + threads * scratch + batches,
-        budget_bytes=mixing.budget_bytes,
+        in_memory=sizes.in_memory,
+        memory_bytes=cached_bytes + schedule.held_bytes(work) + threads * scratch + batches,
+        budget_bytes=mixing.spec.budget_bytes,
         threads=threads,
     )
 
@@ -153,18 +160,18 @@ def outlook(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, shard:
 def explained(schedule: Schedule, mixing: Mixing, threads: int) -> str:
     """Return why the window and its blocks are as large as they are."""
     dataset, sizes = schedule.dataset, schedule.sizes
-    options, budget_bytes = mixing.options, mixing.budget_bytes
+    spec, budget_bytes = mixing.spec, mixing.spec.budget_bytes
     row_bytes = dataset.mean_row_bytes
     room = budget_bytes * (WINDOW_SHARE + AHEAD_SHARE + BATCHES_SHARE)
-    budget, share = f"the budget of {budget_bytes / 1e6:,.1f} MB", f"{room / budget_bytes:.0%}"
+    budget, share = f"the budget of {decimal(budget_bytes)}", f"{room / budget_bytes:.0%}"
     lines = [
         f"{dataset.rows:,} rows of {row_bytes:.0f} bytes, their place in the order included, take "
-        f"{dataset.rows * row_bytes / 1e6:,.1f} MB."
+        f"{decimal(int(dataset.rows * row_bytes))}."
     ]
-    if sizes.whole:
-        lines.append(f"They are kept in memory: {share} of {budget} are {room / 1e6:,.1f} MB.")
-    elif options.chunk_entries is not None:
-        lines.append(f"{options.chunk_entries:,} rows are in memory together, as chunk_entries says.")
+    if sizes.in_memory:
+        lines.append(f"They are kept in memory: {share} of {budget} are {decimal(int(room))}.")
+    elif spec.chunk_entries is not None:
+        lines.append(f"{spec.chunk_entries:,} rows are in memory together, as chunk_entries says.")
     else:
         lines.append(
             f"That is more than {share} of {budget}: block after block enters memory, and leaves it "
@@ -180,15 +187,15 @@ def explained(schedule: Schedule, mixing: Mixing, threads: int) -> str:
             f"Each {of} has a block in memory at any time, and its share of every part of the epoch: "
             f"there are {len(sizes.regions)}."
         )
-    for stratum in np.flatnonzero(schedule.offered.resident) if not sizes.whole else ():
+    for stratum in np.flatnonzero(schedule.offered.cached) if not sizes.in_memory else ():
         assert dataset.strata is not None
         rows, value = int(dataset.counts[:, stratum].sum()), dataset.strata.values[stratum]
         lines.append(
             f"The {rows:,} rows of class {value!r} are used several times in an epoch and stay."
         )
-    if threads < options.threads:
+    if threads < spec.most_threads:
         lines.append(
-            f"{threads} of {options.threads} threads decode: there is no memory for more blocks."
+            f"{threads} of {spec.most_threads} threads decode: there is no memory for more blocks."
         )
     return "\n".join(lines)
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rootfeed.dataset.inputs import MOST_ELEMENTS, FixedArray, Flat, Padded, Ragged
 from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
 from rootfeed.expression import written
-from rootfeed.frame import Frame
-from rootfeed.loader.batches import names
-from rootfeed.loader.inputs import MOST_ELEMENTS, FixedArray, Flat, Padded, Ragged
-from rootfeed.schema import ColumnType, Layout, Part, Vectors
+from rootfeed.frame import Frame, view_of
+from rootfeed.layout import Layout, Part, Vectors
+from rootfeed.schema import ColumnType
 
 __all__ = ["Columns", "Features", "check_layout", "check_vector", "layout"]
 
@@ -78,21 +78,21 @@ def layout(
     else:
         _add("", features, real, parts, vectors, lengths, shapes)
     inputs = len(parts)
-    for use, chosen, kind in (
+    for role, chosen, kind in (
         ("target", targets, _dtype("target_dtype", target_dtype)),
         ("weights", weight, real if real.kind == "f" else np.dtype(np.float32)),
     ):
         if chosen:
-            _add(use, chosen, kind, parts, vectors, lengths, shapes)
+            _add(role, chosen, kind, parts, vectors, lengths, shapes)
     made = Layout(tuple(parts), tuple(vectors), inputs, isinstance(features, Mapping))
-    for name, uses in Counter(names(made) or ()).items():
-        if uses > 1:
+    for name, roles in Counter(made.names or ()).items():
+        if roles > 1:
             raise ArgumentError(
                 f"the input {name!r} stands for two arrays: a collection's mask or offsets have "
                 "its name, too. Choose other names."
             )
     for frame in frames:
-        with frame.naming_friends():
+        with view_of(frame).naming_friends():
             check_layout(frame.files[0], made, frame.columns)
     return made
 
@@ -112,7 +112,7 @@ def _longest(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, int]:
     """Return the length of the longest vector of each column, at least 1: one pass for all."""
     for column in columns:
         _check_vectors(frames, column)
-    found = [frame.longest(columns) for frame in frames]
+    found = [view_of(frame).longest(columns) for frame in frames]
     return {name: max(1, *(lengths[name] for lengths in found)) for name in columns}
 
 
@@ -128,9 +128,9 @@ def _shapes(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, tuple[
                     f"{frame.files[0]}: column {name!r} ({type_.text}) differs in length; "
                     "rootfeed.array takes arrays of fixed dimensions. Use rootfeed.padded or flat."
                 )
-        wanted = frame.wanted(columns)
-        for index in frame.index(wanted.columns):
-            types = wanted.types(index)
+        projection = view_of(frame).projection(columns)
+        for index in view_of(frame).index(projection.columns):
+            types = projection.types(index)
             for name in columns:
                 shape = types[name].shape
                 first, known = found.setdefault(name, (index.path, shape))
@@ -222,7 +222,7 @@ def _check_value(value: float, dtype: np.dtype[Any]) -> None:
 def _check_vectors(frames: Sequence[Frame], column: str) -> None:
     for frame in frames:
         where = frame.files[0]
-        with frame.naming_friends():
+        with view_of(frame).naming_friends():
             type_ = _found(where, column, frame.columns, "feature")
         check_vector(where, column, type_)
 
@@ -280,44 +280,44 @@ def check_layout(where: str, layout: Layout, types: _Types) -> None:
     ------
     MissingColumnError, UnsupportedColumnError
     """
-    uses = ["feature"] * layout.inputs + ["target", "weight"]
-    for part, use in zip(layout.parts, uses, strict=False):
+    roles = ["feature"] * layout.inputs + ["target", "weight"]
+    for part, role in zip(layout.parts, roles, strict=False):
         for name, _ in part.scalars:
-            _check_scalar(where, name, _found(where, name, types, use), part.dtype, use)
+            _check_scalar(where, name, _found(where, name, types, role), part.dtype, role)
     for each in layout.vectors:
-        dtype, use = layout.parts[each.part].dtype, uses[each.part]
+        dtype, role = layout.parts[each.part].dtype, roles[each.part]
         for name in each.columns:
-            type_ = _found(where, name, types, use)
+            type_ = _found(where, name, types, role)
             check_vector(where, name, type_)
-            _check_fractions(where, name, type_, dtype, use)
+            _check_fractions(where, name, type_, dtype, role)
         if each.sort_by is not None:
             check_vector(where, each.sort_by, _found(where, each.sort_by, types, "key"), is_key=True)
 
 
-def _found(where: str, name: str, types: _Types, use: str) -> ColumnType:
+def _found(where: str, name: str, types: _Types, role: str) -> ColumnType:
     if name not in types:
         raise MissingColumnError(
-            f"{where} has no column {name!r} to use as {use}. {nearest(name, types)}"
+            f"{where} has no column {name!r} to use as {role}. {nearest(name, types)}"
         )
     return types[name]
 
 
-def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], use: str) -> None:
+def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], role: str) -> None:
     if type_.kind != "scalar":
         what, remedy = _NO_NUMBER.get(type_.kind, "is not a number"), "Choose another column."
         if type_.kind == "text":
             remedy = _compare(name)
         elif type_.kind == "vector" and type_.dtype is not None:
             remedy = _define(name)
-            if use != "weight":
+            if role != "weight":
                 length = math.prod(type_.shape) if type_.shape else 4
                 flattened = f"rootfeed.flat({name!r}, length={length}) in its place. Or d{remedy[1:]}"
-                padded = "rootfeed.padded or ragged in a mapping, or " if use == "feature" else ""
+                padded = "rootfeed.padded or ragged in a mapping, or " if role == "feature" else ""
                 remedy = f"Use {padded}{flattened}"
         raise UnsupportedColumnError(
-            f"{where}: column {name!r} ({type_.text}) {what}; it cannot be a {use}. {remedy}"
+            f"{where}: column {name!r} ({type_.text}) {what}; it cannot be a {role}. {remedy}"
         )
-    _check_fractions(where, name, type_, dtype, use)
+    _check_fractions(where, name, type_, dtype, role)
 
 
 _NO_NUMBER = {"vector": "holds several numbers per entry", "text": "holds text"}
@@ -359,9 +359,9 @@ def check_vector(where: str, name: str, type_: ColumnType, *, is_key: bool = Fal
 _NO_VECTOR = {"scalar": "holds one number per entry", "text": "holds text"}
 
 
-def _check_fractions(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], use: str) -> None:
+def _check_fractions(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], role: str) -> None:
     if dtype.kind != "f" and type_.dtype is not None and type_.dtype.kind == "f":
-        argument = "target_dtype" if use == "target" else "dtype"
+        argument = "target_dtype" if role == "target" else "dtype"
         raise UnsupportedColumnError(
             f"{where}: column {name!r} is {type_.dtype}; {argument}={str(dtype)!r} would cut its "
             "fractions off. Choose a floating dtype, or leave the column out."

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
+from rootfeed.arguments import as_tuple, integer
+from rootfeed.dataset.strata import Strata, by_frame, by_label
 from rootfeed.errors import ArgumentError, EmptyDatasetError, nearest
-from rootfeed.frame import Frame
-from rootfeed.loader.options import as_tuple, integer
-from rootfeed.loader.strata import Strata, by_frame, by_label
-from rootfeed.plan import Demand, Tail, balanced_demand, plain_demand
+from rootfeed.frame import Frame, view_of
+from rootfeed.plan import BatchQuotas, Tail, balanced_quotas, plain_quotas
 from rootfeed.schema import Array
 
 __all__ = [
@@ -124,7 +124,7 @@ class Sampler:
     columns: tuple[str, ...] = ()
     replacement: bool = False
 
-    def quotas(self, rows: Counts, asked: Batching) -> Counts | Demand:
+    def quotas(self, rows: Counts, asked: Batching) -> Counts | BatchQuotas:
         """Return how many rows of each class each batch of a rank has, shape (batches, classes).
 
         Rows of a class are used in turn: each once before any is used again.
@@ -138,7 +138,7 @@ class Sampler:
             None, or how many batches are left of an epoch that another number of ranks has begun.
         """
         rest = asked.left is not None
-        return plain_demand(
+        return plain_quotas(
             int(rows.sum()), asked.batch_size, asked.world_size, asked.tail, asked.drop_last, rest
         )
 
@@ -176,7 +176,7 @@ class Balanced(Sampler):
     epoch: Epoch = "shortest"
     replacement: bool = False
 
-    def quotas(self, rows: Counts, asked: Batching) -> Demand:
+    def quotas(self, rows: Counts, asked: Batching) -> BatchQuotas:
         """Return the shares of each batch in rows."""
         shares = shares_of(self, asked.values)
         if asked.left is None:
@@ -184,17 +184,17 @@ class Balanced(Sampler):
         epoch = self.epoch
         if not isinstance(epoch, str) and asked.left is not None:
             epoch = asked.left
-        demand = balanced_demand(rows, shares, asked.batch_size, asked.world_size, epoch)
-        if len(demand.quotas) == 0 and asked.left is None:
-            one = balanced_demand(rows, shares, asked.batch_size, asked.world_size, 1)
+        quotas = balanced_quotas(rows, shares, asked.batch_size, asked.world_size, epoch)
+        if len(quotas.counts) == 0 and asked.left is None:
+            one = balanced_quotas(rows, shares, asked.batch_size, asked.world_size, 1)
             raise EmptyDatasetError(self._too_few(rows, one.taken(1, asked.world_size), asked))
-        return demand
+        return quotas
 
     def classes(self, frames: Sequence[Frame]) -> Strata:
         """Return the values of the label, or frames."""
         if self.label is not None:
             return by_label(frames, self.label)
-        entries = [index.entries for frame in frames for index in frame.index(())]
+        entries = [index.entries for frame in frames for index in view_of(frame).index(())]
         return by_frame([len(frame.files) for frame in frames], entries)
 
     def _check(self, shares: Sequence[float], rows: Counts, values: Sequence[Any]) -> None:

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from rootfeed import sources
-from rootfeed.engine import ForkLock
 from rootfeed.errors import (
     DuplicateNameWarning,
     MissingColumnError,
@@ -17,6 +16,7 @@ from rootfeed.errors import (
     nearest,
     warn,
 )
+from rootfeed.processes import ForkLock
 from rootfeed.progress import progress
 from rootfeed.schema import ColumnType, FileIndex
 from rootfeed.sources import Location
@@ -24,7 +24,6 @@ from rootfeed.sources import Location
 __all__ = ["Files"]
 
 _INDEX_THREADS = 8
-_FRIENDS = "The tree has friends, whose columns rootfeed does not join"
 
 
 class Files:
@@ -68,13 +67,16 @@ class Files:
         try:
             yield
         except MissingColumnError as error:
-            friends = [] if _FRIENDS in str(error) else sources.friends(self.locations[0])
+            friends = [] if error.names_friends else sources.friends(self.locations[0])
             if not friends:
                 raise
-            raise MissingColumnError(
-                f"{error} {_FRIENDS}: {', '.join(friends)}. If it is one of theirs, write it into this "
-                "tree (Snapshot of ROOT's RDataFrame does that), or open the friend on its own."
-            ) from error
+            told = MissingColumnError(
+                f"{error} The tree has friends, whose columns rootfeed does not join: "
+                f"{', '.join(friends)}. If it is one of theirs, write it into this tree (Snapshot of "
+                "ROOT's RDataFrame does that), or open the friend on its own."
+            )
+            told.names_friends = True
+            raise told from error
 
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
         """Return the storage metadata of some stored columns, for each file.

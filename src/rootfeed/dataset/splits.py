@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from keyword import iskeyword
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
+from rootfeed.arguments import fraction
+from rootfeed.dataset.dataset import Dataset
+from rootfeed.dataset.strata import by_label, new_name, values_of
 from rootfeed.errors import ArgumentError, UnsupportedColumnError
 from rootfeed.frame import Frame
-from rootfeed.loader.dataset import Dataset
-from rootfeed.loader.strata import by_label, new_name, values_of
 from rootfeed.plan import (
-    Words,
+    BitMask,
     all_set,
+    bit_mask,
     boundaries,
     choose_among,
     counted,
     members,
     page_entries,
     random_key,
-    words_of,
 )
 from rootfeed.schema import Array, Block, Texts
 
 __all__ = [
     "Rule",
     "Unit",
-    "as_columns",
-    "as_parts",
-    "checked",
     "divide",
     "fractions_of",
     "in_order",
 ]
 
 Unit = Literal["entry", "block"]
-Parts = list[list[Words]]
+
+_MOST_PARTS = 256
+"""Whose numbers are kept in a byte."""
+
+Parts = list[list[BitMask]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Rule:
     where: str | None = None
     unit: Unit = "entry"
     stratify: str | None = None
-    seed: int = field(default=0, repr=False)
+    seed: int = field(default=0, repr=False)  # a saved state holds the repr, and that of other seeds
 
     @property
     def seeded(self) -> str:
@@ -92,49 +92,43 @@ class Rule:
             raise ArgumentError("split(where=...) takes no seed: the expression decides.")
 
 
-def fractions_of(fraction: Any, named: Mapping[str, Any]) -> dict[str, float]:
-    """Return the share of each part, from ``split(0.2)`` or ``split(train=0.7, test=0.3)``."""
-    if fraction is not None and named:
-        raise ArgumentError("split takes one fraction or named ones, not both.")
-    if fraction is not None:
-        return {"train": 1 - checked(fraction), "test": checked(fraction)}
-    if len(named) < 2:
+def fractions_of(fractions: float | Mapping[str, float]) -> dict[str, float]:
+    """Return the share of each part, from ``0.2`` or ``{"train": 0.7, "val": 0.15, "test": 0.15}``."""
+    if not isinstance(fractions, Mapping):
+        test = fraction("fraction", fractions)
+        return {"train": 1 - test, "test": test}
+    if len(fractions) > _MOST_PARTS:
+        raise ArgumentError(f"a split has at most {_MOST_PARTS} parts, got {len(fractions)}.")
+    if len(fractions) < 2:
         raise ArgumentError(
-            "split needs a fraction, or at least two named ones: split(train=0.8, test=0.2)."
+            f"a split has at least two parts, got {fractions!r}: "
+            'split({"train": 0.8, "test": 0.2}), or split(0.2).'
         )
-    for name in named:
-        if not name.isidentifier() or iskeyword(name) or name[0] == "_" or name in ("count", "index"):
-            raise ArgumentError(f"a part cannot be called {name!r}.")
-    shares = {name: checked(share, f"the fraction {name}") for name, share in named.items()}
+    for name in fractions:
+        if not isinstance(name, str) or not name:
+            raise ArgumentError(f"a part of a split is called by a text, got {name!r}.")
+    shares = {name: fraction(f"the fraction {name}", share) for name, share in fractions.items()}
     total = sum(shares.values())
     if abs(total - 1) > 1e-9:
         raise ArgumentError(f"the fractions of a split must add up to 1, got {total:.12g}.")
     return shares
 
 
-def checked(fraction: Any, name: str = "fraction") -> float:
-    """Return a fraction between 0 and 1."""
-    number = isinstance(fraction, int | float | np.floating) and not isinstance(fraction, bool)
-    if not number or not 0 < fraction < 1:
-        raise ArgumentError(f"{name} must lie between 0 and 1, got {fraction!r}.")
-    return float(fraction)
-
-
 def divide(
     frames: Sequence[Frame],
     dataset: Dataset,
-    side: Sequence[Words] | None,
+    masks: Sequence[BitMask] | None,
     fractions: Sequence[float],
     rule: Rule,
     generation: int,
 ) -> Parts:
-    """Divide a side of a dataset; return, for each part and file, a bit for each entry.
+    """Divide a part of a dataset; return, for each part and file, a bit for each entry.
 
     Parameters
     ----------
     frames : sequence of Frame
     dataset : Dataset
-    side : sequence of ndarray of uint64, optional
+    masks : sequence of ndarray of uint64, optional
         What is divided; None for everything.
     fractions : sequence of float
         Of the parts; their sum is 1.
@@ -148,21 +142,21 @@ def divide(
     elif rule.where is not None:
         codes = _where(frames, rule.where)
     elif rule.unit == "block":
-        codes = _by_unit(dataset, side, fractions, seed, generation)
+        codes = _by_unit(dataset, masks, fractions, seed, generation)
     else:
-        return _by_entry(frames, dataset, side, fractions, rule.stratify, seed, generation)
+        return _by_entry(frames, dataset, masks, fractions, rule.stratify, seed, generation)
     parts: Parts = [[] for _ in fractions]
     for file, mine in enumerate(codes):
         for number, part in enumerate(parts):
-            words = words_of(mine == number)
-            part.append(words if side is None else words & side[file])
+            mask = bit_mask(mine == number)
+            part.append(mask if masks is None else mask & masks[file])
     return parts
 
 
 def _by_entry(
     frames: Sequence[Frame],
     dataset: Dataset,
-    side: Sequence[Words] | None,
+    masks: Sequence[BitMask] | None,
     fractions: Sequence[float],
     stratify: str | None,
     seed: int,
@@ -173,12 +167,12 @@ def _by_entry(
     parts: Parts = [[] for _ in fractions]
     for number, file in enumerate(dataset.files):
         index = file.index
-        whole = all_set(index.entries) if side is None else side[number]
+        whole = all_set(index.entries) if masks is None else masks[number]
         classes = {"": whole}
         if strata is not None:
             codes = strata.codes(number, 0, index.entries)
             classes = {
-                f"class {value!r}": whole & words_of(codes == code)
+                f"class {value!r}": whole & bit_mask(codes == code)
                 for code, value in enumerate(strata.values)
             }
         found = [np.zeros_like(whole) for _ in fractions]
@@ -200,12 +194,12 @@ def _by_entry(
 
 
 def _codes(
-    frames: Sequence[Frame], names: Sequence[str], use: Callable[[Mapping[str, Array]], Array]
+    frames: Sequence[Frame], names: Sequence[str], apply: Callable[[Mapping[str, Array]], Array]
 ) -> list[npt.NDArray[np.uint8]]:
-    """Return for each entry of each file what `use` makes of columns; 0 where cuts leave it out."""
+    """Return for each entry of each file what `apply` makes of columns; 0 where cuts leave it out."""
 
     def numbers(_: Block, __: Any, values: Mapping[str, Array]) -> npt.NDArray[np.uint8]:
-        return use(values).astype(np.uint8)
+        return apply(values).astype(np.uint8)
 
     found = []
     for _, _, entries, parts in values_of(frames, names, numbers):
@@ -268,7 +262,7 @@ def _where(frames: Sequence[Frame], expression: str) -> list[npt.NDArray[np.uint
 
 def _by_unit(
     dataset: Dataset,
-    side: Sequence[Words] | None,
+    masks: Sequence[BitMask] | None,
     fractions: Sequence[float],
     seed: int,
     generation: int,
@@ -280,7 +274,7 @@ def _by_unit(
         least, start = page_entries([bounds]), 0
         for stop in bounds.clusters[1:].tolist():
             if stop - start >= least or stop == file.index.entries:
-                weight = stop - start if side is None else counted(side[number], start, stop)
+                weight = stop - start if masks is None else counted(masks[number], start, stop)
                 key = int(random_key(seed, "split units", generation, file.index.identity, start))
                 units.append((key, number, start, stop, weight))
                 start = stop
@@ -295,9 +289,9 @@ def _by_unit(
     return codes
 
 
-def in_order(dataset: Dataset, side: Sequence[Words] | None, fraction: float) -> Parts:
+def in_order(dataset: Dataset, masks: Sequence[BitMask] | None, test: float) -> Parts:
     """Divide rows at one place: the last ones, in the order of the files, are the second part."""
-    left = dataset.rows - int(fraction * dataset.rows)
+    left = dataset.rows - int(test * dataset.rows)
     parts: Parts = [[], []]
     for number, file in enumerate(dataset.files):
         entries = file.index.entries
@@ -305,20 +299,7 @@ def in_order(dataset: Dataset, side: Sequence[Words] | None, fraction: float) ->
         place = int(rows[left]) if left < len(rows) else entries
         left = max(left - len(rows), 0)
         before = np.arange(entries) < place
-        for part, mask in zip(parts, (before, ~before), strict=True):
-            words = words_of(mask)
-            part.append(words if side is None else words & side[number])
+        for part, mine in zip(parts, (before, ~before), strict=True):
+            mask = bit_mask(mine)
+            part.append(mask if masks is None else mask & masks[number])
     return parts
-
-
-def as_parts(named: Mapping[str, Any]) -> Any:
-    """Return a named tuple, which can be pickled although its names are the user's."""
-    members = {"__slots__": (), "__reduce__": lambda self: (as_parts, (self._asdict(),))}
-    return type("Split", (namedtuple("Split", list(named)),), members)(**named)
-
-
-def as_columns(by: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return the columns that decide a split."""
-    if by is None:
-        return ()
-    return (by,) if isinstance(by, str) else tuple(by)

@@ -10,29 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed import sources
-from rootfeed.errors import ArgumentError, EmptyDatasetError
-from rootfeed.frame import Frame, Wanted
-from rootfeed.loader.options import Options
-from rootfeed.loader.regions import in_stretches, kinds, partitions, wanted_regions
-from rootfeed.loader.strata import Strata
-from rootfeed.loader.structure import check_layout
+from rootfeed.dataset.strata import Strata
+from rootfeed.layout import Layout, Vectors
 from rootfeed.plan import (
-    Boundaries,
+    BitMask,
     Read,
-    Sizes,
-    Stock,
-    Words,
     all_set,
-    boundaries,
-    choose_sizes,
     counted,
     members,
-    page_entries,
 )
-from rootfeed.plan.budget import ORDER_BYTES, SCRATCH_SHARE, WINDOW_SHARE
-from rootfeed.schema import Block, ColumnType, FileIndex, Layout, Vectors
+from rootfeed.plan.budget import ORDER_BYTES
+from rootfeed.schema import Block, ColumnType, FileIndex
+from rootfeed.view import Projection
 
-__all__ = ["Dataset", "DatasetFile", "Taken", "build", "memory_row_bytes"]
+__all__ = [
+    "Dataset",
+    "DatasetFile",
+    "Taken",
+    "counts_of",
+    "memory_row_bytes",
+    "scratch_page_bytes",
+    "scratch_row_bytes",
+]
 
 MADE_BYTES = 2_000_000
 """Of vectors that definitions make, before they are written into rows."""
@@ -54,19 +53,19 @@ class DatasetFile:
     ----------
     index : FileIndex
         Of the columns that are read.
-    wanted : Wanted
+    projection : Projection
         How the columns of a batch come about.
     first_number : int
         Number of the file's first entry among all entries of its frame.
     taken : ndarray of uint64 or None
-        A bit for each entry that makes a row: it passes the cuts, and is on this side of every
+        A bit for each entry that makes a row: it passes the cuts, and is in this part of every
         split; None where all do.
     """
 
     index: FileIndex
-    wanted: Wanted
+    projection: Projection
     first_number: int
-    taken: Words | None
+    taken: BitMask | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +148,7 @@ class Dataset:
         mine = (codes if take is None else codes[take]) == stratum
         return np.compress(mine, found)
 
-    def without(self, seen: Sequence[Words]) -> Dataset:
+    def without(self, seen: Sequence[BitMask]) -> Dataset:
         """Return the dataset without some entries of each file."""
         files = tuple(
             replace(
@@ -157,7 +156,7 @@ class Dataset:
             )
             for file, bits in zip(self.files, seen, strict=True)
         )
-        return replace(self, files=files, counts=_counts(files, self.blocks, self.strata))
+        return replace(self, files=files, counts=counts_of(files, self.blocks, self.strata))
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +188,7 @@ def _trimmed(block: Block, take: Positions, codes: npt.NDArray[np.uint8] | None)
     return Taken(trimmed, None if len(take) == stop - first else take - np.int32(first), codes)
 
 
-def _counts(
+def counts_of(
     files: Sequence[DatasetFile], blocks: Sequence[Block], strata: Strata | None
 ) -> npt.NDArray[np.int64]:
     """Return the rows of each block, by stratum."""
@@ -208,148 +207,6 @@ def _counts(
     return counts
 
 
-def build(
-    frames: Sequence[Frame],
-    layout: Layout,
-    side: Sequence[Words] | None,
-    strata: Strata | None,
-    options: Options,
-    budget_bytes: int,
-    keep: bool = False,
-    fixed: Sizes | None = None,
-) -> tuple[Dataset, Sizes, int, Stock]:
-    """Index the frames, choose sizes under the budget, and cut the blocks.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-    layout : Layout
-    side : sequence of ndarray of uint64, optional
-        A bit for each entry of each file that is taken; None for all.
-    strata : Strata, optional
-    options : Options
-    budget_bytes : int
-    keep : bool
-        Keep the dataset in memory, whatever the budget.
-    fixed : Sizes, optional
-        The sizes that decide which rows come together, if they are given.
-
-    Returns
-    -------
-    tuple of Dataset, Sizes, int, Stock
-        The third is the number of threads that the budget leaves room for; the last what the blocks
-        were cut of.
-    """
-    files = tuple(file for frame in frames for file in _files(frame, layout))
-    if side is not None:
-        files = tuple(
-            replace(file, taken=bits if file.taken is None else bits & file.taken)
-            for file, bits in zip(files, side, strict=True)
-        )
-    bounds = tuple(boundaries(file.index.columns, file.index.entries) for file in files)
-    paths = [file.index.path for file in files]
-    stock = Stock(
-        files=bounds,
-        entries=tuple(file.index.entries for file in files),
-        taken=tuple(file.taken for file in files),
-        spans=tuple(
-            Block(number, start, stop)
-            for number, (file, each) in enumerate(zip(files, bounds, strict=True))
-            for start, stop in _spans(file, each)
-        ),
-        row_bytes=tuple(memory_row_bytes(layout, file) + ORDER_BYTES for file in files),
-        partitions=partitions(paths),
-        wanted=wanted_regions(paths),
-        kinds=max(kinds(paths), len(wanted_regions(paths)), 2),
-        in_stretches=in_stretches(paths),
-    )
-    if stock.rows == 0:
-        raise EmptyDatasetError(_empty(frames, files))
-    per_entry = scratch_row_bytes(layout, files)
-    sizes = choose_sizes(
-        rows=stock.rows,
-        entries=sum(map(len, stock.spans)),
-        row_bytes=stock.mean_row_bytes - ORDER_BYTES,
-        batch_row_bytes=layout.batch_row_bytes,
-        scratch_entry_bytes=per_entry,
-        batch_size=options.batch_size,
-        page_entries=page_entries(bounds),
-        whole_page_entries=page_entries(bounds, certain=True),
-        budget_bytes=budget_bytes,
-        threads=options.threads,
-        keep=keep,
-        chunk_entries=options.chunk_entries,
-        block_entries=options.block_entries,
-    )
-    if fixed is not None:
-        sizes = replace(fixed, run_rows=sizes.run_rows, runs_ahead=sizes.runs_ahead)
-    elif options.shuffle and not (sizes.whole or sizes.exact):
-        block_entries = stock.block_entries(sizes.block_entries, sizes.window_bytes)
-        sizes = replace(sizes, block_entries=block_entries)
-    blocks = stock.cut(sizes.block_entries, sizes.exact)
-    dataset = Dataset(files, layout, blocks, strata, _counts(files, blocks, strata))
-    if fixed is None and options.shuffle and not sizes.whole:
-        largest = np.zeros(len(files), np.int64)
-        np.maximum.at(largest, dataset.block_files, dataset.counts.sum(1))
-        sizes = replace(sizes, regions=stock.regions(largest, sizes.window_bytes))
-    longest = max(len(block) for block in blocks)
-    if options.block_entries is not None and options.chunk_entries is None and not sizes.whole:
-        bytes_ = dataset.counts.sum(1) * dataset.row_bytes[dataset.block_files]
-        held, decoded = int(bytes_.max()), longest * per_entry
-        needed = max(held / WINDOW_SHARE, decoded / SCRATCH_SHARE)
-        if needed > options.budget_bytes:  # that of all parts, which are iterated in turns
-            raise ArgumentError(
-                f"block_entries={options.block_entries} does not fit into memory="
-                f"{options.budget_bytes} bytes: blocks of up to {longest} entries take "
-                f"{held} bytes, and {decoded} to decode, for which {needed:.0f} are needed. "
-                "Choose smaller blocks, or more memory."
-            )
-    room = int(budget_bytes * SCRATCH_SHARE / (longest * per_entry + scratch_page_bytes(files)))
-    threads = max(1, min(options.threads, room)) if options.chunk_entries is None else options.threads
-    return dataset, sizes, threads, stock
-
-
-def _spans(file: DatasetFile, bounds: Boundaries) -> list[tuple[int, int]]:
-    """Return the stretches of a file in which entries are taken: no page between them is read."""
-    if file.taken is None:
-        return [(0, file.index.entries)] if file.index.entries else []
-    found = members(file.taken, 0, file.index.entries)
-    if not len(found):
-        return []
-    gaps = np.flatnonzero(np.diff(found) > page_entries([bounds]))
-    firsts = found[np.concatenate([[0], gaps + 1])]
-    lasts = found[np.concatenate([gaps, [len(found) - 1]])]
-    return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
-
-
-def _files(frame: Frame, layout: Layout) -> list[DatasetFile]:
-    """Return a frame's files with what a loader needs of them."""
-    wanted = frame.wanted(layout.columns)
-    # A frame remembers the columns of other loaders, too: they must not shape this one's blocks.
-    indexes = [
-        replace(index, columns={name: index.columns[name] for name in wanted.columns})
-        for index in frame.index(wanted.columns)
-    ]
-    for index in indexes:
-        # Each file's own types: a column may be a number in the first file only.
-        check_layout(index.where, layout, wanted.types(index))
-    words = frame.passing().words if frame.selects else [None] * len(indexes)
-    firsts = np.cumsum([0, *(index.entries for index in indexes)]).tolist()
-    return [
-        DatasetFile(index, wanted, first, bits)
-        for index, first, bits in zip(indexes, firsts, words, strict=False)
-    ]
-
-
-def _empty(frames: Sequence[Frame], files: Sequence[DatasetFile]) -> str:
-    others = f" and {len(files) - 1} more files" if len(files) > 1 else ""
-    where = f"{files[0].index.where}{others}"
-    flows = [str(frame.report()) for frame in frames if frame.selects]
-    if not flows or not any(file.index.entries for file in files):
-        return f"there are no entries in {where}."
-    return f"no entry of {where} passes the cuts. Loosen them:\n" + "\n".join(flows)
-
-
 def memory_row_bytes(layout: Layout, file: DatasetFile) -> int:
     """Return the bytes that a row of a file takes in memory, what lies beside it included, on average.
 
@@ -365,7 +222,7 @@ def memory_row_bytes(layout: Layout, file: DatasetFile) -> int:
 
 def _elements(file: DatasetFile, vectors: Vectors, unknown: int) -> float:
     """Return the elements of an entry's vectors on average, or `unknown` where no metadata tell."""
-    stored = (file.index.columns[name] for name in vectors.columns if name in file.wanted.stored)
+    stored = (file.index.columns[name] for name in vectors.columns if name in file.projection.stored)
     told = [
         column.value_bytes / column.dtype.itemsize
         for column in stored
@@ -391,8 +248,10 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
             for each in layout.vectors
         ]
         inputs += max(cast, default=0) + _PLACE_BYTES * bool(cast)
-        inputs += sum(index.dtype(name).itemsize for name in file.wanted.inputs if name not in vectors)
-        evaluated = max(evaluated, inputs + 8 * len(file.wanted.defined))
+        inputs += sum(
+            index.dtype(name).itemsize for name in file.projection.inputs if name not in vectors
+        )
+        evaluated = max(evaluated, inputs + 8 * len(file.projection.defined))
     return int(packed + 2 * widest + np.dtype(np.int32).itemsize + np.ceil(evaluated))
 
 
@@ -417,5 +276,5 @@ def scratch_page_bytes(files: Sequence[DatasetFile]) -> int:
 
 
 def _made(file: DatasetFile) -> list[ColumnType]:
-    types = file.wanted.types(file.index)
-    return [types[name] for name in file.wanted.defined]
+    types = file.projection.types(file.index)
+    return [types[name] for name in file.projection.defined]

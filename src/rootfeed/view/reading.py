@@ -1,4 +1,4 @@
-"""One pass over the entries of a dataset: block by block, on threads, results in order."""
+"""Stored columns of all files, block by block, on threads, in order."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rootfeed.progress import progress
 from rootfeed.schema import Array, Block, FileIndex, Jagged
 from rootfeed.sources import Scratch
 
-__all__ = ["Inputs", "read_inputs", "sweep"]
+__all__ = ["Columns", "read_blocks"]
 
-Inputs = dict[str, Array | Jagged]
+Columns = dict[str, Array | Jagged]
 Result = TypeVar("Result")
 
 _BLOCK_ENTRIES = 1 << 16
@@ -26,10 +26,10 @@ _BLOCK_BYTES = 32_000_000
 _MOST_THREADS = 8
 
 
-def sweep(
+def read_blocks(
     indexes: Sequence[FileIndex],
     names: Sequence[str],
-    work: Callable[[Block, Inputs], Result],
+    work: Callable[[Block, Columns], Result],
     label: str,
 ) -> Iterator[tuple[Block, Result]]:
     """Read some stored columns of all files, and yield what `work` makes of each block, in order.
@@ -65,7 +65,7 @@ def sweep(
             scratch = spare.pop() if spare else Scratch()
             index = files[block.file]
             try:
-                inputs = read_inputs(index, names, block.start, block.stop, scratch, stopped)
+                inputs = _read(index, names, block.start, block.stop, scratch, stopped)
                 if not stopped.is_set():
                     results.append(work(block, inputs))
             finally:
@@ -94,14 +94,14 @@ def _bytes(index: FileIndex, name: str) -> float:
     return index.dtype(name).itemsize
 
 
-def read_inputs(
+def _read(
     index: FileIndex,
     names: Sequence[str],
     start: int,
     stop: int,
     scratch: Scratch,
     stopped: Event,
-) -> Inputs:
+) -> Columns:
     """Read the entries ``[start, stop)`` of some columns into scratch, all valid together."""
 
     def out_for(name: str) -> Any:

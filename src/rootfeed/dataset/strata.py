@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
 from rootfeed.expression import Definition, texts
-from rootfeed.frame import Frame
-from rootfeed.plan import Words, words_of
+from rootfeed.frame import Frame, view_of
+from rootfeed.plan import BitMask, bit_mask
 from rootfeed.schema import Array, Block, Texts
 
 __all__ = ["Strata", "by_frame", "by_label", "columns_of", "distinct", "new_name", "values_of"]
@@ -35,7 +35,7 @@ class Strata:
     """
 
     values: tuple[Any, ...]
-    planes: tuple[tuple[Words, ...], ...]
+    planes: tuple[tuple[BitMask, ...], ...]
 
     def codes(self, file: int, start: int, stop: int) -> Codes:
         """Return the stratum of each entry of ``[start, stop)``; any, where cuts leave it out."""
@@ -125,16 +125,16 @@ def distinct(column: Array | Texts) -> tuple[list[Any], Array]:
 
 
 def values_of(
-    frames: Sequence[Frame], names: Sequence[str], use: Any, *, raw: bool = False
+    frames: Sequence[Frame], names: Sequence[str], apply: Any, *, raw: bool = False
 ) -> Iterator[tuple[int, str, int, list[Any]]]:
-    """Yield for each file its number, its name, its entries, and what `use` makes of its blocks.
+    """Yield for each file its number, its name, its entries, and what `apply` makes of its blocks.
 
     Parameters
     ----------
     frames : sequence of Frame
     names : sequence of str
         Columns with one number, or one text, per entry.
-    use : function of (Block, ndarray of int32, mapping of str to ndarray or Texts)
+    apply : function of (Block, ndarray of int32, mapping of str to ndarray or Texts)
         Called on threads with the entries of a block that pass, relative to its first one.
     raw : bool
         Look at entries that do not pass the cuts, too, if the columns are stored.
@@ -143,12 +143,12 @@ def values_of(
     kinds: dict[str, tuple[str, str]] = {}
     for frame in frames:
         for name in names:
-            with frame.naming_friends():
-                if name not in frame.columns and name not in frame.stored:
+            with view_of(frame).naming_friends():
+                if name not in frame.columns and name not in view_of(frame).stored:
                     raise MissingColumnError(
                         f"{frame.files[0]} has no column {name!r}. {nearest(name, frame.columns)}"
                     )
-            type_ = (frame.columns if name in frame.columns else frame.stored)[name]
+            type_ = (frame.columns if name in frame.columns else view_of(frame).stored)[name]
             if type_.kind not in ("scalar", "text"):
                 raise UnsupportedColumnError(
                     f"{frame.files[0]}: column {name!r} ({type_.text}) does not hold one number, or one "
@@ -160,9 +160,9 @@ def values_of(
                     f"column {name!r} is a {type_.kind} in {frame.files[0]} and a {kind} in {where}. "
                     "Define a column that is the same in both."
                 )
-        walk = frame.walk(names, use, raw=raw)
+        walk = view_of(frame).scan(names, apply, raw=raw)
         following = next(walk, None)
-        for number, index in enumerate(frame.index(())):
+        for number, index in enumerate(view_of(frame).index(())):
             found = []
             while following is not None and following[0].file == number:
                 found.append(following)
@@ -203,16 +203,21 @@ def columns_of(frames: Sequence[Frame], names: Sequence[str]) -> list[dict[str, 
 
 def new_name(frames: Sequence[Frame], name: str) -> str:
     """Return a name that no column has yet."""
-    taken = {name for frame in frames for name in (*frame.columns, *frame.stored)}
+    taken = {name for frame in frames for name in (*frame.columns, *view_of(frame).stored)}
     # Also those that a frame does not show.
-    taken |= {step.name for frame in frames for step in frame.steps if isinstance(step, Definition)}
+    taken |= {
+        step.name
+        for frame in frames
+        for step in view_of(frame).transformations
+        if isinstance(step, Definition)
+    }
     while name in taken:
         name += "_"
     return name
 
 
-def _planes(codes: Sequence[Codes], strata: int) -> tuple[tuple[Words, ...], ...]:
+def _planes(codes: Sequence[Codes], strata: int) -> tuple[tuple[BitMask, ...], ...]:
     digits = max(strata - 1, 0).bit_length()
     return tuple(
-        tuple(words_of((each >> np.uint8(digit)) & 1 > 0) for digit in range(digits)) for each in codes
+        tuple(bit_mask((each >> np.uint8(digit)) & 1 > 0) for digit in range(digits)) for each in codes
     )

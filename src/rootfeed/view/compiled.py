@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from rootfeed.expression import Cuts, Outputs
-from rootfeed.frame.steps import named
 from rootfeed.schema import ColumnType, FileIndex
+from rootfeed.view.transformations import named
 
 __all__ = ["Compiled"]
 

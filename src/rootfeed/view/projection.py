@@ -1,4 +1,4 @@
-"""How wanted columns come about: which stored ones are read, and which definitions are evaluated."""
+"""Which stored columns are read, and which definitions evaluated, for the columns that are asked for."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.expression import Definition, Dialect, Outputs, compile_outputs
-from rootfeed.frame.compiled import Compiled
-from rootfeed.frame.steps import Step
 from rootfeed.schema import Array, Block, ColumnType, FileIndex, Jagged
+from rootfeed.view.compiled import Compiled
+from rootfeed.view.transformations import Transformation
 
-__all__ = ["Wanted"]
-
-Inputs = Mapping[str, Array | Jagged]
-Take = npt.NDArray[np.int32]
+__all__ = ["Projection"]
 
 
-class Wanted:
-    """Some columns of a frame, as they are after all of its steps.
+class Projection:
+    """Some columns of a view, as they are after all of its transformations.
 
     Parameters
     ----------
     names : iterable of str
-    steps : sequence of Step
+    transformations : sequence of Transformation
     types : mapping of str to ColumnType
         Of the stored columns, in the first file.
     dialect : str
@@ -46,18 +43,18 @@ class Wanted:
     def __init__(
         self,
         names: Iterable[str],
-        steps: Sequence[Step],
+        transformations: Sequence[Transformation],
         types: Mapping[str, ColumnType],
         dialect: Dialect,
     ) -> None:
-        made = {step.name for step in steps if isinstance(step, Definition)}
+        made = {each.name for each in transformations if isinstance(each, Definition)}
         self.names = tuple(dict.fromkeys(names))
         self.stored = tuple(name for name in self.names if name not in made)
         self.defined = tuple(name for name in self.names if name in made)
         self.inputs: tuple[str, ...] = ()
         self._compiled: Compiled[Outputs] | None = None
         if self.defined:
-            definitions = [step for step in steps if isinstance(step, Definition)]
+            definitions = [each for each in transformations if isinstance(each, Definition)]
             compile_types = partial(compile_outputs, definitions, self.defined, dialect=dialect)
             self._compiled = Compiled(compile_types, types)
             self.inputs = self._compiled.inputs
@@ -68,7 +65,7 @@ class Wanted:
         return tuple(dict.fromkeys((*self.stored, *self.inputs)))
 
     def types(self, index: FileIndex) -> dict[str, ColumnType]:
-        """Return the types of the wanted columns in a file."""
+        """Return the types of these columns in a file."""
         found = {name: index.columns[name].type for name in self.stored}
         if self._compiled is not None:
             found.update(self._compiled.of(index).types)
@@ -80,7 +77,13 @@ class Wanted:
         return (self, *((type_.kind, str(type_.dtype)) for type_ in types))
 
     def evaluate(
-        self, index: FileIndex, inputs: Inputs, block: Block, first_number: int, take: Take, outs: Any
+        self,
+        index: FileIndex,
+        inputs: Mapping[str, Array | Jagged],
+        block: Block,
+        first_number: int,
+        take: npt.NDArray[np.int32],
+        outs: Any,
     ) -> Mapping[str, Jagged]:
         """Evaluate the definitions for some entries of a block.
 

@@ -1,4 +1,4 @@
-"""Which entries of a file belong to a side of a split: a bit for each."""
+"""Which entries of a file are in, such as those of a part of a split: a bit for each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 
-__all__ = ["Words", "all_set", "choose_among", "counted", "members", "rows_before", "words_of"]
+__all__ = ["BitMask", "all_set", "bit_mask", "choose_among", "counted", "members", "rows_before"]
 
-Words = npt.NDArray[np.uint64]
+BitMask = npt.NDArray[np.uint64]
 """Bit ``e % 64`` of word ``e // 64`` tells whether entry ``e`` is in."""
 
 Entries = npt.NDArray[np.int32]
@@ -20,7 +20,7 @@ Numbers = npt.NDArray[np.int64]
 _NONE = np.empty(0, np.int32)
 
 
-def all_set(entries: int) -> Words:
+def all_set(entries: int) -> BitMask:
     """Return the bits of a file of which every entry is in."""
     words = np.full(-(-entries // 64), ~np.uint64(0))
     if entries % 64:
@@ -28,19 +28,19 @@ def all_set(entries: int) -> Words:
     return words
 
 
-def members(words: Words, start: int, stop: int) -> Entries:
+def members(words: BitMask, start: int, stop: int) -> Entries:
     """Return the entries of ``[start, stop)`` that are in, relative to `start`, in order."""
     near = words[start // 64 : -(-stop // 64)]
     out = np.empty(stop - start, np.int32)
     return out[: kernels.positions(near, start, stop, out)]
 
 
-def counted(words: Words, start: int, stop: int) -> int:
+def counted(words: BitMask, start: int, stop: int) -> int:
     """Return how many entries of ``[start, stop)`` are in."""
     return int(kernels.positions(words[start // 64 : -(-stop // 64)], start, stop, _NONE))
 
 
-def rows_before(words: Words | None) -> Callable[[Numbers], Numbers]:
+def rows_before(words: BitMask | None) -> Callable[[Numbers], Numbers]:
     """Return a function that tells how many entries are in before each of some entries; None: all."""
     if words is None:
         return lambda entries: entries
@@ -56,7 +56,7 @@ def rows_before(words: Words | None) -> Callable[[Numbers], Numbers]:
     return before
 
 
-def words_of(mask: npt.NDArray[np.bool_]) -> Words:
+def bit_mask(mask: npt.NDArray[np.bool_]) -> BitMask:
     """Return the bits of a mask with an element for each entry."""
     packed = np.packbits(mask, bitorder="little")
     padded = np.zeros(-(-len(packed) // 8) * 8, np.uint8)
@@ -64,7 +64,7 @@ def words_of(mask: npt.NDArray[np.bool_]) -> Words:
     return padded.view("<u8").astype(np.uint64)
 
 
-def choose_among(words: Words, entries: int, fraction: float, key: np.uint64) -> Words:
+def choose_among(words: BitMask, entries: int, fraction: float, key: np.uint64) -> BitMask:
     """Return the bits of a random part of the entries that are in.
 
     Exact to one entry: of a file, and of each stretch of 64 of them that are in, counted from the
@@ -86,4 +86,4 @@ def choose_among(words: Words, entries: int, fraction: float, key: np.uint64) ->
         return chosen
     mask = np.zeros(entries, bool)
     mask[found[members(chosen, 0, len(found))]] = True
-    return words_of(mask)
+    return bit_mask(mask)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rootfeed.dataset.strata import by_label, distinct, new_name, values_of
 from rootfeed.errors import ArgumentError, EvaluationError, WeightWarning, warn
 from rootfeed.exact import integer_dtype
 from rootfeed.expression import Expression, name_in
@@ -24,8 +25,7 @@ from rootfeed.expression.nodes import (
     Text,
 )
 from rootfeed.expression.texts import encoded
-from rootfeed.frame import Frame
-from rootfeed.loader.strata import by_label, distinct, new_name, values_of
+from rootfeed.frame import Frame, view_of
 from rootfeed.schema import Array, Block
 
 __all__ = ["Normalized", "normalized", "weighted"]
@@ -232,7 +232,7 @@ def _check(asked: Normalized, labels: Sequence[Any]) -> None:
 
 
 def _where(frames: Sequence[Frame]) -> str:
-    files = [index.where for frame in frames for index in frame.index(())]
+    files = [index.where for frame in frames for index in view_of(frame).index(())]
     return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 

@@ -1,0 +1,63 @@
+"""Checks of what users hand over as arguments."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rootfeed.errors import ArgumentError
+
+__all__ = ["as_tuple", "fraction", "integer", "one_of", "positive"]
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return the members of a sequence, or the only one; a text is one, not its characters."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return tuple(value)
+    return (value,)
+
+
+def integer(name: str, value: Any, least: int | None = None) -> int:
+    """Return an argument as an int.
+
+    Raises
+    ------
+    ArgumentError
+        Where it is none, or less than `least`.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{name} must be an integer, got {value!r}.") from None
+    if least is not None and number < least:
+        raise ArgumentError(f"{name} must be at least {least}, got {number}.")
+    return number
+
+
+def positive(name: str, value: Any) -> int:
+    """Return an argument that counts something, of which there is at least one."""
+    number = integer(name, value)
+    if not 0 < number < 2**31:
+        raise ArgumentError(f"{name} must be positive and below 2^31, got {number}.")
+    return number
+
+
+def one_of(name: str, value: Any, choices: Sequence[str]) -> Any:
+    """Return an argument that must be one of some words."""
+    if value not in choices:
+        *others, last = (f'"{choice}"' for choice in choices)
+        raise ArgumentError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
+    return value
+
+
+def fraction(name: str, value: Any) -> float:
+    """Return an argument that must lie between 0 and 1, both excluded."""
+    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+    if not number or not 0 < value < 1:
+        raise ArgumentError(f"{name} must lie between 0 and 1, got {value!r}.")
+    return float(value)

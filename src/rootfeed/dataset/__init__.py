@@ -1,0 +1,56 @@
+"""What was asked for, and which rows there are: their columns, classes, parts of splits, and blocks."""
+
+from rootfeed.dataset.build import Built, build
+from rootfeed.dataset.dataset import (
+    MADE_BYTES,
+    Dataset,
+    DatasetFile,
+    Taken,
+    scratch_page_bytes,
+    scratch_row_bytes,
+)
+from rootfeed.dataset.inputs import FixedArray, Flat, Padded, Ragged, array, flat, padded, ragged
+from rootfeed.dataset.sampling import Balanced, Batching, Entries, Mixed, Sampler, balanced, mixed
+from rootfeed.dataset.spec import Frames, NotFinite, Spec, checked_spec
+from rootfeed.dataset.splits import Rule, Unit, divide, fractions_of, in_order
+from rootfeed.dataset.structure import Columns, Features
+from rootfeed.dataset.weights import Normalized, normalized
+
+__all__ = [
+    "MADE_BYTES",
+    "Balanced",
+    "Batching",
+    "Built",
+    "Columns",
+    "Dataset",
+    "DatasetFile",
+    "Entries",
+    "Features",
+    "FixedArray",
+    "Flat",
+    "Frames",
+    "Mixed",
+    "Normalized",
+    "NotFinite",
+    "Padded",
+    "Ragged",
+    "Rule",
+    "Sampler",
+    "Spec",
+    "Taken",
+    "Unit",
+    "array",
+    "balanced",
+    "build",
+    "checked_spec",
+    "divide",
+    "flat",
+    "fractions_of",
+    "in_order",
+    "mixed",
+    "normalized",
+    "padded",
+    "ragged",
+    "scratch_page_bytes",
+    "scratch_row_bytes",
+]

@@ -1,0 +1,20 @@
+"""Reading with definitions and cuts, over all entries: where sources, expressions and engine meet."""
+
+from rootfeed.view.files import Files
+from rootfeed.view.projection import Projection
+from rootfeed.view.reading import Columns
+from rootfeed.view.selection import CutCount, Selection, Take
+from rootfeed.view.transformations import Range, Transformation
+from rootfeed.view.view import View
+
+__all__ = [
+    "Columns",
+    "CutCount",
+    "Files",
+    "Projection",
+    "Range",
+    "Selection",
+    "Take",
+    "Transformation",
+    "View",
+]
