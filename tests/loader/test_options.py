@@ -330,6 +330,7 @@ def test_something_else_in_place_of_a_frame(wrong: Any) -> None:
 
 def test_frames_and_paths_do_not_mix(frame: rf.Frame, path: str) -> None:
     assert f"rootfeed.open({path!r})" in refusal(ArgumentError, [frame, path])
+    assert "a file must be named by" in refusal(ArgumentError, {frame: "events"})
 
 
 def test_no_frames() -> None:

@@ -380,6 +380,10 @@ def refused(kind: type[RootfeedError], call: Any) -> str:
     ("arguments", "message"),
     [
         ({}, 'split needs a fraction: split(0.2), or split({"train": 0.8, "test": 0.2}).'),
+        (
+            {"train": 0.7, "test": 0.3},
+            "parts are named in a mapping: split({'train': 0.7, 'test': 0.3}).",
+        ),
         ({"fractions": {"train": 1.0}}, "a split has at least two parts, got {'train': 1.0}: "),
         ({"fractions": {"a": 0.5, "b": 0.6}}, "the fractions of a split must add up to 1, got 1.1."),
         ({"fractions": {"a": 0.5, "b": 0.4}}, "the fractions of a split must add up to 1, got 0.9."),

@@ -179,7 +179,7 @@ def _frames(frames: Frames, sampling: Sampler | None) -> tuple[tuple[Frame, ...]
         if sampling is not None:
             raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
         sampling = frames.sampling
-    elif not any(isinstance(frame, Frame) for frame in given):
+    elif isinstance(frames, Mapping) or not any(isinstance(frame, Frame) for frame in given):
         given = (open(frames if isinstance(frames, Mapping) else cast(Named, given)),)
     for frame in given:
         if not isinstance(frame, Frame):

@@ -440,6 +440,7 @@ class Loader:
         stratify: str | None = None,
         seed: int = 0,
         resample: str | Iterable[str] | None = None,
+        **named: float,
     ) -> Split[Loader] | dict[str, Loader]:
         """Divide the entries into parts: ``split(0.2)``, or ``split({"train": 0.7, "test": 0.3})``.
 
@@ -485,6 +486,8 @@ class Loader:
         EmptyDatasetError
             Where a part would be empty, or have too few rows of a class.
         """
+        if named:
+            raise ArgumentError(f"parts are named in a mapping: split({named!r}).")
         rule = Rule(_names(by), where, unit, stratify, integer("seed", seed))
         kept = None if resample is None else _names(resample)
         made = parts.split(self._pipeline, fractions, rule, kept)
