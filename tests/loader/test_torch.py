@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import multiprocessing
 import os
 import pickle
 import time
@@ -420,8 +421,10 @@ def test_an_error_in_a_worker_names_the_file(frame: rf.Frame, tmp_path: Path) ->
     refused(workers(dataset, 2), Exception, r"001\.root")
 
 
-@pytest.mark.parametrize("number", [0, 2])
-@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}])
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(0, {}), (0, {"batch_size": 4}), (0, {"batch_size": 4, "drop_last": True}), (2, {"batch_size": 4})],
+)
 @pytest.mark.parametrize("kind", ["torch", "torchdata"])
 def test_batches_of_batches_are_refused(
     frame: rf.Frame, number: int, options: dict[str, Any], kind: str
@@ -429,7 +432,11 @@ def test_batches_of_batches_are_refused(
     of = DataLoader
     if kind == "torchdata":
         of = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
-    more = {"multiprocessing_context": "fork", "timeout": SECONDS} if number else {}
+    more: dict[str, Any] = {}
+    if number:
+        # PyTorch's forked workers that fail hang now and then, whatever the dataset.
+        multiprocessing.set_forkserver_preload(["rootfeed", "torch"])
+        more = {"multiprocessing_context": "forkserver", "timeout": SECONDS}
     loader = make(frame)
     for dataset in (loader.torch(), *loader.split(0.5)[:1]):
         dataset = dataset if isinstance(dataset, IterableDataset) else dataset.torch()
