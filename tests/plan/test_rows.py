@@ -9,6 +9,7 @@ import pytest
 
 import plans
 from plans import Topology
+from rootfeed import kernels
 from rootfeed.plan import (
     BatchQuotas,
     Offered,
@@ -20,6 +21,7 @@ from rootfeed.plan import (
     plain_quotas,
     used,
 )
+from rootfeed.plan.rows import _Step
 
 ROWS = 2000
 """Of a block of those datasets whose mixing is measured."""
@@ -278,3 +280,18 @@ DRAWN = [
     [11, 1, 6, 26, 14, 8],
     [6, 21, 29, 3, 13, 11],
 ]
+
+
+def test_a_step_is_in_one_order_however_it_is_asked_for() -> None:
+    key, rows = np.uint64(5), np.arange(7, 4007, dtype=np.uint32)
+    expected, ends = np.empty_like(rows), np.empty(256, np.int64)
+    kernels.scatter(key, rows, expected, ends)
+    counter, start = len(rows), 0
+    for end in ends.tolist():
+        counter = kernels.shuffle(key, counter, expected[start:end])
+        start = end
+    assert sorted(expected.tolist()) == rows.tolist()
+    for length in (1, 16, 1000, 4000):
+        step = _Step(0, key, rows, len(rows), True, False)
+        found = [step.rows(first, first + length).copy() for first in range(0, 4000, length)]
+        assert np.array_equal(np.concatenate(found), expected)
