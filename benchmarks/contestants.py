@@ -38,7 +38,7 @@ class Job:
 
 @dataclass
 class Measurement:
-    """What the process reports; seconds are wall time, bytes are cached memory."""
+    """What the process reports; seconds are wall time, bytes are resident memory."""
 
     entries: int = 0
     setup_seconds: float = 0.0
@@ -200,8 +200,8 @@ CONTESTANTS: dict[str, Any] = {
 }
 
 
-def cached_bytes(key: str) -> int:
-    """Return VmRSS or VmHWM, the cached memory of this process now or at its highest."""
+def resident_bytes(key: str) -> int:
+    """Return VmRSS or VmHWM, the resident memory of this process now or at its highest."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
@@ -251,7 +251,7 @@ def measure(job: Job) -> Measurement:
     result = Measurement(entries=wanted.entries)
 
     contestant.load(job)
-    result.import_bytes = cached_bytes("VmRSS")
+    result.import_bytes = resident_bytes("VmRSS")
     forget_peak()
 
     start = time.perf_counter()
@@ -266,7 +266,7 @@ def measure(job: Job) -> Measurement:
         result.seconds.append(seconds)
         counts.add(entries)
     result.cpu_cores, result.cores_elsewhere = occupancy.cores()
-    result.peak_bytes = cached_bytes("VmHWM")
+    result.peak_bytes = resident_bytes("VmHWM")
 
     if contestant.reads_rows:
         found = Tally()

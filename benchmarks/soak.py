@@ -3,7 +3,7 @@
 Epochs, early breaks, exceptions in the loop, iterators that are dropped, states that are restored,
 splits, forked children that iterate, workers of PyTorch's DataLoader that are joined or left, over
 loaders that are lazy and in memory, plain and balanced, all in one process. Each epoch and each rest of
-one is counted. Every ten seconds cached memory, threads, open descriptors and child processes are
+one is counted. Every ten seconds resident memory, threads, open descriptors and child processes are
 printed, at a moment when nothing iterates. The exit status is 1 if any of them has grown.
 
     python benchmarks/soak.py                     # ten minutes; Linux only
@@ -42,7 +42,7 @@ WARM_UP = 0.3
 """Of the time: kernels are compiled, pools filled, and the allocator finds its size."""
 
 MEMORY_ALLOWANCE = 24
-"""MB that the median cached memory of the last third may exceed that after warming up. Blocks that the
+"""MB that the median resident memory of the last third may exceed that after warming up. Blocks that the
 allocator keeps for threads that have ended vary by as much from one moment to the next."""
 
 CHILD_SECONDS = 60
@@ -53,7 +53,7 @@ class Sample:
     """What the process holds at a quiet moment."""
 
     seconds: float
-    cached: float  # MB
+    resident: float  # MB
     threads: int
     descriptors: int
     children: int
@@ -284,7 +284,7 @@ def verdict(samples: list[Sample], seconds: float) -> list[str]:
     before, after = warm[:third], warm[-third:]
     grown = []
     for name, allowance in (
-        ("cached", MEMORY_ALLOWANCE),
+        ("resident", MEMORY_ALLOWANCE),
         ("threads", 0),
         ("descriptors", 0),
         ("children", 0),
@@ -292,7 +292,7 @@ def verdict(samples: list[Sample], seconds: float) -> list[str]:
         first, last = (
             statistics.median(getattr(each, name) for each in part) for part in (before, after)
         )
-        unit = " MB" if name == "cached" else ""
+        unit = " MB" if name == "resident" else ""
         text = f"{name}: {first:.0f}{unit} after warming up, {last:.0f}{unit} at the end"
         text += f" (median of {third} samples; {allowance}{unit} more are allowed)"
         print(text)
@@ -319,7 +319,7 @@ def main(
             if now >= every * (len(samples) + 1):
                 samples.append(found := sample(begun))
                 print(
-                    f"{found.seconds:8.0f}{soak.done.total():9}{found.cached:9.1f}"
+                    f"{found.seconds:8.0f}{soak.done.total():9}{found.resident:9.1f}"
                     f"{found.threads:9}{found.descriptors:7}{found.children:10}",
                     flush=True,
                 )

@@ -282,7 +282,7 @@ def facts_table(
     rows = {
         "dataset": f"{entries:,} events, {len(FEATURES)} features, {size / 1e6:.1f} MB on disk",
         "files": f"{formats.count('TTree')} TTree, {formats.count('RNTuple')} RNTuple",
-        "split": f"{found.num_rows:,} training events, {entries - found.num_rows:,} test events",
+        "split": f"{found.entries:,} training events, {entries - found.entries:,} test events",
         "rootfeed": f"{release}: {settings}",
         "first pass": f"{found.seconds:.2f} s: standardisation, sums of weights",
         "reading alone": f"{alone.seconds:.2f} s an epoch, {alone.rate:,.0f} events/s",
