@@ -474,6 +474,13 @@ class Slotted(rf.Sampler):
         return entries.numbers < self.most
 
 
+class OneSlot(rf.Sampler):
+    __slots__ = "most"  # a text is one name
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+
 class Below(rf.Sampler):
     most = 300
 
@@ -497,6 +504,7 @@ BelowAnother.__name__ = UpTo.__name__ = "Below"
     ("one", "alike", "another", "what"),
     [
         (Slotted(300), Slotted(300), Slotted(200), "most=300"),
+        (OneSlot(300), OneSlot(300), OneSlot(200), "most=300"),
         (Below(), Below(), BelowAnother(), "most=300"),
         (Below(), Below(), UpTo(), "offers=function offers"),
     ],

@@ -62,7 +62,7 @@ class CopiedAhead:
         self.prefetch = prefetch
 
     def __call__(self, batches: Iterator[tuple[Array, ...]]) -> Iterator[Batch]:
-        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # torch gives it no type
         waiting: deque[tuple[list[Any], Any]] = deque()
         for arrays in batches:
             # Page-locked memory is given out again only when the copies from it have ended.

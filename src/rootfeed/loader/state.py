@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rootfeed.arguments import as_tuple
 from rootfeed.dataset import Dataset, Sampler, Spec
 from rootfeed.errors import StateError
 from rootfeed.expression import Cut, Definition, Expression
@@ -264,7 +265,7 @@ def _fields(sampler: Sampler) -> list[str]:
     for made in reversed(type(sampler).__mro__[: type(sampler).__mro__.index(Sampler)]):
         if made.__module__ != Sampler.__module__:
             told |= {name: value for name, value in vars(made).items() if _is_told(name, value)}
-        for name in getattr(made, "__slots__", ()):
+        for name in as_tuple(getattr(made, "__slots__", ())):
             told[name] = getattr(sampler, name, None)
     told |= vars(sampler)
     return [type(sampler).__name__] + [f"{name}={_value(value)}" for name, value in sorted(told.items())]
