@@ -350,7 +350,7 @@ def test_errors_say_how_to_write_a_name(frame: rf.Frame) -> None:
         lambda text: rf.Loader(frame, 8, ["x"], "a", text),
         lambda text: rf.Loader(frame, 8, ["x"], "a", rf.normalized(text)),
         lambda text: rf.Loader(frame, 8, ["x"]).split(where=text),
-        root._over(frame).Filter,
+        root.RDataFrame("events", frame.files[0]).Filter,
     ):
         with pytest.raises(MissingColumnError, match="there is no column 'c'") as caught:
             ask("c-d + 1")

@@ -1,186 +1,21 @@
-"""ROOT's own data-loading API over the same engine.
-
-Code written for the machine-learning data loader of ROOT 6.38 runs with one import changed::
-
-    import rootfeed.root as ROOT
-
-    df = ROOT.RDataFrame("sig_tree", "Higgs_data.root")
-    train, validation = ROOT.TMVA.Experimental.CreatePyTorchGenerators(
-        df, batch_size, chunk_size, block_size, columns=columns, target=target, validation_split=0.3
-    )
-
-Calls without a block size, as in ROOT 6.36, work too. Not here: calls with the names of a tree and a
-file, as before 6.34; ``CreateTFDatasets``; and the class ``RDataLoader``, which took the place of these
-functions in ROOT 6.40.
-
-Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
-are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
-float32 cannot represent are reported.
-"""
+"""ROOT's functions that make generators of batches, up to ROOT 6.38."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from rootfeed.arguments import as_tuple
 from rootfeed.dataset import Flat, Mixed, flat, mixed
 from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
-from rootfeed.frame import Frame, over, view_of
+from rootfeed.frame import Frame
 from rootfeed.loader import Loader, split_in_order
-from rootfeed.sources import PathLike, expand
+from rootfeed.root.frame import RDataFrame, names_of
 
-__all__ = [
-    "TMVA",
-    "CreateNumPyGenerators",
-    "CreatePyTorchGenerators",
-    "Generator",
-    "RDataFrame",
-    "Result",
-]
-
-Expression = str | Callable[..., Any]
+__all__ = ["CreateNumPyGenerators", "CreatePyTorchGenerators", "Generator"]
 
 _EVERYTHING = 1 << 50
-
-
-class RDataFrame:
-    """The entries of one tree or ntuple in one or several files.
-
-    Parameters
-    ----------
-    tree : str
-        Name of the tree or ntuple.
-    files : str, Path or iterable of these
-        Paths, patterns or URLs.
-    """
-
-    def __init__(self, tree: str, files: PathLike | Iterable[PathLike]) -> None:
-        # Both are names, never parts of one text: a tree may have a colon, an address a query.
-        frame = over(expand(files, tree))
-        self.frame = Frame(view_of(frame).in_dialect("c++"))
-
-    def Define(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
-        """Return a data frame with one more column.
-
-        Parameters
-        ----------
-        name : str
-        expression : str or function
-            In C++'s meaning: ``/`` of integers gives an integer.
-        columns : sequence of str
-            What a function takes, if it is not told by its arguments' names.
-        """
-        return _over(self.frame.define(name, expression, columns=_names(columns) or None))
-
-    def Redefine(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
-        """Return a data frame in which a column has other contents: see `Define`."""
-        return _over(self.frame.redefine(name, expression, columns=_names(columns) or None))
-
-    def Alias(self, alias: str, column: str) -> RDataFrame:
-        """Return a data frame in which a column has a second name."""
-        return _over(self.frame.alias(alias, column))
-
-    def Filter(
-        self, expression: Expression, columns: str | Sequence[str] = (), name: str = ""
-    ) -> RDataFrame:
-        """Return a data frame with the entries for which an expression holds.
-
-        As in ROOT, ``Filter(expression, name)``, ``Filter(function, columns)``,
-        ``Filter(function, columns, name)`` and ``Filter(function, name)``.
-
-        Parameters
-        ----------
-        expression : str or function
-        columns : sequence of str
-            What a function takes, if it is not told by its arguments' names. A text is the cut's name.
-        name : str
-            In `Report`.
-        """
-        if isinstance(columns, str) and columns and name:
-            raise ArgumentError(f"Filter takes a list of columns before the name, got {columns!r}.")
-        if isinstance(columns, str):
-            return _over(self.frame.filter(expression, columns or name or None))
-        return _over(self.frame.filter(expression, name or None, columns=_names(columns) or None))
-
-    def Range(self, begin: int, end: int | None = None, stride: int = 1) -> RDataFrame:
-        """Return a data frame with some of the entries, by number; an end of 0 means the last one."""
-        if end is None:
-            begin, end = 0, begin
-        return _over(self.frame.range(begin, end or _EVERYTHING, stride))
-
-    def Count(self) -> Result:
-        """Return the number of entries; as in ROOT, ``GetValue()`` gives it, and so does ``int()``."""
-        return Result(self.frame.count)
-
-    def Report(self) -> Result:
-        """Return the cut flow: ``Print()`` shows it."""
-        return Result(self.frame.report)
-
-    def AsNumpy(
-        self, columns: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Return columns as NumPy arrays; vectors as arrays of objects, which are arrays."""
-        left_out = set(_names(exclude))
-        names = [name for name in _names(columns) or self.GetColumnNames() if name not in left_out]
-        arrays = self.frame.arrays(names)
-        return {name: _as_objects(array) for name, array in arrays.items()}
-
-    def GetColumnNames(self) -> list[str]:
-        """Return the names of all columns, sorted, as ROOT does for a TTree; defined ones come first."""
-        stored = view_of(self.frame).stored
-        made = [name for name in self.frame.columns if name not in stored]
-        return made + sorted(name for name in self.frame.columns if name in stored)
-
-    def __repr__(self) -> str:
-        return f"<RDataFrame over {self.frame!r}>"
-
-
-class Result:
-    """An answer that is computed when it is asked for."""
-
-    def __init__(self, compute: Callable[[], Any]) -> None:
-        self._compute = compute
-
-    def GetValue(self) -> Any:
-        """Return the answer; what it takes is kept by the data frame."""
-        return self._compute()
-
-    def Print(self) -> None:
-        """Print the answer."""
-        print(self._compute())
-
-    def __int__(self) -> int:
-        return int(self._compute())
-
-    def __str__(self) -> str:
-        return str(self._compute())
-
-
-def _over(frame: Frame) -> RDataFrame:
-    made = object.__new__(RDataFrame)
-    made.frame = frame
-    return made
-
-
-def _names(columns: str | Iterable[str] | None) -> list[str]:
-    """Return the names of some columns; a text is one name, and an empty one none."""
-    return [name for name in as_tuple(() if columns is None else columns) if name]
-
-
-def _as_objects(array: Any) -> Any:
-    """Return vectors as ROOT has them: arrays of several dimensions are flattened."""
-    if isinstance(array, np.ndarray):
-        return array
-    if array.layout.is_numpy:
-        array = np.asarray(array).reshape(len(array), -1)
-    objects = np.empty(len(array), object)
-    for number, item in enumerate(array):
-        objects[number] = item if isinstance(item, str) else np.asarray(item)
-    return objects
 
 
 class Generator:
@@ -316,16 +151,6 @@ def CreatePyTorchGenerators(
     return train if validation is None else (train, validation)
 
 
-class TMVA:
-    """Where ROOT up to 6.38 has these functions."""
-
-    class Experimental:
-        """Where ROOT up to 6.38 has these functions."""
-
-        CreateNumPyGenerators = staticmethod(CreateNumPyGenerators)
-        CreatePyTorchGenerators = staticmethod(CreatePyTorchGenerators)
-
-
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:
     """Refuse what is not supported; return the rest."""
     if given.pop("max_chunks") != 0:
@@ -382,7 +207,7 @@ def _generators(
             raise ArgumentError(
                 f"rdataframes must be RDataFrame objects of rootfeed.root, got {frame!r}."
             )
-    targets = _names(target)
+    targets = names_of(target)
     if weights and not targets:
         raise ArgumentError("weights need a target: give target=...")
     if not 0.0 <= validation_split < 1.0:
@@ -392,7 +217,7 @@ def _generators(
             f"chunk_size must not be smaller than batch_size, got {chunk_size} and {batch_size}."
         )
     sizes = dict(max_vec_sizes or {})
-    given = _names(columns) or [*_numeric(frames[0]), *sizes]
+    given = names_of(columns) or [*_numeric(frames[0]), *sizes]
 
     def used(name: str) -> str | Flat:
         return flat(name, sizes[name], vec_padding) if name in sizes else name
