@@ -58,14 +58,9 @@ def test_rows_are_those_of_a_file(both: tuple[rf.Frame, rf.Frame], shuffle: bool
     options = {"features": inputs, "target": "label", "shuffle": shuffle}
     frames = [frame.define("twice", "2 * x").filter("flag && x > -1") for frame in both]
     found, expected = (batches(frame, **options) for frame in frames)
-    if shuffle:  # other blocks, another order
-        assert not np.array_equal(found[0], expected[0])
-        ids, others = (np.concatenate([x[:, 0] for x in some[::4]]) for some in (found, expected))
-        assert np.array_equal(np.sort(ids), np.sort(others))
-    else:
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(one, other)
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_small_memory_goes_through_blocks(both: tuple[rf.Frame, rf.Frame]) -> None:
