@@ -21,7 +21,7 @@ from rootfeed.frame import Frame, open
 from rootfeed.layout import Layout
 from rootfeed.plan import BitMask, Sizes, Tail
 from rootfeed.schema import Array
-from rootfeed.sources import Named
+from rootfeed.sources import Named, is_node
 
 __all__ = ["Frames", "NotFinite", "Spec", "checked_spec"]
 
@@ -173,6 +173,7 @@ def _frames(frames: Frames, sampling: Sampler | None) -> tuple[tuple[Frame, ...]
             f"sampling must be rootfeed.balanced(...), another Sampler or None, got {sampling!r}."
         )
     given = frames.frames if isinstance(frames, Mixed) else as_tuple(frames)
+    given = tuple(open(cast(Any, frame)) if is_node(frame) else frame for frame in given)
     if not given:
         raise ArgumentError("a loader needs at least one frame, got none.")
     if isinstance(frames, Mixed):

@@ -351,6 +351,8 @@ def open(files: Named) -> Frame:
         or ntuple. Paths may be URLs of any protocol that fsspec knows; a tree behind a URL with a query
         is named as ``"https://host/file.root?token=abc#tree"``. In a mapping, names are taken as they
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
+        Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
+        they are evaluated in one pass through ROOT, and kept in a scratch file.
 
     Returns
     -------
@@ -367,6 +369,8 @@ def open(files: Named) -> Frame:
         Where the first file holds no such tree or ntuple, or several and none was named.
     DamagedFileError
         Where the first file cannot be parsed.
+    ArgumentError
+        Where an RDataFrame was made with implicit multi-threading, or ROOT cannot run it.
 
     Notes
     -----
@@ -381,7 +385,15 @@ def open(files: Named) -> Frame:
     ...     "pt > 20 && abs(eta) < 2.5"
     ... )  # doctest: +SKIP
     """
-    return over(sources.expand(files))
+    return _of_node(files) if sources.is_node(files) else over(sources.expand(files))
+
+
+def _of_node(node: Any) -> Frame:
+    found = sources.locate(node)
+    frame = over(found.locations)
+    if found.taken is not None:
+        frame = frame.filter(found.taken, "what ROOT's RDataFrame leaves out").select(found.names or ())
+    return frame
 
 
 def from_arrays(arrays: Mapping[str, Any]) -> Frame:

@@ -12,8 +12,9 @@ from typing import Protocol, cast
 import awkward as ak
 
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
-from rootfeed.sources import arrays, root
+from rootfeed.sources import arrays, joined, root
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
+from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import is_remote
@@ -21,6 +22,7 @@ from rootfeed.sources.storage import is_remote
 __all__ = [
     "IN_MEMORY",
     "ArraysLocation",
+    "Located",
     "Location",
     "Named",
     "PathLike",
@@ -30,7 +32,9 @@ __all__ = [
     "expand",
     "friends",
     "index",
+    "is_node",
     "is_remote",
+    "locate",
     "prepare",
     "read",
     "read_awkward",
@@ -94,8 +98,8 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
 def prepare(indexes: Iterable[FileIndex]) -> None:
     """Compile what reading these columns needs, so that threads need not."""
     indexes = list(indexes)
-    for source in (root, arrays):
-        source.prepare([index for index in indexes if _source(index) is source])
+    for source in (root, arrays, joined):
+        cast(Source, source).prepare([index for index in indexes if _source(index) is source])
 
 
 def read(
@@ -125,6 +129,14 @@ def vector_bytes(index: FileIndex, name: str) -> float:
 
 def _source(of: Location | FileIndex) -> Source:
     """Return the source that a location or an index belongs to."""
-    if isinstance(of, arrays.ArraysLocation | arrays.ArraysIndex):
-        return cast(Source, arrays)  # which takes nothing but these two
+    for source, kinds in _OTHERS:
+        if isinstance(of, kinds):
+            return source
     return root
+
+
+# Each takes nothing but locations and indexes of its own.
+_OTHERS: tuple[tuple[Source, tuple[type, ...]], ...] = (
+    (cast(Source, arrays), (arrays.ArraysLocation, arrays.ArraysIndex)),
+    (cast(Source, joined), (joined.JoinedLocation, joined.JoinedIndex)),
+)

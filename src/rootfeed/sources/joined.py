@@ -1,0 +1,246 @@
+"""Some entries of a file, with more columns for them in another one, as one source.
+
+The other file has a row for each of these entries, in their order. To those that read it, this source
+has all entries of the file: the columns of the other one are zero, or empty, where it has no row, and
+the column `TAKEN` says where it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.errors import MissingColumnError, nearest
+from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
+from rootfeed.sources import root
+from rootfeed.sources.paths import Location
+from rootfeed.sources.scratch import Scratch
+
+__all__ = [
+    "TAKEN",
+    "JoinedIndex",
+    "JoinedLocation",
+    "Rows",
+    "friends",
+    "index",
+    "prepare",
+    "read",
+    "read_awkward",
+    "types",
+    "vector_bytes",
+]
+
+TAKEN = "_taken"
+"""The column that holds where there is a row."""
+
+_GROUP = 1024  # entries whose rows are counted together
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Which entries of a file have a row in the other one, and where they begin there.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first of these rows in the other file.
+    bits : ndarray of uint8
+        A bit for each entry of the file.
+    before : ndarray of int64
+        Rows before each 1024 entries.
+    """
+
+    first: int
+    bits: npt.NDArray[np.uint8]
+    before: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, taken: npt.NDArray[np.bool_], first: int) -> Rows:
+        """Return the rows of the entries that are taken."""
+        counts = np.add.reduceat(taken, np.arange(0, len(taken), _GROUP), dtype=np.int64)
+        return cls(first, np.packbits(taken), np.concatenate([[0], np.cumsum(counts)]))
+
+    @property
+    def count(self) -> int:
+        """Rows in all."""
+        return int(self.before[-1])
+
+    def among(self, start: int, stop: int) -> tuple[int, npt.NDArray[np.intp]]:
+        """Return the first row of the entries ``[start, stop)``, and which of them have one."""
+        group = start // _GROUP
+        begin = group * _GROUP
+        near = np.unpackbits(self.bits[begin // 8 : -(-stop // 8)])[: stop - begin]
+        row = int(self.before[group]) + int(np.count_nonzero(near[: start - begin]))
+        return self.first + row, np.flatnonzero(near[start - begin :])
+
+
+@dataclass(frozen=True)
+class JoinedLocation(Location):
+    """A file and the object in it, joined with another one.
+
+    Attributes
+    ----------
+    other : Location
+    rows : Rows
+    identity : bytes
+        16 bytes that tell this file, with these rows and what they hold, from others.
+    hidden : tuple of str
+        Columns of the other file that are nobody's business.
+    """
+
+    other: Location = field(kw_only=True)
+    rows: Rows = field(kw_only=True, repr=False, compare=False)
+    identity: bytes = field(kw_only=True)
+    hidden: tuple[str, ...] = field(kw_only=True, default=())
+
+    @property
+    def file(self) -> Location:
+        """Where the file alone is."""
+        return Location(self.path, self.object_path)
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedIndex(FileIndex):
+    """The indexes of both files, as one."""
+
+    base: FileIndex = field(kw_only=True, repr=False)
+    other: FileIndex = field(kw_only=True, repr=False)
+    rows: Rows = field(kw_only=True, repr=False)
+
+
+def types(location: JoinedLocation) -> tuple[str, Mapping[str, ColumnType]]:
+    """Return the name of the file's object, and the columns of both; one of the other file counts."""
+    name, found = root.types(location.file)
+    more = _more_types(location)
+    return name, {**found, **more, TAKEN: ColumnType("bool", "scalar", np.dtype(np.bool_))}
+
+
+def friends(location: JoinedLocation) -> list[str]:
+    """Return which friends the file's tree has."""
+    return root.friends(location.file)
+
+
+def index(location: JoinedLocation, names: Sequence[str]) -> JoinedIndex:
+    """Return the page tables of the file's columns; those of the other one have none."""
+    _, known = types(location)
+    for name in names:
+        if name not in known:
+            raise MissingColumnError(f"{location.path} has no column {name!r}. {nearest(name, known)}")
+    more = _more_types(location)
+    base = root.index(location.file, [name for name in names if name not in more and name != TAKEN])
+    other = root.index(location.other, [name for name in names if name in more])
+    share = location.rows.count / max(1, base.entries)
+    columns: dict[str, Column] = {}
+    for name in names:
+        if name in base.columns:
+            columns[name] = base.columns[name]
+        else:
+            bytes_ = other.columns[name].value_bytes * share if name in more else 0.0
+            columns[name] = Column(name, known[name], None, name, value_bytes=bytes_)
+    return JoinedIndex(
+        path=base.path,
+        object_path=base.object_path,
+        format=base.format,
+        entries=base.entries,
+        file_bytes=base.file_bytes,
+        identity=location.identity,
+        columns=columns,
+        head=base.head,
+        tag=base.tag,
+        duplicates=base.duplicates,
+        base=base,
+        other=other,
+        rows=location.rows,
+    )
+
+
+def read(
+    index: JoinedIndex,
+    names: Sequence[str],
+    start: int,
+    stop: int,
+    out_for: Callable[[str], Array],
+    scratch: Scratch,
+    stopped: Event,
+) -> Iterator[tuple[str, Array | Jagged]]:
+    """Read from both files: see `Source.read`."""
+    stored = [name for name in names if name in index.base.columns]
+    if stored:
+        yield from root.read(index.base, stored, start, stop, out_for, scratch, stopped)
+    if stopped.is_set() or len(stored) == len(names):
+        return
+    first, places = index.rows.among(start, stop)
+    if TAKEN in names:
+        yield TAKEN, _spread(np.bool_(True), places, out_for(TAKEN))
+    more = [name for name in names if name in index.other.columns]
+
+    def narrow(name: str) -> Array:
+        return np.empty(len(places), index.other.dtype(name))
+
+    # Vectors of both files are valid together, so that each reading has a scratch of its own.
+    own = Scratch()
+    for name, values in root.read(index.other, more, first, first + len(places), narrow, own, stopped):
+        if isinstance(values, Jagged):
+            length = math.prod(index.columns[name].type.shape) if index.columns[name].type.shape else 0
+            yield name, _spread_vectors(values, places, stop - start, length)
+        else:
+            yield name, _spread(values, places, out_for(name))
+
+
+def read_awkward(
+    index: JoinedIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
+) -> ak.Array:
+    """Return the entries ``[start, stop)`` of a column of either file."""
+    if name in index.base.columns:
+        return root.read_awkward(index.base, name, start, stop, scratch)
+
+    def out_for(_: str) -> Array:
+        return np.empty(stop - start, index.dtype(name))
+
+    [(_, values)] = read(index, [name], start, stop, out_for, Scratch(), Event())
+    if isinstance(values, Jagged):
+        return values.as_awkward(index.columns[name].type.shape)
+    return ak.Array(values)
+
+
+def vector_bytes(index: JoinedIndex, name: str) -> float:
+    """Return the bytes of an entry of a vector, on average."""
+    if name in index.base.columns:
+        return root.vector_bytes(index.base, name)
+    return root.vector_bytes(index.other, name)
+
+
+def prepare(indexes: Iterable[JoinedIndex]) -> None:
+    """Compile what reading both files needs."""
+    root.prepare([each for index in indexes for each in (index.base, index.other)])
+
+
+def _more_types(location: JoinedLocation) -> dict[str, ColumnType]:
+    _, found = root.types(location.other)
+    return {name: type_ for name, type_ in found.items() if name not in location.hidden}
+
+
+def _spread(values: Any, places: npt.NDArray[np.intp], out: Array) -> Array:
+    """Put values at their places, and zero elsewhere."""
+    out[:] = 0
+    out[places] = values
+    return out
+
+
+def _spread_vectors(values: Jagged, places: npt.NDArray[np.intp], count: int, length: int) -> Jagged:
+    """Put vectors at their places; elsewhere they are empty, or `length` zeros."""
+    lengths = np.full(count, length, np.int64)
+    lengths[places] = values.lengths
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    if not length:
+        return type(values)(values.values, offsets)
+    dense = np.zeros((count, length), values.values.dtype)
+    dense[places] = values.values[: values.offsets[-1]].reshape(-1, length)
+    return type(values)(dense.reshape(-1), offsets)
