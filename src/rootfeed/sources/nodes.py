@@ -36,8 +36,8 @@ __all__ = ["Located", "ScratchLocation", "is_node", "locate"]
 
 _ENTRY = "rootfeed_entry"
 _SAMPLE = "rootfeed_sample"
-_WITNESS = "rootfeed_witness"
-_HELPERS = (_ENTRY, _SAMPLE, _WITNESS)
+_WITNESSES = tuple(f"rootfeed_witness_{number}" for number in range(4))
+_HELPERS = (_ENTRY, _SAMPLE, *_WITNESSES)
 _TREE = "rows"
 
 _CHUNK = 1 << 20  # rows that are looked at together
@@ -51,6 +51,20 @@ _WRITABLE = re.compile(
     rf"(const )?({_NUMBER}|(std::)?string|(ROOT::(VecOps::)?RVec|(std::)?vector)<{_NUMBER}>"
     rf"|(std::)?array<{_NUMBER}, ?\d+u?l?>)"
 )
+
+_TELLING = (
+    "double",
+    "Double_t",
+    "float",
+    "Float_t",
+    "long",
+    "Long64_t",
+    "ULong64_t",
+    "int",
+    "Int_t",
+    "UInt_t",
+)
+"""Types of which few entries have the same value, in this order."""
 
 _RECORDER = """
 #include <map>
@@ -189,19 +203,25 @@ def _counted(node: Any) -> tuple[list[Sample], int]:
 def _joined(node: Any, names: Sequence[str]) -> Located | None:
     """Return the node's files joined with what ROOT computes; None where that cannot be had."""
     key = _recorder()
-    witness = _witness(node)
+    witnesses = dict(zip(_WITNESSES, _telling(node), strict=False))
     made = node.DefinePerSample(_SAMPLE, _record(key)).Define(_ENTRY, "rdfentry_")
-    helpers = [_SAMPLE, _ENTRY]
-    if witness is not None:
-        made, helpers = made.Define(_WITNESS, witness), [*helpers, _WITNESS]
+    for helper, name in witnesses.items():
+        made = made.Define(helper, name)
+    helpers = [_SAMPLE, _ENTRY, *witnesses]
     folder = Folder()
     path = _written(made, [*names, *helpers], folder)
     samples = _recorded(key)
     files = _files(samples)
-    if files is None or witness is None:
+    if files is None:
+        return None
+    _, known = root.types(files[0])
+    witnesses = {
+        helper: name for helper, name in witnesses.items() if name in known
+    }  # a friend's is not
+    if not witnesses:
         return None
     columns = root.index(Location(path, _TREE), [*names, *helpers])
-    matched = _matched(columns, files, witness, names)
+    matched = _matched(columns, files, witnesses, names)
     if matched is None:
         return None
     rows, identity = matched
@@ -217,7 +237,7 @@ def _joined(node: Any, names: Sequence[str]) -> Located | None:
         )
         for file, each in zip(files, rows, strict=True)
     )
-    stored = [name for name in root.types(files[0])[1] if name not in names]
+    stored = [name for name in known if name not in names]
     return Located(locations, TAKEN, (*stored, *names))
 
 
@@ -236,19 +256,19 @@ def _copied(node: Any) -> Located:
 
 
 def _matched(
-    index: FileIndex, files: Sequence[Location], witness: str, names: Sequence[str]
+    index: FileIndex, files: Sequence[Location], witnesses: Mapping[str, str], names: Sequence[str]
 ) -> tuple[list[Rows], bytes] | None:
     """Return which entries of each file the rows are, and what identifies them; None where they are not.
 
-    A row is the entry of a file whose number follows from ROOT's, if the witness, a stored column, has
-    the same value in both.
+    A row is the entry of a file whose number follows from ROOT's, if some stored columns, the witnesses,
+    have the same values in both: where ROOT goes by a list of entries, for example, they have not.
     """
-    indexes = [root.index(file, [witness]) for file in files]
+    indexes = [root.index(file, list(witnesses.values())) for file in files]
     starts = np.cumsum([0, *(each.entries for each in indexes)])
     taken = [np.zeros(each.entries, np.bool_) for each in indexes]
     digest = xxhash.xxh3_128()
     last = -1
-    for values in _chunks(index, [*names, _SAMPLE, _ENTRY, _WITNESS], digest):
+    for values in _chunks(index, [*names, _SAMPLE, _ENTRY, *witnesses], digest):
         numbers = values[_ENTRY].astype(np.int64)
         sample = values[_SAMPLE]
         if np.any(np.diff(numbers, prepend=last) <= 0):
@@ -259,8 +279,9 @@ def _matched(
             local = numbers[here] - starts[number]
             if local[0] < 0 or local[-1] >= indexes[number].entries:
                 return None
-            if not _agree(indexes[number], witness, local, values[_WITNESS][here]):
-                return None
+            for helper, name in witnesses.items():
+                if not _agree(indexes[number], name, local, values[helper][here]):
+                    return None
             taken[number][local] = True
     firsts = np.cumsum([0, *(np.count_nonzero(each) for each in taken)])
     if firsts[-1] != index.entries:
@@ -336,18 +357,13 @@ def _file(sample: str) -> Location | None:
     return None
 
 
-def _witness(node: Any) -> str | None:
-    """Return a stored column of one number per entry."""
+def _telling(node: Any) -> list[str]:
+    """Return stored columns of one number per entry, those first that tell most entries apart."""
     defined = {str(name) for name in node.GetDefinedColumnNames()}
-    number = re.compile(_NUMBER)
-    for name in map(str, node.GetColumnNames()):
-        if (
-            name not in defined
-            and name.isidentifier()
-            and number.fullmatch(str(node.GetColumnType(name)))
-        ):
-            return name
-    return None
+    names = [str(name) for name in node.GetColumnNames()]
+    types = {name: str(node.GetColumnType(name)) for name in names if name.isidentifier()}
+    found = [name for name in types if name not in defined and re.fullmatch(_NUMBER, types[name])]
+    return sorted(found, key=lambda name: [*_TELLING, types[name]].index(types[name]))
 
 
 def _writable(node: Any, names: Sequence[str]) -> list[str]:

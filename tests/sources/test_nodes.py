@@ -1,0 +1,330 @@
+"""Nodes of ROOT's own RDataFrame: rows and values are those that ROOT gives."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+
+import rootfeed as rf
+from rootfeed.errors import ArgumentError, MissingColumnError, StateError
+from rootfiles.environment import load_root
+
+ENTRIES = 3000
+FILES = 3
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ROOT's wheels are for Linux")
+
+
+@pytest.fixture(scope="module")
+def root() -> Any:
+    return load_root()
+
+
+@pytest.fixture(scope="module")
+def paths(root: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Trees in three files."""
+    return write(root, "TTree", tmp_path_factory.mktemp("trees"))
+
+
+@pytest.fixture(scope="module")
+def ntuples(root: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The same as ntuples."""
+    return write(root, "RNTuple", tmp_path_factory.mktemp("ntuples"))
+
+
+def write(root: Any, kind: str, folder: Path) -> list[str]:
+    options = root.RDF.RSnapshotOptions()
+    options.fOutputFormat = getattr(root.RDF.ESnapshotOutputFormat, f"k{kind}")
+    made = []
+    for number in range(FILES):
+        frame = (
+            root.RDataFrame(ENTRIES)
+            .Define("id", f"int(rdfentry_) + {number * ENTRIES}")
+            .Define("x", "std::sin(float(id))")
+            .Define("wide", "Long64_t(id) * 1000000007")
+            .Define("flag", "id % 3 == 0")
+            .Define("label", "id % 2")
+            .Define("v", "ROOT::RVec<float>(id % 4, float(id))")
+        )
+        path = str(folder / f"{number}.root")
+        frame.Snapshot("events", path, ["id", "x", "wide", "flag", "label", "v"], options)
+        made.append(path)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where scratch files come; none is left behind."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    gc.collect()
+    assert not list(folder.iterdir())
+
+
+def columns(frame: Any) -> list[str]:
+    return [str(name) for name in frame.GetColumnNames()]
+
+
+def check(node: Any, names: list[str] | None = None) -> rf.Frame:
+    """Compare all rows, unshuffled, with those of AsNumpy; return the frame."""
+    frame = rf.open(node)
+    names = list(frame.columns) if names is None else names
+    expected = node.AsNumpy(names)
+    assert frame.count() == len(next(iter(expected.values())))
+    found = frame.arrays(names)
+    for name in names:
+        theirs, ours = expected[name], ak.Array(found[name]).to_list()
+        if isinstance(ours[0], str):
+            listed = [str(each) for each in theirs]
+        else:
+            listed = [np.asarray(each).tolist() for each in theirs]
+        assert ours == listed, name
+    return frame
+
+
+CHAINS: dict[str, Callable[[Any], Any]] = {
+    "a cut": lambda node: node.Filter("x > 0.3"),
+    "two cuts": lambda node: node.Filter("x > 0.3", "named").Filter("flag"),
+    "definitions": lambda node: node.Define("a", "x * 2").Define("b", "id + 1").Define("c", "x > 0"),
+    "a cut and definitions": lambda node: (
+        node.Define("a", "x * x").Filter("a < 0.5").Define("b", "a + x")
+    ),
+    "a vector": lambda node: node.Define("w", "v[v > 100] * 2").Filter("id % 5 < 3"),
+    "a std::vector": lambda node: node.Define("w", "std::vector<int>(id % 3, id)").Filter("flag"),
+    "an array": lambda node: node.Define("w", "std::array<float, 3>{x, 2 * x, 3 * x}").Filter("flag"),
+    "text": lambda node: node.Define("t", 'std::string(flag ? "yes" : "no")').Filter("x > 0"),
+    "another column of a name": lambda node: node.Redefine("x", "x + 1").Filter("x > 1"),
+    "another vector of a name": lambda node: node.Redefine("v", "v * 2").Filter("flag"),
+    "a range": lambda node: node.Range(100, 4000, 7),
+    "a range and a cut": lambda node: node.Range(500).Filter("flag").Define("a", "id * 2"),
+    "the end of the first file": lambda node: node.Filter(f"id >= {ENTRIES - 1}").Define("a", "id"),
+    "nothing of the second file": lambda node: node.Filter(f"id / {ENTRIES} != 1").Define("a", "id"),
+    "one row": lambda node: node.Filter("id == 4242").Define("a", "x"),
+    "unsigned and long": lambda node: (
+        node.Define("u", "ULong64_t(wide) << 20")
+        .Define("s", "short(id)")
+        .Define("c", "(unsigned char)(id % 256)")
+        .Filter("flag")
+    ),
+    "the entry's number": lambda node: node.Define("n", "rdfentry_").Filter("n % 2 == 1"),
+    "of the file": lambda node: node.DefinePerSample("n", 'rdfsampleinfo_.Contains("1.root") ? 1 : 2'),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_rows_are_those_of_root(root: Any, paths: list[str], chain: str) -> None:
+    node = CHAINS[chain](root.RDataFrame("events", paths))
+    before = columns(node), node.GetFilterNames().size()
+    check(node)
+    assert (columns(node), node.GetFilterNames().size()) == before
+
+
+def test_rows_of_ntuples_are_those_of_root(root: Any, ntuples: list[str]) -> None:
+    node = root.RDataFrame("events", ntuples)
+    assert rf.open(node).files == tuple(ntuples)
+    made = (
+        node.Define("a", "x * x").Filter("a < 0.5").Define("w", "v[v > 100] * 2").Redefine("x", "x + a")
+    )
+    check(made.Filter(f"id >= {ENTRIES}"))
+
+
+def test_files_alone_are_read_from_their_own(root: Any, paths: list[str], temporary: Path) -> None:
+    for files in (paths[0], paths):
+        frame = check(root.RDataFrame("events", files))
+        assert frame.files == tuple(paths[:1] if files is paths[0] else paths)
+        assert not list(temporary.iterdir())  # nothing was written
+
+
+def test_relative_paths(
+    root: Any, paths: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(Path(paths[0]).parent)
+    frame = rf.open(root.RDataFrame("events", "0.root").Filter("flag"))
+    monkeypatch.chdir(tmp_path)
+    assert frame.arrays(["id"])["id"].tolist() == list(range(0, ENTRIES, 3))
+
+
+def test_batches_of_cuts_and_definitions(root: Any, paths: list[str]) -> None:
+    node = root.RDataFrame("events", paths).Filter("x > 0").Define("twice", "2 * id")
+    loader = rf.Loader(node, 50, ["id", "twice", "x"], "label", seed=1, drop_last=False)
+    expected = node.AsNumpy(["id"])["id"]
+    assert loader.num_rows == len(expected)
+    for _ in range(2):
+        rows = np.concatenate([np.column_stack([x, y]) for x, y in loader])
+        assert np.array_equal(rows[:, 1], rows[:, 0] * 2)
+        assert np.array_equal(rows[:, 3], rows[:, 0] % 2)
+        assert np.array_equal(np.sort(rows[:, 0]), expected)
+        assert not np.array_equal(rows[:, 0], expected)
+
+
+def test_several_nodes(root: Any, paths: list[str]) -> None:
+    one = root.RDataFrame("events", paths[0]).Filter("flag")
+    two = root.RDataFrame("events", paths[1])
+    for frames, rows in (([one, two], 4000), ([rf.open(two), one], 4000), (rf.mixed([one, two]), 2000)):
+        loader = rf.Loader(frames, 100, ["id"], seed=1)
+        ids = np.concatenate(list(loader))[:, 0]
+        assert len(ids) == len(np.unique(ids)) == rows
+    both = np.concatenate(list(rf.Loader(rf.mixed([one, two]), 100, ["id"])))[:, 0]
+    assert np.count_nonzero(both < ENTRIES) == 1000
+
+
+def test_cuts_and_definitions_of_ours_come_on_top(root: Any, paths: list[str]) -> None:
+    node = root.RDataFrame("events", paths).Filter("flag").Define("a", "id / 2.0")
+    frame = rf.open(node).filter("a > 100 && label == 0").define("b", "a + Sum(v)")
+    expected = node.Filter("a > 100 && label == 0").Define("b", "a + Sum(v)").AsNumpy(["b"])["b"]
+    assert np.array_equal(frame.arrays(["b"])["b"], expected)
+    assert "RDataFrame" in str(frame.report())
+
+
+def test_a_node_that_was_opened_again_is_the_same(root: Any, paths: list[str]) -> None:
+    def loader(what: str, value: str = "id * 2") -> rf.Loader:
+        node = root.RDataFrame("events", paths).Filter(what).Define("a", value)
+        return rf.Loader(node, 50, ["id", "a"], seed=1)
+
+    first = loader("flag")
+    iterator = iter(first)
+    for _ in range(5):
+        next(iterator)
+    state = first.state_dict()
+    again = loader("flag")
+    again.load_state_dict(state)
+    for one, other in zip(iterator, again, strict=True):
+        assert np.array_equal(one, other)
+    for other in (loader("flag || id == 1"), loader("flag", "id * 3")):
+        with pytest.raises(StateError, match="files"):
+            other.load_state_dict(state)
+    parts = [each.split(0.2).test for each in (first, again)]
+    assert all(map(np.array_equal, *parts))
+
+
+OTHERS: dict[str, Callable[[Any], Any]] = {
+    "numbers of entries": lambda root: (
+        root.RDataFrame(500).Define("a", "rdfentry_ * 2").Define("b", "1.5")
+    ),
+    "NumPy": lambda root: root.RDF.FromNumpy({"a": np.arange(50.0), "b": np.arange(50) % 3}),
+    "NumPy and a cut": lambda root: root.RDF.FromNumpy({"a": np.arange(50.0)}).Filter("a > 20"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_data_that_is_in_no_file(root: Any, other: str) -> None:
+    node = OTHERS[other](root)
+    frame = check(node)
+    assert set(frame.columns) >= {"a"}
+
+
+def test_friends(root: Any, paths: list[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "friend.root")
+    root.RDataFrame(ENTRIES).Define("other", "int(rdfentry_) * 10").Snapshot("friend", path)
+    chain, friend = root.TChain("events"), root.TChain("friend")
+    chain.Add(paths[0])
+    friend.Add(path)
+    chain.AddFriend(friend)
+    node = root.RDataFrame(chain).Define("sum", "other + id").Filter("flag")
+    frame = rf.open(node)
+    assert frame.arrays(["sum"])["sum"].tolist() == [11 * id for id in range(0, ENTRIES, 3)]
+
+
+def test_entry_lists_and_parts_of_files(root: Any, paths: list[str]) -> None:
+    chain = root.TChain("events")
+    for path in paths:
+        chain.Add(path)
+    some = root.TEntryList("some", "some", "events", paths[0])
+    for number in (3, 5, 1000):
+        some.Enter(number, "events", paths[0])
+    for number in (7, 8):
+        some.Enter(number, "events", paths[2])
+    chain.SetEntryList(some)
+    check(root.RDataFrame(chain), ["id", "x"])
+    check(root.RDataFrame(chain).Define("a", "id * 2"), ["id", "a"])
+    sample = root.RDF.Experimental.RSample("sample", "events", paths)
+    spec = root.RDF.Experimental.RDatasetSpec()
+    spec.AddSample(sample)
+    spec.WithGlobalRange((ENTRIES + 5, ENTRIES + 105))
+    check(root.RDataFrame(spec), ["id", "x"])
+    check(root.RDataFrame(spec).Define("a", "id * 2").Filter("flag"), ["id", "a"])
+
+
+def test_several_threads_are_refused(root: Any, paths: list[str]) -> None:
+    root.EnableImplicitMT(2)
+    try:
+        node = root.RDataFrame("events", paths)
+    finally:
+        root.DisableImplicitMT()
+    with pytest.raises(ArgumentError, match=r"Make it after ROOT\.DisableImplicitMT\(\)"):
+        rf.open(node)
+
+
+def test_what_root_cannot_run(root: Any, paths: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    node = root.RDataFrame("events", paths).Define(
+        "a", 'if (id == 700) throw std::runtime_error("not this one"); return id;'
+    )
+    with pytest.raises(ArgumentError, match=r"ROOT cannot run the RDataFrame(.|\n)*not this one"):
+        rf.open(node)
+    capfd.readouterr()
+
+
+def test_columns_that_are_not_there(root: Any, paths: list[str]) -> None:
+    node = root.RDataFrame("events", paths).Define("p", "std::complex<float>(x, x)").Filter("flag")
+    frame = rf.open(node)
+    assert "p" not in frame.columns
+    assert "_taken" not in frame.columns
+    with pytest.raises(MissingColumnError, match="'p'"):
+        rf.Loader(frame, 10, ["p"])
+
+
+def test_nothing_passes(root: Any, paths: list[str]) -> None:
+    frame = rf.open(root.RDataFrame("events", paths).Filter("x > 2").Define("a", "x"))
+    assert frame.count() == 0
+    with pytest.raises(rf.errors.EmptyDatasetError):
+        rf.Loader(frame, 10, ["a"])
+
+
+def test_copies_read_the_same_scratch(root: Any, paths: list[str], temporary: Path) -> None:
+    frame = rf.open(root.RDataFrame("events", paths).Filter("flag").Define("a", "x"))
+    assert len(list(temporary.iterdir())) == 1
+    copy = pickle.loads(pickle.dumps(frame))
+    expected = frame.arrays(["a"])["a"]
+    assert np.array_equal(copy.arrays(["a"])["a"], expected)
+    del copy
+    gc.collect()
+    assert len(list(temporary.iterdir())) == 1  # a copy does not own it
+    if not (child := os.fork()):
+        del frame
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(temporary.iterdir())) == 1
+
+
+def test_the_scratch_goes_with_the_process(root: Any, paths: list[str], temporary: Path) -> None:
+    script = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import ROOT, rootfeed as rf
+frame = rf.open(ROOT.RDataFrame("events", sys.argv[1]).Filter("flag"))
+print(frame.count())
+"""
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, paths[0]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "1000", done.stderr
+    assert not list(temporary.iterdir())
