@@ -392,8 +392,8 @@ def _of_node(node: Any) -> Frame:
     found = sources.locate(node)
     frame = over(found.locations)
     if found.taken is not None:
-        frame = frame.filter(found.taken, "what ROOT's RDataFrame leaves out").select(found.names or ())
-    return frame
+        frame = frame.filter(found.taken, "what ROOT's RDataFrame leaves out")
+    return frame.select(found.names)
 
 
 def from_arrays(arrays: Mapping[str, Any]) -> Frame:

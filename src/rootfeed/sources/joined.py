@@ -1,25 +1,26 @@
-"""Some entries of a file, with more columns for them in another one, as one source.
+"""Some entries of a file, with more columns for them in memory, as one source.
 
-The other file has a row for each of these entries, in their order. To those that read it, this source
-has all entries of the file: the columns of the other one are zero, or empty, where it has no row, and
-the column `TAKEN` says where it has.
+A table has a row for each of these entries, in their order. To those that read it, this source has all
+entries of the file: the columns of the table are zero, or empty, where it has no row, and the column
+`TAKEN` says where it has.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
-from rootfeed.errors import MissingColumnError, nearest
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
-from rootfeed.sources import root
+from rootfeed.sources import arrays, root
+from rootfeed.sources.arrays import ArraysIndex, ArraysLocation
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
 
@@ -40,17 +41,20 @@ __all__ = [
 TAKEN = "_taken"
 """The column that holds where there is a row."""
 
+_TAKEN_TYPE = ColumnType("bool", "scalar", np.dtype(np.bool_))
 _GROUP = 1024  # entries whose rows are counted together
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which entries of a file have a row in the other one, and where they begin there.
+    """Which entries of a file have a row in a table, and where they begin there.
 
     Attributes
     ----------
     first : int
-        Number of the first of these rows in the other file.
+        Number of the first of these rows in the table.
+    entries : int
+        Of the file.
     bits : ndarray of uint8
         A bit for each entry of the file.
     before : ndarray of int64
@@ -58,14 +62,17 @@ class Rows:
     """
 
     first: int
+    entries: int
     bits: npt.NDArray[np.uint8]
     before: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, taken: npt.NDArray[np.bool_], first: int) -> Rows:
-        """Return the rows of the entries that are taken."""
-        counts = np.add.reduceat(taken, np.arange(0, len(taken), _GROUP), dtype=np.int64)
-        return cls(first, np.packbits(taken), np.concatenate([[0], np.cumsum(counts)]))
+    def of(cls, numbers: npt.NDArray[np.int64], entries: int, first: int) -> Rows:
+        """Return the rows of entries with ascending numbers."""
+        taken = np.zeros(entries, np.bool_)
+        taken[numbers] = True
+        places = np.append(np.arange(0, entries, _GROUP), entries)
+        return cls(first, entries, np.packbits(taken), np.searchsorted(numbers, places))
 
     @property
     def count(self) -> int:
@@ -83,22 +90,19 @@ class Rows:
 
 @dataclass(frozen=True)
 class JoinedLocation(Location):
-    """A file and the object in it, joined with another one.
+    """A file and the object in it, joined with a table.
 
     Attributes
     ----------
-    other : Location
+    other : ArraysLocation
     rows : Rows
-    identity : bytes
-        16 bytes that tell this file, with these rows and what they hold, from others.
-    hidden : tuple of str
-        Columns of the other file that are nobody's business.
+    names : tuple of str
+        The columns of the table that count.
     """
 
-    other: Location = field(kw_only=True)
+    other: ArraysLocation = field(kw_only=True)
     rows: Rows = field(kw_only=True, repr=False, compare=False)
-    identity: bytes = field(kw_only=True)
-    hidden: tuple[str, ...] = field(kw_only=True, default=())
+    names: Sequence[str] = field(kw_only=True)
 
     @property
     def file(self) -> Location:
@@ -108,18 +112,17 @@ class JoinedLocation(Location):
 
 @dataclass(frozen=True, eq=False)
 class JoinedIndex(FileIndex):
-    """The indexes of both files, as one."""
+    """The indexes of both, as one."""
 
     base: FileIndex = field(kw_only=True, repr=False)
-    other: FileIndex = field(kw_only=True, repr=False)
+    other: ArraysIndex = field(kw_only=True, repr=False)
     rows: Rows = field(kw_only=True, repr=False)
 
 
 def types(location: JoinedLocation) -> tuple[str, Mapping[str, ColumnType]]:
-    """Return the name of the file's object, and the columns of both; one of the other file counts."""
+    """Return the name of the file's object, and the columns of both; one of the table counts."""
     name, found = root.types(location.file)
-    more = _more_types(location)
-    return name, {**found, **more, TAKEN: ColumnType("bool", "scalar", np.dtype(np.bool_))}
+    return name, {**found, **_more_types(location), TAKEN: _TAKEN_TYPE}
 
 
 def friends(location: JoinedLocation) -> list[str]:
@@ -128,30 +131,22 @@ def friends(location: JoinedLocation) -> list[str]:
 
 
 def index(location: JoinedLocation, names: Sequence[str]) -> JoinedIndex:
-    """Return the page tables of the file's columns; those of the other one have none."""
-    _, known = types(location)
-    for name in names:
-        if name not in known:
-            raise MissingColumnError(f"{location.path} has no column {name!r}. {nearest(name, known)}")
+    """Return the page tables of the file's columns; those of the table have none."""
     more = _more_types(location)
     base = root.index(location.file, [name for name in names if name not in more and name != TAKEN])
-    other = root.index(location.other, [name for name in names if name in more])
+    other = arrays.index(location.other, [name for name in names if name in more])
     share = location.rows.count / max(1, base.entries)
-    columns: dict[str, Column] = {}
-    for name in names:
-        if name in base.columns:
-            columns[name] = base.columns[name]
-        else:
-            bytes_ = other.columns[name].value_bytes * share if name in more else 0.0
-            columns[name] = Column(name, known[name], None, name, value_bytes=bytes_)
+    columns = {TAKEN: Column(TAKEN, _TAKEN_TYPE, None, TAKEN), **base.columns}
+    for name, column in other.columns.items():
+        columns[name] = replace(column, value_bytes=column.value_bytes * share)
     return JoinedIndex(
         path=base.path,
         object_path=base.object_path,
         format=base.format,
         entries=base.entries,
         file_bytes=base.file_bytes,
-        identity=location.identity,
-        columns=columns,
+        identity=xxhash.xxh3_128_digest(base.identity + other.identity),
+        columns={name: columns[name] for name in names},
         head=base.head,
         tag=base.tag,
         duplicates=base.duplicates,
@@ -170,7 +165,7 @@ def read(
     scratch: Scratch,
     stopped: Event,
 ) -> Iterator[tuple[str, Array | Jagged]]:
-    """Read from both files: see `Source.read`."""
+    """Read from both: see `Source.read`."""
     stored = [name for name in names if name in index.base.columns]
     if stored:
         yield from root.read(index.base, stored, start, stop, out_for, scratch, stopped)
@@ -184,9 +179,9 @@ def read(
     def narrow(name: str) -> Array:
         return np.empty(len(places), index.other.dtype(name))
 
-    # Vectors of both files are valid together, so that each reading has a scratch of its own.
+    # Vectors of both are valid together, so that each reading has a scratch of its own.
     own = Scratch()
-    for name, values in root.read(index.other, more, first, first + len(places), narrow, own, stopped):
+    for name, values in arrays.read(index.other, more, first, first + len(places), narrow, own, stopped):
         if isinstance(values, Jagged):
             length = math.prod(index.columns[name].type.shape) if index.columns[name].type.shape else 0
             yield name, _spread_vectors(values, places, stop - start, length)
@@ -197,7 +192,7 @@ def read(
 def read_awkward(
     index: JoinedIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
 ) -> ak.Array:
-    """Return the entries ``[start, stop)`` of a column of either file."""
+    """Return the entries ``[start, stop)`` of a column of either."""
     if name in index.base.columns:
         return root.read_awkward(index.base, name, start, stop, scratch)
 
@@ -214,17 +209,16 @@ def vector_bytes(index: JoinedIndex, name: str) -> float:
     """Return the bytes of an entry of a vector, on average."""
     if name in index.base.columns:
         return root.vector_bytes(index.base, name)
-    return root.vector_bytes(index.other, name)
+    return arrays.vector_bytes(index.other, name)
 
 
 def prepare(indexes: Iterable[JoinedIndex]) -> None:
-    """Compile what reading both files needs."""
-    root.prepare([each for index in indexes for each in (index.base, index.other)])
+    """Compile what reading the files needs."""
+    root.prepare([index.base for index in indexes])
 
 
 def _more_types(location: JoinedLocation) -> dict[str, ColumnType]:
-    _, found = root.types(location.other)
-    return {name: type_ for name, type_ in found.items() if name not in location.hidden}
+    return {name: location.other.table.types[name] for name in location.names}
 
 
 def _spread(values: Any, places: npt.NDArray[np.intp], out: Array) -> Array:

@@ -1,8 +1,8 @@
-"""ROOT's own RDataFrame: what its nodes compute, by one pass through ROOT, as files.
+"""ROOT's own RDataFrame: what its nodes compute, by one pass through ROOT.
 
 A node without definitions and cuts is nothing but its files. Any other one is run once: ROOT writes
-which entries pass, and what is defined, to a scratch file, and stored columns are read from their own
-files afterwards. Where the entries of these files cannot be told, ROOT writes all columns.
+which entries pass, and what is defined, to scratch files, and stored columns are read from their own
+files afterwards. Where ROOT's rows are not known to be entries of these files, it writes all columns.
 
 Nothing of ROOT is imported here: who has a node has imported it. What is used of it is public.
 """
@@ -16,81 +16,158 @@ import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
-import xxhash
 
 from rootfeed.errors import ArgumentError, RootfeedError, UnsupportedColumnError
-from rootfeed.schema import Array, FileIndex, Jagged
+from rootfeed.schema import Array, ColumnType, FileIndex, Jagged, Texts
 from rootfeed.sources import root
+from rootfeed.sources.arrays import ArraysLocation, Table
 from rootfeed.sources.joined import TAKEN, JoinedLocation, Rows
 from rootfeed.sources.paths import Location, expand
 from rootfeed.sources.scratch import Scratch
 
-__all__ = ["Located", "ScratchLocation", "is_node", "locate"]
+__all__ = ["Located", "is_node", "locate"]
 
-_ENTRY = "rootfeed_entry"
-_SAMPLE = "rootfeed_sample"
-_WITNESSES = tuple(f"rootfeed_witness_{number}" for number in range(4))
-_HELPERS = (_ENTRY, _SAMPLE, *_WITNESSES)
-_TREE = "rows"
-
-_CHUNK = 1 << 20  # rows that are looked at together
+_ENTRY = "rdfentry_"
+_SAMPLE = "number of the sample"
+_CHUNK = 1 << 20  # entries that are looked at together
+_WITNESSES = 2
 
 _NODE = re.compile(r"ROOT::(RDataFrame|RDF::RInterface<.*)")
-_NUMBER = (
-    r"(bool|char|((un)?signed )?(char|short|int|long|long long)|unsigned|float|double|s?size_t"
-    r"|(std::)?u?int(8|16|32|64)_t|(Bool|U?Char|U?Short|U?Int|U?Long|U?Long64|Float|Double)_t)"
-)
-_WRITABLE = re.compile(
-    rf"(const )?({_NUMBER}|(std::)?string|(ROOT::(VecOps::)?RVec|(std::)?vector)<{_NUMBER}>"
-    rf"|(std::)?array<{_NUMBER}, ?\d+u?l?>)"
-)
+_DTYPES = {
+    **dict.fromkeys(("double", "Double_t"), "f8"),
+    **dict.fromkeys(("float", "Float_t"), "f4"),
+    **dict.fromkeys(("long", "Long_t", "long long", "Long64_t", "int64_t", "ssize_t"), "i8"),
+    **dict.fromkeys(
+        ("unsigned long", "ULong_t", "unsigned long long", "ULong64_t", "uint64_t", "size_t"), "u8"
+    ),
+    **dict.fromkeys(("int", "Int_t", "int32_t"), "i4"),
+    **dict.fromkeys(("unsigned int", "unsigned", "UInt_t", "uint32_t"), "u4"),
+    **dict.fromkeys(("short", "Short_t", "int16_t"), "i2"),
+    **dict.fromkeys(("unsigned short", "UShort_t", "uint16_t"), "u2"),
+    **dict.fromkeys(("char", "Char_t", "signed char", "int8_t"), "i1"),
+    **dict.fromkeys(("unsigned char", "UChar_t", "uint8_t"), "u1"),
+    **dict.fromkeys(("bool", "Bool_t"), "?"),
+}
+"""NumPy's types of C++'s where ROOT runs; those first of which few entries have equal values."""
+_NUMBER = rf"(?:std::)?({'|'.join(sorted(_DTYPES, key=len, reverse=True))})"
+_SCALAR = re.compile(rf"(?:const )?{_NUMBER}")
+_VECTOR = re.compile(rf"(?:ROOT::(?:VecOps::)?RVec|(?:std::)?vector)<{_NUMBER} ?>")
+_ARRAY = re.compile(rf"(?:std::)?array<{_NUMBER}, ?(\d+)[uUlL]* ?>")
+_TEXT = re.compile(r"(?:std::)?string")
 
-_TELLING = (
-    "double",
-    "Double_t",
-    "float",
-    "Float_t",
-    "long",
-    "Long64_t",
-    "ULong64_t",
-    "int",
-    "Int_t",
-    "UInt_t",
-)
-"""Types of which few entries have the same value, in this order."""
-
-_RECORDER = """
-#include <map>
+_HELPERS = r"""
+#pragma cling optimize(2)
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <stdexcept>
 #include <string>
 #include <vector>
 namespace rootfeed_nodes {
-struct Sample { std::string id; unsigned long long start, stop; };
-std::map<int, std::vector<Sample>> passes;
-int sample(int pass, const ROOT::RDF::RSampleInfo &info) {
-   auto &samples = passes[pass];
-   samples.push_back({info.AsString(), info.EntryRange().first, info.EntryRange().second});
-   return static_cast<int>(samples.size()) - 1;
-}
+class File {
+   std::FILE *fFile;
+   std::string fPath;
+   std::vector<char> fBuffer;
+   std::size_t fUsed = 0;
+   void Store(const void *data, std::size_t size) {
+      if (std::fwrite(data, 1, size, fFile) != size)
+         throw std::runtime_error("cannot write to " + fPath + ": is the disk full?");
+   }
+public:
+   explicit File(const std::string &path)
+      : fFile(std::fopen(path.c_str(), "wb")), fPath(path), fBuffer(1 << 17) {
+      if (!fFile)
+         throw std::runtime_error("cannot write to " + path);
+      std::setbuf(fFile, nullptr);
+   }
+   File(const File &) = delete;
+   ~File() { if (fFile) std::fclose(fFile); }
+   void Write(const void *data, std::size_t size) {
+      if (fUsed + size > fBuffer.size())
+         Flush();
+      if (size > fBuffer.size())
+         return Store(data, size);
+      std::memcpy(fBuffer.data() + fUsed, data, size);
+      fUsed += size;
+   }
+   void Flush() {
+      Store(fBuffer.data(), fUsed);
+      fUsed = 0;
+   }
+};
+class Column {
+   File fValues, fEnds;
+   std::int64_t fEnd = 0;
+public:
+   explicit Column(const std::string &path) : fValues(path + ".values"), fEnds(path + ".ends") {}
+   template <typename T> void Put(const T &value) { fValues.Write(&value, sizeof value); }
+   template <typename T> void Put(const ROOT::RVec<T> &some) { PutAll(some.data(), some.size()); }
+   template <typename T> void Put(const std::vector<T> &some) { PutAll(some.data(), some.size()); }
+   void Put(const std::vector<bool> &some) {
+      ROOT::RVec<bool> plain(some.begin(), some.end());
+      PutAll(plain.data(), plain.size());
+   }
+   void Put(const std::string &text) { PutAll(text.data(), text.size()); }
+   template <typename T> void PutAll(const T *values, std::size_t count) {
+      fValues.Write(values, count * sizeof(T));
+      fEnd += count;
+      fEnds.Write(&fEnd, sizeof fEnd);
+   }
+   void Flush() { fValues.Flush(); fEnds.Flush(); }
+};
 }  // namespace rootfeed_nodes
 """
 
-_passes = itertools.count()
+_PASS = """
+#pragma cling optimize(2)
+namespace rootfeed_nodes {{
+class Pass_{number} : public ROOT::Detail::RDF::RActionImpl<Pass_{number}> {{
+   std::shared_ptr<std::deque<Column>> fColumns;
+   std::shared_ptr<std::vector<std::string>> fSamples;
+public:
+   using Result_t = std::vector<std::string>;
+   Pass_{number}(const std::string &folder, std::size_t count)
+      : fColumns(std::make_shared<std::deque<Column>>()), fSamples(std::make_shared<Result_t>()) {{
+      for (std::size_t i = 0; i < count; ++i)
+         fColumns->emplace_back(folder + "/" + std::to_string(i));
+   }}
+   std::shared_ptr<Result_t> GetResultPtr() const {{ return fSamples; }}
+   void Initialize() {{}}
+   void InitTask(TTreeReader *, unsigned int) {{}}
+   void Exec(unsigned int{parameters}) {{
+      auto &columns = *fColumns;
+      columns[0].Put(static_cast<int>(fSamples->size()) - 1);
+      {puts}
+   }}
+   void Finalize() {{
+      for (auto &each : *fColumns)
+         each.Flush();
+   }}
+   std::string GetActionName() {{ return "rootfeed"; }}
+   ROOT::RDF::SampleCallback_t GetSampleCallback() final {{
+      return [samples = fSamples](unsigned int, const ROOT::RDF::RSampleInfo &info) {{
+         samples->push_back(info.AsString());
+      }};
+   }}
+}};
+std::vector<std::string> pass_{number}(ROOT::RDF::RNode node, const std::vector<std::string> &names,
+                                       const std::string &folder) {{
+   return node.Book<{types}>(Pass_{number}(folder, names.size() + 1), names).GetValue();
+}}
+}}  // namespace rootfeed_nodes
+"""
+
+_numbers = itertools.count()
 _declared: set[int] = set()
-
-
-class Sample(NamedTuple):
-    """A file, as ROOT names it, with the range of its entries that ROOT went through."""
-
-    id: str
-    start: int
-    stop: int
 
 
 class Located(NamedTuple):
@@ -101,13 +178,13 @@ class Located(NamedTuple):
     locations : tuple of Location
     taken : str or None
         The column that says which entries pass; None for all.
-    names : tuple of str or None
-        Its columns; None for all.
+    names : tuple of str
+        Its columns.
     """
 
     locations: tuple[Location, ...]
-    taken: str | None = None
-    names: tuple[str, ...] | None = None
+    taken: str | None
+    names: tuple[str, ...]
 
 
 class Folder:
@@ -117,27 +194,52 @@ class Folder:
         self.path = tempfile.mkdtemp(prefix="rootfeed-")
         weakref.finalize(self, _remove, self.path, os.getpid())
 
-    def __reduce__(self) -> Any:
-        return str, (self.path,)  # who gets a copy does not own the folder
-
 
 def _remove(path: str, process: int) -> None:
     if os.getpid() == process:  # not in a forked child
         shutil.rmtree(path, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class ScratchLocation(Location):
-    """A file in a folder that lives as long as this.
+@dataclass(frozen=True, eq=False)
+class Written(Table):
+    """A table in scratch files, which are mapped into memory: a copy in another process maps them, too.
 
     Attributes
     ----------
-    identity : bytes
-        16 bytes that follow from what it holds: its own UUID is another one each time.
+    path : str
+        Of the folder.
+    folder : Folder or None
+        What keeps it, in the process that made it.
     """
 
-    identity: bytes = field(kw_only=True)
-    folder: Any = field(kw_only=True, repr=False, compare=False)
+    path: str = field(kw_only=True)
+    folder: Folder | None = field(kw_only=True)
+
+    def __reduce__(self) -> Any:
+        return written, (self.path, tuple(self.types.items()))
+
+
+def written(path: str, types: Sequence[tuple[str, ColumnType]], folder: Folder | None = None) -> Written:
+    """Return what ROOT has written to a folder: for each column its values, and where vectors end."""
+    columns: dict[str, Array | Jagged] = {}
+    for number, (name, type_) in enumerate(types):
+        dtype = np.dtype(np.uint8) if type_.kind == "text" else type_.dtype
+        values = _mapped(f"{path}/{number}.values", dtype)
+        if type_.kind == "scalar":
+            columns[name] = values
+        elif type_.shape:
+            columns[name] = Jagged(values, np.arange(0, len(values) + 1, type_.shape[0]))
+        else:
+            offsets = np.concatenate([[0], _mapped(f"{path}/{number}.ends", np.dtype(np.int64))])
+            columns[name] = (Texts if type_.kind == "text" else Jagged)(values, offsets)
+    entries = len(next(iter(columns.values())))
+    return Written(columns, dict(types), entries, path=path, folder=folder)
+
+
+def _mapped(path: str, dtype: Any) -> Array:
+    if not os.path.getsize(path):
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype, "r")
 
 
 def is_node(value: Any) -> bool:
@@ -161,8 +263,8 @@ def locate(node: Any) -> Located:
 
     Notes
     -----
-    As any result of a node does, this runs what else was booked on it. The scratch file has 12 bytes an
-    entry that passes, and the values of definitions, uncompressed, in the folder for temporary files
+    As any result of a node does, this runs what else was booked on it. The scratch files have 20 bytes
+    for each entry that passes, and the values of definitions, in the folder for temporary files
     (``TMPDIR``).
     """
     if node.GetNSlots() > 1:
@@ -172,14 +274,10 @@ def locate(node: Any) -> Located:
         )
     with _failing():
         defined = [str(name) for name in node.GetDefinedColumnNames()]
+        found = None
         if not defined and not node.GetFilterNames().size():
-            samples, count = _counted(node)
-            files = _files(samples)
-            if files is not None and count == sum(_entries(files)):
-                return Located(files)
-        usable = _writable(node, defined)
-        found = _joined(node, usable)
-        return _copied(node) if found is None else found
+            found = _alone(node)
+        return found or _joined(node, defined) or _copied(node)
 
 
 @contextmanager
@@ -187,107 +285,90 @@ def _failing() -> Iterator[None]:
     """Tell what ROOT throws as an error of ours."""
     try:
         yield
-    except (RootfeedError, KeyboardInterrupt):
+    except (RootfeedError, OSError):
         raise
     except Exception as error:
         raise ArgumentError(f"ROOT cannot run the RDataFrame: {error}") from error
 
 
-def _counted(node: Any) -> tuple[list[Sample], int]:
-    """Return the files that a node goes through, and its number of entries. It reads no column."""
-    key = _recorder()
-    count = int(node.DefinePerSample(_SAMPLE, _record(key)).Count().GetValue())
-    return _recorded(key), count
+def _alone(node: Any) -> Located | None:
+    """Return the node's files, if its rows are all of their entries. ROOT reads no column for this."""
+    table, samples = _run(node, [_ENTRY])
+    files = _files(samples)
+    if files is None or table.entries != sum(root.index(file, []).entries for file in files):
+        return None
+    return Located(files, None, tuple(root.types(files[0])[1]))
 
 
-def _joined(node: Any, names: Sequence[str]) -> Located | None:
-    """Return the node's files joined with what ROOT computes; None where that cannot be had."""
-    key = _recorder()
-    witnesses = dict(zip(_WITNESSES, _telling(node), strict=False))
-    made = node.DefinePerSample(_SAMPLE, _record(key)).Define(_ENTRY, "rdfentry_")
-    for helper, name in witnesses.items():
-        made = made.Define(helper, name)
-    helpers = [_SAMPLE, _ENTRY, *witnesses]
-    folder = Folder()
-    path = _written(made, [*names, *helpers], folder)
-    samples = _recorded(key)
+def _joined(node: Any, defined: Sequence[str]) -> Located | None:
+    """Return the node's files, joined with what ROOT computes; None where its rows are not theirs."""
+    names = _usable(node, defined)
+    witnesses = _telling(node, defined)
+    table, samples = _run(node, [*names, _ENTRY, *witnesses])
     files = _files(samples)
     if files is None:
         return None
     _, known = root.types(files[0])
-    witnesses = {
-        helper: name for helper, name in witnesses.items() if name in known
-    }  # a friend's is not
-    if not witnesses:
+    witnesses = [name for name in witnesses if name in known]  # a friend's is not
+    rows = _matched(table, files, witnesses) if witnesses else None
+    if rows is None:
         return None
-    columns = root.index(Location(path, _TREE), [*names, *helpers])
-    matched = _matched(columns, files, witnesses, names)
-    if matched is None:
-        return None
-    rows, identity = matched
-    other = ScratchLocation(path, _TREE, identity=identity, folder=folder)
+    stored = [name for name in known if name not in names]
+    other = ArraysLocation(table.path, None, table=table)
     locations = tuple(
-        JoinedLocation(
-            file.path,
-            file.object_path,
-            other=other,
-            rows=each,
-            identity=xxhash.xxh3_128_digest(identity + root.index(file, []).identity),
-            hidden=_HELPERS,
-        )
+        JoinedLocation(file.path, file.object_path, other=other, rows=each, names=names)
         for file, each in zip(files, rows, strict=True)
     )
-    stored = [name for name in known if name not in names]
     return Located(locations, TAKEN, (*stored, *names))
 
 
 def _copied(node: Any) -> Located:
-    """Return a file to which ROOT has written all columns of a node."""
-    folder = Folder()
-    names = _writable(node, [str(name) for name in node.GetColumnNames()])
+    """Return all columns of a node, as ROOT has written them."""
+    names = _usable(node, [str(name) for name in node.GetColumnNames()])
     if not names:
         raise UnsupportedColumnError("the RDataFrame has no column of numbers, of vectors or of text.")
-    path = _written(node, names, folder)
-    index = root.index(Location(path, _TREE), names)
-    digest = xxhash.xxh3_128()
-    for _ in _chunks(index, names, digest):
-        pass
-    return Located((ScratchLocation(path, _TREE, identity=digest.digest(), folder=folder),))
+    table, _ = _run(node, names)
+    return Located((ArraysLocation("ROOT's RDataFrame", None, table=table),), None, tuple(names))
 
 
-def _matched(
-    index: FileIndex, files: Sequence[Location], witnesses: Mapping[str, str], names: Sequence[str]
-) -> tuple[list[Rows], bytes] | None:
-    """Return which entries of each file the rows are, and what identifies them; None where they are not.
+def _matched(table: Table, files: Sequence[Location], witnesses: Sequence[str]) -> list[Rows] | None:
+    """Return which entries of each file the rows are; None where they are not.
 
     A row is the entry of a file whose number follows from ROOT's, if some stored columns, the witnesses,
     have the same values in both: where ROOT goes by a list of entries, for example, they have not.
     """
-    indexes = [root.index(file, list(witnesses.values())) for file in files]
+    indexes = [root.index(file, list(witnesses)) for file in files]
     starts = np.cumsum([0, *(each.entries for each in indexes)])
-    taken = [np.zeros(each.entries, np.bool_) for each in indexes]
-    digest = xxhash.xxh3_128()
-    last = -1
-    for values in _chunks(index, [*names, _SAMPLE, _ENTRY, *witnesses], digest):
-        numbers = values[_ENTRY].astype(np.int64)
-        sample = values[_SAMPLE]
-        if np.any(np.diff(numbers, prepend=last) <= 0):
+    entries, samples = (table.columns[name] for name in (_ENTRY, _SAMPLE))
+    assert isinstance(entries, np.ndarray)
+    assert isinstance(samples, np.ndarray)
+    firsts = np.searchsorted(samples, np.arange(len(files) + 1))
+    rows = []
+    for number, index in enumerate(indexes):
+        first, last = int(firsts[number]), int(firsts[number + 1])
+        local = entries[first:last].astype(np.int64) - starts[number]
+        if np.any(np.diff(local) <= 0) or np.any(samples[first:last] != number):
             return None
-        last = int(numbers[-1])
-        for number in np.unique(sample).tolist():
-            here = sample == number
-            local = numbers[here] - starts[number]
-            if local[0] < 0 or local[-1] >= indexes[number].entries:
+        if last > first and not 0 <= local[0] <= local[-1] < index.entries:
+            return None
+        for name in witnesses:
+            if not _agree(index, name, local, np.asarray(table.columns[name])[first:last]):
                 return None
-            for helper, name in witnesses.items():
-                if not _agree(indexes[number], name, local, values[helper][here]):
-                    return None
-            taken[number][local] = True
-    firsts = np.cumsum([0, *(np.count_nonzero(each) for each in taken)])
-    if firsts[-1] != index.entries:
-        return None
-    rows = [Rows.of(each, int(first)) for each, first in zip(taken, firsts, strict=False)]
-    return rows, digest.digest()
+        rows.append(Rows.of(local, index.entries, first))
+    return rows if firsts[-1] == table.entries else None
+
+
+def _agree(index: FileIndex, name: str, entries: Array, values: Array) -> bool:
+    """Whether a column has these values in some entries, in ascending order."""
+    for start in range(0, index.entries, _CHUNK):
+        stop = min(start + _CHUNK, index.entries)
+        first, last = np.searchsorted(entries, [start, stop])
+        if first < last:
+            stored = _column(index, name, start, stop)[entries[first:last] - start]
+            found = values[first:last]
+            if not np.all((stored == found) | ((stored != stored) & (found != found))):  # NaN is NaN
+                return False
+    return True
 
 
 def _column(index: FileIndex, name: str, start: int, stop: int) -> Array:
@@ -297,49 +378,10 @@ def _column(index: FileIndex, name: str, start: int, stop: int) -> Array:
     return out
 
 
-def _agree(index: FileIndex, name: str, entries: Array, values: Array) -> bool:
-    """Whether a column has these values in some entries, in ascending order."""
-    for start in range(0, index.entries, _CHUNK):
-        stop = min(start + _CHUNK, index.entries)
-        first, last = np.searchsorted(entries, [start, stop])
-        if first == last:
-            continue
-        stored = _column(index, name, start, stop)
-        one, other = stored[entries[first:last] - start], values[first:last]
-        if not np.all((one == other) | ((one != one) & (other != other))):  # NaN is NaN
-            return False
-    return True
-
-
-def _chunks(index: FileIndex, names: Sequence[str], digest: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield all rows of a file, some at a time, and add what they hold to a digest."""
-    digest.update(repr([(name, index.columns[name].type) for name in names]).encode())
-    for start in range(0, index.entries, _CHUNK):
-        stop = min(start + _CHUNK, index.entries)
-
-        def out_for(name: str, count: int = stop - start) -> Array:
-            return np.empty(count, index.dtype(name))
-
-        found = dict(root.read(index, names, start, stop, out_for, Scratch(), Event()))
-        for values in found.values():
-            for part in (values.values, values.offsets) if isinstance(values, Jagged) else (values,):
-                digest.update(np.ascontiguousarray(part).view(np.uint8).data)
-        yield found
-
-
-def _entries(files: Sequence[Location]) -> list[int]:
-    return [root.index(file, []).entries for file in files]
-
-
-def _files(samples: Sequence[Sample]) -> tuple[Location, ...] | None:
+def _files(samples: Sequence[str]) -> tuple[Location, ...] | None:
     """Return the files that ROOT's names of samples stand for; None where they are no files."""
-    found: list[Location] = []
-    for sample in samples:
-        location = _file(sample.id)
-        if location is None:
-            return None
-        found.append(location)
-    return tuple(found) or None
+    found = [_file(sample) for sample in samples]
+    return None if None in found or not found else tuple(each for each in found if each is not None)
 
 
 def _file(sample: str) -> Location | None:
@@ -357,51 +399,71 @@ def _file(sample: str) -> Location | None:
     return None
 
 
-def _telling(node: Any) -> list[str]:
-    """Return stored columns of one number per entry, those first that tell most entries apart."""
-    defined = {str(name) for name in node.GetDefinedColumnNames()}
+def _telling(node: Any, defined: Sequence[str]) -> list[str]:
+    """Return some stored columns of one number per entry, those that tell most entries apart."""
     names = [str(name) for name in node.GetColumnNames()]
-    types = {name: str(node.GetColumnType(name)) for name in names if name.isidentifier()}
-    found = [name for name in types if name not in defined and re.fullmatch(_NUMBER, types[name])]
-    return sorted(found, key=lambda name: [*_TELLING, types[name]].index(types[name]))
+    kinds = {
+        name: match[1]
+        for name in names
+        if name.isidentifier()
+        and name not in defined
+        and (match := _SCALAR.fullmatch(_kind(node, name)))
+    }
+    return sorted(kinds, key=lambda name: list(_DTYPES).index(kinds[name]))[:_WITNESSES]
 
 
-def _writable(node: Any, names: Sequence[str]) -> list[str]:
-    """Return those columns whose types we read."""
-    return [
-        name
-        for name in dict.fromkeys(names)
-        if name.isidentifier() and _WRITABLE.fullmatch(str(node.GetColumnType(name)))
-    ]
+def _usable(node: Any, names: Sequence[str]) -> list[str]:
+    """Return those columns that hold numbers, vectors of numbers, or text."""
+    return [name for name in dict.fromkeys(names) if name.isidentifier() and _type(_kind(node, name))]
 
 
-def _written(node: Any, names: Sequence[str], folder: Folder) -> str:
-    """Let ROOT write columns of a node to an ntuple, uncompressed; return its path."""
+def _kind(node: Any, name: str) -> str:
+    return "ULong64_t" if name == _ENTRY else str(node.GetColumnType(name))
+
+
+def _type(kind: str) -> ColumnType | None:
+    """Return our type of what C++ calls so; None where it is none of ours."""
+    if match := _SCALAR.fullmatch(kind):
+        return ColumnType(kind, "scalar", np.dtype(_DTYPES[match[1]]))
+    if match := _VECTOR.fullmatch(kind):
+        return ColumnType(kind, "vector", np.dtype(_DTYPES[match[1]]))
+    if match := _ARRAY.fullmatch(kind):
+        return ColumnType(kind, "vector", np.dtype(_DTYPES[match[1]]), (int(match[2]),))
+    return ColumnType(kind, "text") if _TEXT.fullmatch(kind) else None
+
+
+def _run(node: Any, names: Sequence[str]) -> tuple[Written, list[str]]:
+    """Let ROOT go through a node and write some columns.
+
+    Returns
+    -------
+    Written
+        These columns, and the number of each row's sample.
+    list of str
+        What ROOT calls its samples.
+    """
     module: Any = sys.modules["ROOT"]
-    path = os.path.join(folder.path, "rows.root")
-    options = module.RDF.RSnapshotOptions()
-    options.fOutputFormat = module.RDF.ESnapshotOutputFormat.kRNTuple
-    options.fCompressionLevel = 0
-    node.Snapshot(_TREE, path, list(names), options)
-    return path
-
-
-def _recorder() -> int:
-    """Return the number of a new pass, for which ROOT can note its samples."""
-    module: Any = sys.modules["ROOT"]
+    kinds = [_kind(node, name).removeprefix("const ") for name in names]
+    number = next(_numbers)
+    source = _PASS.format(
+        number=number,
+        types=", ".join(kinds),
+        parameters="".join(f", const {kind} &a{i}" for i, kind in enumerate(kinds)),
+        puts=" ".join(f"columns[{i + 1}].Put(a{i});" for i in range(len(kinds))),
+    )
     if id(module) not in _declared:
-        if not module.gInterpreter.Declare(_RECORDER):
-            raise RuntimeError("ROOT does not compile what notes its samples")
+        _declare(module, _HELPERS)
         _declared.add(id(module))
-    return next(_passes)
+    _declare(module, source)
+    run = getattr(module.rootfeed_nodes, f"pass_{number}")
+    run.__release_gil__ = True
+    folder = Folder()
+    samples = run(module.RDF.AsRNode(node), list(names), folder.path)
+    types = [(_SAMPLE, ColumnType("int", "scalar", np.dtype(np.int32)))]
+    types += [(name, type_) for name, kind in zip(names, kinds, strict=True) if (type_ := _type(kind))]
+    return written(folder.path, types, folder), [str(sample) for sample in samples]
 
 
-def _record(key: int) -> str:
-    return f"rootfeed_nodes::sample({key}, rdfsampleinfo_)"
-
-
-def _recorded(key: int) -> list[Sample]:
-    passes = sys.modules["ROOT"].rootfeed_nodes.passes
-    found = [Sample(str(each.id), int(each.start), int(each.stop)) for each in passes[key]]
-    passes.erase(key)
-    return found
+def _declare(module: Any, source: str) -> None:
+    if not module.gInterpreter.Declare(source):
+        raise RuntimeError("the interpreter does not compile what reads its rows")
