@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError
-from rootfeed.loader import split_in_order
+from rootfeed.loader import split_exactly
 from rootfeed.plan.budget import ORDER_BYTES, SCRATCH_SHARE
 from samples import File, epoch_ids, in_a_row, open_events, values, write_columns
 
@@ -230,16 +230,16 @@ def test_sides_in_turns_and_interleaved(frame: rf.Frame, sizes: dict[str, Any]) 
 
 @pytest.mark.parametrize("sizes", [{}, LAZY, {"memory": "60 kB"}], ids=["kept", "by hand", "lazy"])
 @pytest.mark.parametrize("fraction", [0.001, 0.3, 0.5, 0.6, 0.9, 0.9995])
-def test_a_split_in_order(frame: rf.Frame, sizes: dict[str, Any], fraction: float) -> None:
-    train, test = split_in_order(make(frame, batch_size=16, shuffle=False, **sizes), fraction)
+def test_a_split_exactly(frame: rf.Frame, sizes: dict[str, Any], fraction: float) -> None:
+    train, test = split_exactly(make(frame, batch_size=16, shuffle=False, **sizes), fraction)
     last = int(fraction * ENTRIES)
     assert epoch_ids(train).tolist() == list(range(ENTRIES - last))
     assert epoch_ids(test).tolist() == list(range(ENTRIES - last, ENTRIES))
 
 
-def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
+def test_a_split_exactly_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
     for sizes in ({}, LAZY):
-        train, test = split_in_order(make(frame, **sizes), 0.3)
+        train, test = split_exactly(make(frame, **sizes), 0.3)
         first = ENTRIES - int(0.3 * ENTRIES)
         assert members(train) == set(range(first))
         order = epoch_ids(test)
@@ -247,7 +247,7 @@ def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
         a, b = train.split(0.5)
         assert members(a) | members(b) == set(range(first))
         assert not members(a) & members(b)
-        c, d = split_in_order(train, 0.5)
+        c, d = split_exactly(train, 0.5)
         assert members(c) == set(range(first - int(0.5 * first)))
         assert members(d) == set(range(first)) - members(c)
 
@@ -256,7 +256,7 @@ def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, 20, True, "0.2", math.nan])
-@pytest.mark.parametrize("method", [rf.Loader.split, split_in_order])
+@pytest.mark.parametrize("method", [rf.Loader.split, split_exactly])
 def test_wrong_fractions(frame: rf.Frame, method: Any, fraction: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         method(make(frame), fraction)
@@ -268,7 +268,7 @@ def test_fractions_of_any_real_type(frame: rf.Frame) -> None:
         assert members(make(frame).split(fraction)[1]) == members(make(frame).split(0.25)[1])
 
 
-@pytest.mark.parametrize("method", [rf.Loader.split, split_in_order])
+@pytest.mark.parametrize("method", [rf.Loader.split, split_exactly])
 def test_a_side_that_would_be_empty(folder: Path, method: Any) -> None:
     # A random split rounds up or down at random, by the file's identity: here hardly ever up.
     path = write_columns(folder / "three.root", {"id": np.arange(3)})
@@ -277,9 +277,9 @@ def test_a_side_that_would_be_empty(folder: Path, method: Any) -> None:
     assert f"{method.__name__}(1e-12) of 3 entries leaves a part empty" in str(caught.value)
 
 
-def test_a_random_split_can_be_split_in_order(frame: rf.Frame) -> None:
+def test_a_random_split_can_be_split_exactly(frame: rf.Frame) -> None:
     train, _ = make(frame).split(0.2)
-    first, last = map(members, split_in_order(train, 0.25))
+    first, last = map(members, split_exactly(train, 0.25))
     assert max(first) < min(last)
     assert first | last == members(train)
     assert len(last) == int(0.25 * train.num_rows)

@@ -32,8 +32,8 @@ __all__ = [
     "Rule",
     "Unit",
     "divide",
+    "exactly",
     "fractions_of",
-    "in_order",
 ]
 
 Unit = Literal["entry", "block"]
@@ -289,17 +289,65 @@ def _by_unit(
     return codes
 
 
-def in_order(dataset: Dataset, masks: Sequence[BitMask] | None, test: float) -> Parts:
-    """Divide rows at one place: the last ones, in the order of the files, are the second part."""
-    left = dataset.rows - int(test * dataset.rows)
+def exactly(
+    dataset: Dataset,
+    masks: Sequence[BitMask] | None,
+    groups: Sequence[Sequence[int]],
+    test: float,
+    *,
+    down: Literal["train", "test"],
+    seed: int | None,
+    generation: int,
+) -> Parts:
+    """Divide the rows of each group of files into two parts of exact sizes.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    masks : sequence of ndarray of uint64, optional
+        What is divided; None for everything.
+    groups : sequence of sequence of int
+        Numbers of files.
+    test : float
+        Share of the second part.
+    down : "train" or "test"
+        Which part has its share rounded down to whole rows.
+    seed : int or None
+        Of what is divided at random: each file gives its share to within one row. None makes the last
+        rows of a group, in the order of the files, the second part.
+    generation : int
+        0 for the dataset, 1 for a part of it, and so on.
+    """
     parts: Parts = [[], []]
-    for number, file in enumerate(dataset.files):
-        entries = file.index.entries
-        rows = members(all_set(entries) if file.taken is None else file.taken, 0, entries)
-        place = int(rows[left]) if left < len(rows) else entries
-        left = max(left - len(rows), 0)
-        before = np.arange(entries) < place
-        for part, mine in zip(parts, (before, ~before), strict=True):
-            mask = bit_mask(mine)
-            part.append(mask if masks is None else mask & masks[number])
+    for group in groups:
+        files = [dataset.files[number] for number in group]
+        taken = [all_set(file.index.entries) if file.taken is None else file.taken for file in files]
+        ends = np.cumsum(
+            [0, *(counted(bits, 0, file.index.entries) for bits, file in zip(taken, files, strict=True))]
+        )
+        rows = int(ends[-1])
+        chosen = _whole(test * rows) if down == "test" else rows - _whole((1 - test) * rows)
+        if seed is None:
+            quotas = np.diff(np.maximum(ends - (rows - chosen), 0))
+        else:
+            quotas = np.diff((ends * chosen + rows // 2) // max(rows, 1))
+        for number, file, mine, quota in zip(group, files, taken, quotas.tolist(), strict=True):
+            index = file.index
+            if seed is None:
+                last = members(mine, 0, index.entries)
+                numbers = np.arange(index.entries)
+                second = bit_mask(numbers >= last[-quota]) if quota else np.zeros_like(mine)
+            else:
+                key = random_key(seed, "split", generation, index.identity)
+                second = choose_among(
+                    mine, index.entries, quota / max(counted(mine, 0, index.entries), 1), key
+                )
+            whole = all_set(index.entries) if masks is None else masks[number]
+            parts[0].append(whole & ~second)
+            parts[1].append(whole & second)
     return parts
+
+
+def _whole(share: float) -> int:
+    """Return a share of some rows in whole rows, rounded down: 0.29 of 100 are 29."""
+    return int(round(share, 6))

@@ -139,8 +139,13 @@ def _over(frame: Frame) -> RDataFrame:
 
 
 def names_of(columns: str | Iterable[str] | None) -> list[str]:
-    """Return the names of some columns; a text is one name, and an empty one none."""
-    return [name for name in as_tuple(() if columns is None else columns) if name]
+    """Return the names of some columns; a text is one name, and an empty one none.
+
+    Texts may be C++'s own, such as those that ROOT's ``GetColumnNames`` gives.
+    """
+    one = isinstance(columns, str) or hasattr(columns, "c_str")
+    names = (columns,) if one else as_tuple(() if columns is None else columns)
+    return [str(name) for name in names if len(name)]
 
 
 def _as_objects(array: Any) -> Any:

@@ -1,0 +1,115 @@
+"""Under- and oversampling of two data frames, in the numbers of rows that ROOT gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from rootfeed.dataset import Batching, Sampler, by_frame
+from rootfeed.dataset.strata import Strata
+from rootfeed.errors import ArgumentError
+from rootfeed.frame import Frame, view_of
+
+__all__ = ["Resampled", "resampled"]
+
+Counts = npt.NDArray[np.int64]
+Kind = Literal["undersampling", "oversampling"]
+
+
+@dataclass(frozen=True)
+class Resampled(Sampler):
+    """Two data frames: so many rows of the first one that it has a given ratio to the second.
+
+    Each row of the second one, `kept`, comes once in an epoch. Rows of the first one, `drawn`, are drawn
+    anew in each epoch: none twice before all were used, or with replacement. A batch has as many rows of
+    each as is their share of the epoch; unshuffled, all rows that are drawn come first, as in ROOT.
+
+    Attributes
+    ----------
+    kind : "undersampling" or "oversampling"
+        Of what is drawn: of the larger frame fewer, of the smaller one more rows than there are.
+    ratio : float
+        Rows of the smaller frame to those of the larger one in an epoch.
+    drawn : int
+        Number of the frame.
+    shuffle : bool
+    repeats : bool
+        More rows of the larger frame may be drawn than there are.
+    replacement : tuple of int
+        The frame that is drawn with replacement, if it is.
+    """
+
+    kind: Kind
+    ratio: float
+    drawn: int
+    shuffle: bool
+    repeats: bool
+    replacement: tuple[int, ...]
+
+    def classes(self, frames: Sequence[Frame]) -> Strata:
+        """Return which frame each entry belongs to; what is drawn is the first class."""
+        entries = [index.entries for frame in frames for index in view_of(frame).index(())]
+        order = (self.drawn, 1 - self.drawn)
+        return by_frame([len(frame.files) for frame in frames], entries, order)
+
+    def quotas(self, rows: Counts, asked: Batching) -> Counts:
+        """Return how many rows of each frame each batch of a rank has.
+
+        Raises
+        ------
+        ArgumentError
+            Where the larger frame has fewer rows than are to be drawn.
+        """
+        there, kept = rows.tolist()
+        # In single precision, as in ROOT, which gives so many rows.
+        ratio = np.float32(self.ratio)
+        drawn = int(
+            np.float32(kept) / ratio if self.kind == "undersampling" else ratio * np.float32(kept)
+        )
+        if self.kind == "undersampling" and not self.repeats and drawn > there:
+            if asked.left is None:
+                raise ArgumentError(
+                    f"sampling_ratio is too low: {drawn} rows of the larger frame go with {kept} of the "
+                    f"smaller one, and it has {there}. Choose sampling_ratio > "
+                    f"{kept / max(there, 1):.3g}, or replacement=True."
+                )
+            drawn = there
+        drawn, kept = drawn // asked.world_size, kept // asked.world_size
+        total, size = drawn + kept, asked.batch_size
+        batches = total // size if asked.drop_last else -(-total // size)
+        ends = np.minimum(np.arange(batches + 1) * size, total)
+        of_drawn = (
+            (ends * drawn + total // 2) // max(total, 1) if self.shuffle else np.minimum(ends, drawn)
+        )
+        return np.diff(np.stack([of_drawn, ends - of_drawn], 1), axis=0)
+
+
+def resampled(
+    frames: Sequence[Frame], kind: str, ratio: Any, replacement: bool, shuffle: bool
+) -> Resampled | None:
+    """Return how two frames are resampled; None if they are not.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if not kind:
+        return None
+    if kind not in ("undersampling", "oversampling"):
+        raise ArgumentError(
+            f'sampling_type must be "", "undersampling" or "oversampling", got {kind!r}.'
+        )
+    if len(frames) != 2:
+        raise ArgumentError(f"{kind} takes two frames, got {len(frames)}. Use rootfeed.mixed.")
+    if not 0 < ratio < float("inf"):
+        raise ArgumentError(f"sampling_ratio must be a positive number, got {ratio!r}.")
+    major = 0 if frames[0].count() > frames[1].count() else 1
+    drawn = major if kind == "undersampling" else 1 - major
+    repeats = bool(replacement) and kind == "undersampling"
+    # Unshuffled, rows are taken in turn, also with replacement.
+    draws = (drawn,) if repeats and shuffle else ()
+    return Resampled(cast(Kind, kind), float(ratio), drawn, shuffle, repeats, draws)
