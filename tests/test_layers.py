@@ -31,8 +31,8 @@ LAYERS = (
 LAYER_OF = {name: number for number, row in enumerate(LAYERS) for name in row}
 
 # uproot belongs to the sources, and its insides to one module of them: its modules (all that it
-# documents at the top level are `open`, `recreate` and classes), names with an underscore, and these attributes of
-# its objects.
+# documents at the top level are `open`, `recreate` and classes), names with an underscore, and these
+# attributes of its objects.
 UPROOT_USERS = f"{PACKAGE}.sources"
 UPROOT_INSIDER = f"{PACKAGE}.sources.uproot_internals"
 UPROOT_ATTRIBUTES = {
