@@ -64,27 +64,27 @@ class Resampled(Sampler):
         ArgumentError
             Where the larger frame has fewer rows than are to be drawn.
         """
-        there, kept = rows.tolist()
+        (there, kept), size, ranks = rows.tolist(), asked.batch_size, asked.world_size
         # In single precision, as in ROOT, which gives so many rows.
         ratio = np.float32(self.ratio)
         drawn = int(
             np.float32(kept) / ratio if self.kind == "undersampling" else ratio * np.float32(kept)
         )
-        if self.kind == "undersampling" and not self.repeats and drawn > there:
-            if asked.left is None:
-                raise ArgumentError(
-                    f"sampling_ratio is too low: {drawn} rows of the larger frame go with {kept} of the "
-                    f"smaller one, and it has {there}. Choose sampling_ratio > "
-                    f"{kept / max(there, 1):.3g}, or replacement=True."
-                )
-            drawn = there
-        drawn, kept = drawn // asked.world_size, kept // asked.world_size
-        total, size = drawn + kept, asked.batch_size
+        if asked.left is not None:
+            drawn = min(drawn, max(asked.left * size * ranks - kept, 0))
+        elif self.kind == "undersampling" and not self.repeats and drawn > there:
+            raise ArgumentError(
+                f"sampling_ratio is too low: {drawn} rows of the larger frame go with {kept} of the "
+                f"smaller one, and it has {there}. Choose sampling_ratio > {kept / max(there, 1):.3g}, "
+                "or replacement=True."
+            )
+        drawn, total = drawn // ranks, drawn // ranks + kept // ranks
         batches = total // size if asked.drop_last else -(-total // size)
         ends = np.minimum(np.arange(batches + 1) * size, total)
-        of_drawn = (
-            (ends * drawn + total // 2) // max(total, 1) if self.shuffle else np.minimum(ends, drawn)
-        )
+        if self.shuffle:
+            of_drawn = (ends * drawn + total // 2) // max(total, 1)
+        else:
+            of_drawn = np.minimum(ends, drawn)
         return np.diff(np.stack([of_drawn, ends - of_drawn], 1), axis=0)
 
 
