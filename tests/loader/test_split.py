@@ -252,6 +252,63 @@ def test_a_split_exactly_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
         assert members(d) == set(range(first)) - members(c)
 
 
+@settings(max_examples=40)
+@given(
+    fraction=st.floats(0.01, 0.99),
+    seed=st.none() | st.integers(0, 2**63),
+    each_frame=st.booleans(),
+    down=st.sampled_from(["train", "test"]),
+)
+def test_exact_sizes_of_what_passes_the_cuts(
+    frame: rf.Frame, fraction: float, seed: int | None, each_frame: bool, down: Any
+) -> None:
+    frames = [frame.filter("id % 3 != 0"), frame.filter("id % 7 == 0")]
+    loader = make(frames, chunk_entries=10_000)
+    options: dict[str, Any] = {"seed": seed, "each_frame": each_frame, "down": down}
+    sides = split_exactly(loader, fraction, **options)
+    passing = [[id_ for id_ in range(ENTRIES) if id_ % 3], list(range(0, ENTRIES, 7))]
+    groups = passing if each_frame else [passing[0] + passing[1]]
+    share = fraction if down == "test" else 1 - fraction
+    rounded = [int(round(share * len(group), 6)) for group in groups]
+    sizes = [a if down == "test" else len(b) - a for a, b in zip(rounded, groups, strict=True)]
+    kept, chosen = (epoch_ids(side).tolist() for side in sides)
+    assert len(chosen) == sum(sizes)
+    assert sorted(kept + chosen) == sorted(passing[0] + passing[1])
+    if seed is None:
+        last = [id_ for group, n in zip(groups, sizes, strict=True) for id_ in group[len(group) - n :]]
+        assert sorted(chosen) == sorted(last)
+    else:
+        again = split_exactly(make(frames, memory="100 kB"), fraction, **options)
+        assert sorted(epoch_ids(again.test)) == sorted(chosen)
+
+
+def test_an_exact_random_division_takes_its_share_of_each_file(frame: rf.Frame) -> None:
+    for seed in range(5):
+        ids = epoch_ids(split_exactly(make(frame), 0.3, seed=seed).test)
+        for file in FILES:
+            count = int(((ids >= file.first) & (ids < file.first + file.entries)).sum())
+            assert abs(count - 0.3 * file.entries) <= 1
+
+
+def test_parts_of_exact_parts(frame: rf.Frame) -> None:
+    rest, test = split_exactly(make(frame), 0.2, seed=3)
+    train, validation = split_exactly(rest, 0.25, seed=3)
+    sides = [members(side) for side in (train, validation, test)]
+    assert [len(side) for side in sides] == [1427, 475, 475]
+    assert len(sides[0] | sides[1] | sides[2]) == ENTRIES
+    state = train.state_dict()
+    with pytest.raises(RootfeedError):
+        validation.load_state_dict(state)
+
+
+def test_a_whole_number_of_rows_is_not_rounded_down(folder: Path) -> None:
+    frame = rf.open(write_columns(folder / "hundred.root", {"id": np.arange(100)}))
+    for fraction in np.arange(1, 100) / 100:  # 0.29 * 100 is 28.999999999999996
+        for down in ("train", "test"):
+            test = split_exactly(rf.Loader(frame, 4, seed=1), float(fraction), down=down).test
+            assert test.num_rows == round(100 * fraction)
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 
