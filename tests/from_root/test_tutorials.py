@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from rootfiles.environment import load_root
 
 EXAMPLES = Path(__file__).parents[2] / "examples/from_root"
 NEEDED = {"torch_training": "torch", "tensorflow_training": "tensorflow", "xgboost_training": "xgboost"}
+# Vectors of these files are longer than asked for; and what Keras says of every data set of TensorFlow.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::rootfeed.errors.CutVectorWarning"),
+    pytest.mark.filterwarnings("ignore:.shuffle=True. was passed:UserWarning"),
+]
 TUTORIALS = {
     "NumPy": "numpy",
     "PyTorch": "torch",
@@ -32,6 +38,19 @@ def tutorials() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: more only delay such small layers, where tests run side by side."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    torch = importlib.import_module("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def run(text: str, name: str) -> dict[str, Any]:
     """Run a program; return its names."""
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -39,7 +58,6 @@ def run(text: str, name: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.filterwarnings("ignore::rootfeed.errors.CutVectorWarning")
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_examples(name: str, tutorials: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(NEEDED.get(name, "numpy"))
@@ -79,15 +97,12 @@ def test_examples_say_the_same_in_root(name: str, capsys: pytest.CaptureFixture[
     assert printed[0] == printed[1]
 
 
-@pytest.mark.filterwarnings("ignore::rootfeed.errors.CutVectorWarning")
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_tutorials_of_root(name: str, tutorials: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(TUTORIALS[name])
     path = tutorials / f"ml_dataloader_{name}.py"
     text = path.read_text(encoding="utf-8")
     assert text.count("\nimport ROOT\n") == 1
-    if name == "PyTorch":  # small layers, which threads only delay
-        importlib.import_module("torch").set_num_threads(1)
     run(text.replace("\nimport ROOT\n", "\nimport rootfeed.root as ROOT\n"), str(path))
     printed = capsys.readouterr().out
     match name:
