@@ -14,7 +14,11 @@ import pytest
 from rootfiles.environment import load_root
 
 EXAMPLES = Path(__file__).parents[2] / "examples/from_root"
-NEEDED = {"torch_training": "torch", "tensorflow_training": "tensorflow", "xgboost_training": "xgboost"}
+NEEDED = {
+    "torch_training": ["torch"],
+    "tensorflow_training": ["tensorflow"],
+    "xgboost_training": ["xgboost", "sklearn"],
+}
 # Vectors of these files are longer than asked for; and what Keras says of every data set of TensorFlow.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rootfeed.errors.CutVectorWarning"),
@@ -60,7 +64,8 @@ def run(text: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_examples(name: str, tutorials: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip(NEEDED.get(name, "numpy"))
+    for module in NEEDED.get(name, []):
+        pytest.importorskip(module)
     path = EXAMPLES / f"{name}.py"
     names = run(path.read_text(encoding="utf-8"), str(path))
     printed = capsys.readouterr().out
