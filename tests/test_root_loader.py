@@ -21,6 +21,7 @@ from rootfeed.errors import (
     RootfeedError,
 )
 from rootfeed.root.resampling import Resampled
+from rootfeed.sources.writing import write as write_file
 from rootfiles.environment import load_root
 from samples import File, epoch_ids, write, write_columns
 
@@ -243,6 +244,38 @@ def test_resampled_epochs_use_rows_evenly(tmp_path: Path, memory: str) -> None:
     assert np.allclose(shares, 1 / 3, atol=0.02)
 
 
+@pytest.mark.parametrize("kind", ["undersampling", "oversampling"])
+def test_resampled_epochs_go_on_and_are_shared(tmp_path: Path, kind: Any) -> None:
+    frames = []
+    for name, ids in (("large", np.arange(300)), ("small", np.arange(500, 560))):
+        frames.append(rf.open(write_columns(tmp_path / f"{name}.root", {"id": ids}, 100)))
+    drawn = 0 if kind == "undersampling" else 1
+    sampler = Resampled(kind, 0.5, drawn, True, False, ())
+    rows = (120, 60) if kind == "undersampling" else (300, 150)
+
+    def make(**options: Any) -> rf.Loader:
+        return rf.Loader(frames, 20, ["id"], sampling=sampler, seed=3, **options)
+
+    loader = make()
+    for _ in range(2):
+        whole = [epoch_ids([batch]).tolist() for batch in loader]
+        assert sum(id_ < 500 for batch in whole for id_ in batch) == rows[0]
+        assert sum(id_ >= 500 for batch in whole for id_ in batch) == rows[1]
+    first = [epoch_ids([batch]).tolist() for batch in make()]
+    for place in range(0, len(first), 3):
+        one, two = make(), make()
+        batches = iter(one)
+        for _ in range(place):
+            next(batches)
+        two.load_state_dict(one.state_dict())
+        assert [epoch_ids([batch]).tolist() for batch in two] == first[place:]
+    ranks = [epoch_ids(make(rank=rank, world_size=2)).tolist() for rank in range(2)]
+    assert [len(rank) for rank in ranks] == [sum(rows) // 2] * 2
+    joined = np.bincount(ranks[0] + ranks[1])
+    kept = joined[500:] if kind == "undersampling" else joined[:300]
+    assert set(kept) == {1}
+
+
 # --- saving ---------------------------------------------------------------------------------------
 
 
@@ -283,6 +316,20 @@ def test_what_cannot_be_saved_exactly_is_reported(tmp_path: Path) -> None:
     loader = RDataLoader(ROOT.RDataFrame("events", path), 5)
     with pytest.warns(PrecisionWarning, match="event"):
         loader.save("events", tmp_path / "saved.root")
+
+
+def test_a_file_is_replaced_when_all_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "old.root"
+    path.write_bytes(b"old")
+
+    def clusters() -> Any:
+        yield {"x": np.arange(3.0)}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_file(path, "events", {"x": np.dtype("f4")}, clusters(), "ttree")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # --- the forms of earlier releases ----------------------------------------------------------------
@@ -333,6 +380,8 @@ def test_forms_of_all_releases(path: str, frame: ROOT.RDataFrame) -> None:
         ((1, 2), {"batch_size": 5}, "multiple values for argument 'batch_size'"),
         (tuple(range(5)), {}, "takes 4 positional arguments, got 5"),
         (("events", "x.root"), {"rdataframe": 3}, "takes data frames, or"),
+        ((5,), {}, r"CreateNumPyGenerators\(\): missing a required argument: 'rdataframes'"),
+        ((), {"rdataframe": 3, "batchsize": 3}, "CreateNumPyGenerators"),
     ],
 )
 def test_forms_of_no_release(given: Any, named: Any, text: str) -> None:

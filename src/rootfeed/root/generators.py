@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
@@ -57,14 +58,54 @@ class Generator(Side):
         return self.num_batches
 
 
-def _of_any_release(create: Callable[Given, Made]) -> Callable[Given, Made]:
-    """Let a function take the arguments of earlier releases of ROOT, too."""
-
-    @wraps(create)
-    def called(*given: Given.args, **named: Given.kwargs) -> Made:
-        return create(**_renamed(create.__name__, given, named))  # type: ignore[call-arg]
-
-    return called
+def _sides(
+    rdataframes: RDataFrame | Sequence[RDataFrame],
+    batch_size: int,
+    chunk_size: int,
+    block_size: int | None = None,
+    columns: Sequence[str] = (),
+    max_vec_sizes: Mapping[str, int] | None = None,
+    vec_padding: float = 0,
+    target: str | Sequence[str] = "",
+    weights: str = "",
+    validation_split: float = 0.0,
+    max_chunks: int = 0,
+    shuffle: bool = True,
+    drop_remainder: bool = True,
+    set_seed: int = 0,
+    load_eager: bool = False,
+    sampling_type: str = "",
+    sampling_ratio: float = 1.0,
+    replacement: bool = False,
+) -> tuple[Rows, Rows | None]:
+    """Return the rows of training and validation: see `CreateNumPyGenerators`."""
+    if max_chunks != 0:
+        raise ArgumentError("max_chunks must be left at 0: an epoch has all its chunks.")
+    if not 0.0 <= validation_split < 1.0:
+        raise ArgumentError(f"validation_split must lie in [0, 1), got {validation_split!r}.")
+    if chunk_size < batch_size:
+        raise ArgumentError(
+            f"chunk_size must not be smaller than batch_size, got {chunk_size} and {batch_size}."
+        )
+    rows = rows_of(
+        rdataframes,
+        batch_size,
+        columns,
+        max_vec_sizes,
+        vec_padding,
+        target,
+        weights,
+        shuffle,
+        drop_remainder,
+        set_seed,
+        load_eager,
+        sampling_type,
+        sampling_ratio,
+        replacement,
+        chunk_size=chunk_size,
+        block_size=block_size,
+    )
+    return (rows, None) if validation_split == 0 else rows.divided(validation_split)
 
 
 _FRAMES = ("rdataframes", "batch_size", "chunk_size")
@@ -117,27 +158,32 @@ def _renamed(function: str, given: Sequence[Any], named: Mapping[str, Any]) -> d
     return found
 
 
-@_of_any_release
-def CreateNumPyGenerators(
-    rdataframes: RDataFrame | Sequence[RDataFrame],
-    batch_size: int,
-    chunk_size: int,
-    block_size: int | None = None,
-    columns: Sequence[str] = (),
-    max_vec_sizes: Mapping[str, int] | None = None,
-    vec_padding: float = 0,
-    target: str | Sequence[str] = "",
-    weights: str = "",
-    validation_split: float = 0.0,
-    max_chunks: int = 0,
-    shuffle: bool = True,
-    drop_remainder: bool = True,
-    set_seed: int = 0,
-    load_eager: bool = False,
-    sampling_type: str = "",
-    sampling_ratio: float = 1.0,
-    replacement: bool = False,
-) -> tuple[Generator, Generator | None]:
+def _with_arguments_of(
+    sides: Callable[Given, tuple[Rows, Rows | None]],
+) -> Callable[[Callable[[Rows, Rows | None], Made]], Callable[Given, Made]]:
+    """Make functions of arguments from functions of the two sides that follow from these."""
+
+    def decorated(create: Callable[[Rows, Rows | None], Made]) -> Callable[Given, Made]:
+        returned = inspect.signature(create).return_annotation
+        signature = inspect.signature(sides).replace(return_annotation=returned)
+
+        @wraps(create)
+        def called(*given: Given.args, **named: Given.kwargs) -> Made:
+            arguments = _renamed(create.__name__, given, named)
+            try:
+                bound = signature.bind(**arguments)
+            except TypeError as error:
+                raise TypeError(f"{create.__name__}(): {error}") from None
+            return create(*sides(*bound.args, **bound.kwargs))
+
+        called.__signature__ = signature  # type: ignore[attr-defined]
+        return called
+
+    return decorated
+
+
+@_with_arguments_of(_sides)
+def CreateNumPyGenerators(train: Rows, validation: Rows | None) -> tuple[Generator, Generator | None]:
     """Return generators of NumPy batches for training and validation.
 
     Calls of earlier releases work as well: ``(rdataframe, batch_size, chunk_size, columns, ...)`` and
@@ -167,31 +213,13 @@ drop_remainder, set_seed, load_eager, sampling_type, sampling_ratio, replacement
     ArgumentError
         Also a ValueError, for the arguments that ROOT refuses, and for `max_chunks`.
     """
-    train, validation = _sides(locals())
     made = Generator(train, train.loader)
     return made, None if validation is None else Generator(validation, validation.loader)
 
 
-@_of_any_release
+@_with_arguments_of(_sides)
 def CreatePyTorchGenerators(
-    rdataframes: RDataFrame | Sequence[RDataFrame],
-    batch_size: int,
-    chunk_size: int,
-    block_size: int | None = None,
-    columns: Sequence[str] = (),
-    max_vec_sizes: Mapping[str, int] | None = None,
-    vec_padding: float = 0,
-    target: str | Sequence[str] = "",
-    weights: str = "",
-    validation_split: float = 0.0,
-    max_chunks: int = 0,
-    shuffle: bool = True,
-    drop_remainder: bool = True,
-    set_seed: int = 0,
-    load_eager: bool = False,
-    sampling_type: str = "",
-    sampling_ratio: float = 1.0,
-    replacement: bool = False,
+    train: Rows, validation: Rows | None
 ) -> Generator | tuple[Generator, Generator]:
     """Return generators of torch batches: see `CreateNumPyGenerators`.
 
@@ -200,32 +228,12 @@ def CreatePyTorchGenerators(
     Generator or tuple of Generator
         Training and validation; training alone without a validation split.
     """
-    train, validation = _sides(locals())
     made = Generator(train, train.loader.torch())
     return made if validation is None else (made, Generator(validation, validation.loader.torch()))
 
 
-@_of_any_release
-def CreateTFDatasets(
-    rdataframes: RDataFrame | Sequence[RDataFrame],
-    batch_size: int,
-    chunk_size: int,
-    block_size: int | None = None,
-    columns: Sequence[str] = (),
-    max_vec_sizes: Mapping[str, int] | None = None,
-    vec_padding: float = 0,
-    target: str | Sequence[str] = "",
-    weights: str = "",
-    validation_split: float = 0.0,
-    max_chunks: int = 0,
-    shuffle: bool = True,
-    drop_remainder: bool = True,
-    set_seed: int = 0,
-    load_eager: bool = False,
-    sampling_type: str = "",
-    sampling_ratio: float = 1.0,
-    replacement: bool = False,
-) -> Any:
+@_with_arguments_of(_sides)
+def CreateTFDatasets(train: Rows, validation: Rows | None) -> Any:
     """Return data sets of TensorFlow: see `CreateNumPyGenerators`.
 
     Returns
@@ -234,8 +242,8 @@ def CreateTFDatasets(
         Training and validation; training alone without a validation split. Each has `columns`,
         `train_columns`, `target_column`, `weights_column` and `number_of_batches` as attributes.
     """
-    made = [_dataset(rows) for rows in _sides(locals()) if rows is not None]
-    return made[0] if len(made) == 1 else tuple(made)
+    made = _dataset(train)
+    return made if validation is None else (made, _dataset(validation))
 
 
 def _dataset(rows: Rows) -> Any:
@@ -247,19 +255,3 @@ def _dataset(rows: Rows) -> Any:
     dataset.weights_column = side.weights_column
     dataset.number_of_batches = side.num_batches
     return dataset
-
-
-def _sides(given: dict[str, Any]) -> tuple[Rows, Rows | None]:
-    """Return the rows of training and validation, for the arguments of the functions above."""
-    split, chunk_size = given.pop("validation_split"), given["chunk_size"]
-    if given.pop("max_chunks") != 0:
-        raise ArgumentError("max_chunks must be left at 0: an epoch has all its chunks.")
-    if not 0.0 <= split < 1.0:
-        raise ArgumentError(f"validation_split must lie in [0, 1), got {split!r}.")
-    if chunk_size < given["batch_size"]:
-        raise ArgumentError(
-            f"chunk_size must not be smaller than batch_size, got {chunk_size} and "
-            f"{given['batch_size']}."
-        )
-    rows = rows_of(**given)
-    return (rows, None) if split == 0 else rows.divided(split)
