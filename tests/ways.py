@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import uproot
 
-import rootfeed.root
-
-__all__ = ["FIRST", "SECOND", "Way", "arrays", "ids", "root_cannot", "root_is_wrong", "write"]
+__all__ = ["FIRST", "OURS", "SECOND", "Way", "arrays", "ids", "root_cannot", "root_is_wrong", "write"]
 
 FIRST, SECOND = 100, 30
+
+#: The ways with a loader of ours.
+OURS = ("rootfeed",)
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,6 @@ class Way:
     def loader(self, frames: Any, batch_size: int = 16, **options: Any) -> Any:
         """Return a loader of batches."""
         return self.loaders.Experimental.ML.RDataLoader(frames, batch_size, **options)
-
-    @property
-    def is_root(self) -> bool:
-        """Whether the loader is ROOT's own."""
-        return self.loaders is not rootfeed.root
 
 
 def write(path: Path, ids: Any, vectors: bool = False) -> str:
@@ -96,4 +92,4 @@ def root_cannot(reason: str) -> Any:
 
 
 def _marked(mark: Any) -> Any:
-    return pytest.mark.parametrize("way", [pytest.param("root", marks=mark), "rootfeed"], indirect=True)
+    return pytest.mark.parametrize("way", [pytest.param("root", marks=mark), *OURS], indirect=True)

@@ -7,7 +7,7 @@ import pytest
 
 import rootfeed.root
 from rootfiles.environment import load_root
-from ways import FIRST, SECOND, Way, write
+from ways import FIRST, OURS, SECOND, Way, write
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.fixture(params=["root", "rootfeed"])
+@pytest.fixture(params=["root", *OURS])
 def way(request: pytest.FixtureRequest, files: dict[str, str]) -> Way:
     if request.param == "rootfeed":
         return Way(rootfeed.root, rootfeed.root, files)

@@ -321,28 +321,27 @@ def exactly(
     parts: Parts = [[], []]
     for group in groups:
         files = [dataset.files[number] for number in group]
-        taken = [all_set(file.index.entries) if file.taken is None else file.taken for file in files]
-        ends = np.cumsum(
-            [0, *(counted(bits, 0, file.index.entries) for bits, file in zip(taken, files, strict=True))]
-        )
-        rows = int(ends[-1])
+        entries = [file.index.entries for file in files]
+        taken = [
+            all_set(n) if file.taken is None else file.taken
+            for n, file in zip(entries, files, strict=True)
+        ]
+        counts = [counted(bits, 0, n) for bits, n in zip(taken, entries, strict=True)]
+        rows, ends = sum(counts), np.cumsum([0, *counts])
         chosen = _whole(test * rows) if down == "test" else rows - _whole((1 - test) * rows)
         if seed is None:
             quotas = np.diff(np.maximum(ends - (rows - chosen), 0))
         else:
-            quotas = np.diff((ends * chosen + rows // 2) // max(rows, 1))
-        for number, file, mine, quota in zip(group, files, taken, quotas.tolist(), strict=True):
-            index = file.index
+            quotas = np.diff(np.rint(ends * (chosen / max(rows, 1))).astype(np.int64))
+        for place, (number, quota) in enumerate(zip(group, quotas.tolist(), strict=True)):
+            bits, n = taken[place], entries[place]
             if seed is None:
-                last = members(mine, 0, index.entries)
-                numbers = np.arange(index.entries)
-                second = bit_mask(numbers >= last[-quota]) if quota else np.zeros_like(mine)
+                first = members(bits, 0, n)[-quota] if quota else n
+                second = bit_mask(np.arange(n) >= first)
             else:
-                key = random_key(seed, "split", generation, index.identity)
-                second = choose_among(
-                    mine, index.entries, quota / max(counted(mine, 0, index.entries), 1), key
-                )
-            whole = all_set(index.entries) if masks is None else masks[number]
+                key = random_key(seed, "split", generation, files[place].index.identity)
+                second = choose_among(bits, n, quota / max(counts[place], 1), key)
+            whole = all_set(n) if masks is None else masks[number]
             parts[0].append(whole & ~second)
             parts[1].append(whole & second)
     return parts

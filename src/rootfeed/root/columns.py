@@ -133,7 +133,6 @@ def _with_elements(frame: RDataFrame, single: set[str], owners: Mapping[str, Fla
     for name, vector in owners.items():
         if name in single:
             column, number = written(vector.column), vector.names.index(name)
-            whole = vector.value == int(vector.value)
-            filled = int(vector.value) if whole else vector.value
+            filled = int(vector.value) if vector.value.is_integer() else vector.value
             frame = frame.Define(name, f"{column}.size() > {number} ? {column}[{number}] : {filled!r}")
     return frame

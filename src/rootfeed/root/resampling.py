@@ -22,25 +22,25 @@ Kind = Literal["undersampling", "oversampling"]
 
 @dataclass(frozen=True)
 class Resampled(Sampler):
-    """Two data frames: so many rows of the first one that it has a given ratio to the second.
+    """Two data frames, of which one is drawn from, so much that they have a given ratio.
 
-    Each row of the second one, `kept`, comes once in an epoch. Rows of the first one, `drawn`, are drawn
-    anew in each epoch: none twice before all were used, or with replacement. A batch has as many rows of
-    each as is their share of the epoch; unshuffled, all rows that are drawn come first, as in ROOT.
+    Each row of the other one comes once in an epoch. The rows that are drawn differ from epoch to epoch;
+    none comes twice before all have come, unless they are drawn with replacement. A batch has as many
+    rows of each frame as is its share of the epoch; unshuffled, what is drawn comes first, as in ROOT.
 
     Attributes
     ----------
     kind : "undersampling" or "oversampling"
-        Of what is drawn: of the larger frame fewer, of the smaller one more rows than there are.
+        Draw fewer rows of the larger frame, or more of the smaller one, than there are.
     ratio : float
         Rows of the smaller frame to those of the larger one in an epoch.
     drawn : int
-        Number of the frame.
+        Number of the frame that is drawn from.
     shuffle : bool
     repeats : bool
         More rows of the larger frame may be drawn than there are.
     replacement : tuple of int
-        The frame that is drawn with replacement, if it is.
+        The frame, if it is drawn from with replacement.
     """
 
     kind: Kind
