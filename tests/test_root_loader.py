@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rootfiles.environment import load_root
 from samples import File, epoch_ids, write, write_columns
 
 RDataLoader = ROOT.RDataLoader
+beside_root = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
 CREATE = ["CreateNumPyGenerators", "CreatePyTorchGenerators", "CreateTFDatasets"]
 
 
@@ -52,6 +54,7 @@ def test_names_stand_where_root_has_them() -> None:
         assert function.__name__ == name
 
 
+@beside_root
 def test_what_changes_nothing_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ROOT, "gErrorIgnoreLevel", ROOT.kWarning)
     ROOT.EnableImplicitMT()
@@ -98,6 +101,7 @@ def test_names_that_are_not_here(where: Any, name: str, use: str) -> None:
 # --- columns --------------------------------------------------------------------------------------
 
 
+@beside_root
 def test_columns_as_root_itself_gives_them(path: str, frame: ROOT.RDataFrame) -> None:
     real = load_root()
     names = real.RDataFrame("events", path).GetColumnNames()
