@@ -76,6 +76,12 @@ def test_lists_of_frames_with_cuts_keep_their_order(way: Way) -> None:
     assert ids(loader.as_numpy()) == [*range(0, FIRST, 2), *range(1000, 1000 + SECOND, 2)]
 
 
+@root_is_wrong("puts rows that were left over behind those read after them")
+def test_the_order_does_not_depend_on_what_is_in_memory(way: Way) -> None:
+    loader = way.loader(way.both(), batches_in_memory=2, shuffle=False, **COLUMNS)
+    assert ids(loader.as_numpy()) == [*EVERY, *range(1000, 1000 + SECOND)]
+
+
 def test_frames_with_cuts_lose_nothing(way: Way) -> None:
     frame = way.frame().Filter("id % 7 != 3", "some")
     loader = way.loader(frame, target="label", weights="weight", drop_remainder=False)
