@@ -126,7 +126,8 @@ class RDataLoader(Side):
 
         Unshuffled, the last ``int(test_size * rows)`` rows are the second side; else a random part of so
         many, the same for the same seed. Lazily and shuffled, it is the first side whose share is
-        rounded down, as in ROOT.
+        rounded down, as in ROOT. Rows are those that pass the cuts: other cuts divide anew, which
+        `rootfeed.Loader.split` does not.
 
         Parameters
         ----------
