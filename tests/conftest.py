@@ -13,11 +13,14 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-# Few tests that take long each: begun last, they would keep one process busy while the others are done.
-LONG = {"test_distributed", "test_lifetime", "test_lightning", "test_memory", "test_torch"}
+# Files that come first, in this order: those that fork many workers, which costs as much as the process
+# holds by then; and those of few tests that take long, which at last would keep one process busy alone.
+FORKING = ["test_torch", "test_virtual_epochs", "test_lightning"]
+FIRST = [*FORKING, "test_distributed", "test_lifetime", "test_memory"]
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.path.stem not in LONG)
+        places = {name: place for place, name in enumerate(FIRST)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(FIRST)))

@@ -96,16 +96,16 @@ def test_exact_epochs_and_other_loops() -> None:
     shares = np.unique(whole["y"].numpy(), return_counts=True)[1] / len(whole["y"])
     assert np.allclose(shares, [0.5, 0.3, 0.2], atol=1 / 1024)
     train = whole["parts"]["train"]
-    assert train.plan().rows == len(train) * 1024 < train.num_rows
+    assert train.plan().batch_rows == len(train) * 1024 < train.num_rows
     text = block("batches.set_epoch").replace(", num_workers=2", "")  # what workers do, others test
     ran(text, batches=train.torch(), DataLoader=data.DataLoader, first_epoch=9)
 
 
 def test_a_sampler() -> None:
     loader = ran(block("rf.Sampler"))["loader"]
-    assert 0 < loader.plan(0).rows < loader.num_rows == 24_000
-    assert loader.plan(0).rows != loader.plan(1).rows  # other rows in each epoch
-    assert sum(len(x) for x, _ in loader) == loader.plan(0).rows
+    assert 0 < loader.plan(0).batch_rows < loader.num_rows == 24_000
+    assert loader.plan(0).batch_rows != loader.plan(1).batch_rows  # other rows in each epoch
+    assert sum(len(x) for x, _ in loader) == loader.plan(0).batch_rows
 
 
 def test_code_written_for_roots_loader() -> None:

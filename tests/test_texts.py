@@ -278,7 +278,7 @@ def test_classes_that_are_texts(two: rf.Frame, sizes: Any) -> None:
         loader = rf.Loader(two, 8, ["id"], sampling=sampling, seed=4, **sizes)
         for x in itertools.islice(loader, len(loader) - 1):
             assert Counter(STRINGS[int(entry)] for entry in x[:, 0]) == {"ttb": 6, "Zbl": 2}
-        assert loader.plan().rows >= len(loader) * 8 - 8
+        assert loader.plan().batch_rows >= len(loader) * 8 - 8
         assert isinstance(loader.explain(), str)
         equal_shares = rf.Loader(two, 8, ["id"], sampling=rf.balanced(name), seed=4)
         assert equal_shares._pipeline.spec.strata.values == ("Zbl", "ttb")

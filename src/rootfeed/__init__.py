@@ -20,7 +20,7 @@ from rootfeed.dataset import (
     padded,
     ragged,
 )
-from rootfeed.frame import Frame, Report, Statistics, Summary, open
+from rootfeed.frame import Frame, Report, Statistics, Summary, from_arrays, open
 from rootfeed.loader import EpochPlan, Loader, Split
 from rootfeed.schema import ColumnType
 from rootfeed.view import CutCount
@@ -50,6 +50,7 @@ __all__ = [
     "balanced",
     "errors",
     "flat",
+    "from_arrays",
     "mixed",
     "normalized",
     "open",

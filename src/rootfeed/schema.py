@@ -349,7 +349,7 @@ class FileIndex:
     path : str
     object_path : str
         Name of the tree or ntuple in the file.
-    format : {"TTree", "RNTuple"}
+    format : {"TTree", "RNTuple", "arrays"}
     entries : int
     file_bytes : int
         Size of the file, in bytes, when it was indexed.
@@ -365,7 +365,7 @@ class FileIndex:
 
     path: str
     object_path: str
-    format: Literal["TTree", "RNTuple"]
+    format: Literal["TTree", "RNTuple", "arrays"]
     entries: int
     file_bytes: int
     identity: bytes

@@ -275,8 +275,8 @@ JETS = """
     for x, y in loader:
         rows += len(y)
     plan = loader.plan()
-    assert rows == plan.rows
-    print(status("VmHWM") - before, plan.memory_bytes / 1e6, plan.rows, plan.num_rows)
+    assert rows == plan.batch_rows
+    print(status("VmHWM") - before, plan.memory_bytes / 1e6, plan.batch_rows, plan.num_rows)
 """
 
 

@@ -49,7 +49,7 @@ def test_batches_and_rows_come_as_planned(
             batches = [len(x) for x in loader]
             assert (plan.epoch, plan.rank, plan.world_size) == (epoch, rank, world_size)
             assert plan.batches == len(batches) == len(loader)
-            assert plan.rows == sum(batches)
+            assert plan.batch_rows == sum(batches)
             assert plan.repeats == loader.repeats
             assert plan.in_memory == loader.in_memory
             assert plan.window_blocks == loader.window_blocks
@@ -147,7 +147,7 @@ def test_rows_that_stay_are_planned(tmp_path: Path) -> None:
     sampling = rf.balanced("label", epoch="longest")
     loader = rf.Loader(rf.open(path), 20, "id", "label", seed=1, sampling=sampling, chunk_entries=500)
     plan = loader.plan()
-    assert plan.rows == sum(len(x) for x, _ in loader) == plan.batches * 20
+    assert plan.batch_rows == sum(len(x) for x, _ in loader) == plan.batches * 20
     assert plan.entries_read >= 9900  # once for the rare ones
     assert 100 < plan.window_rows <= 500  # those that stay count
     assert "The 100 rows of class 1 are used several times" in loader.explain()
@@ -163,10 +163,10 @@ def test_entries_are_told_apart_from_the_rows_of_an_epoch(tmp_path: Path, epoch:
     )
     plain = rf.Loader(frame, 20, "id", "label", seed=1)
     assert repr(plain).startswith("<Loader 4990 rows, 250 batches of 20, in memory")
-    assert (plain.num_rows, plain.plan().num_rows, plain.plan().rows) == (4990, 4990, 4990)
+    assert (plain.num_rows, plain.plan().num_rows, plain.plan().batch_rows) == (4990, 4990, 4990)
     loader = rf.Loader(frame, 20, "id", "label", seed=1, sampling=rf.balanced("label", epoch=epoch))
     found = sum(len(x) for x, _ in loader)
-    assert found == rows == len(loader) * 20 == loader.plan().rows
+    assert found == rows == len(loader) * 20 == loader.plan().batch_rows
     assert loader.num_rows == loader.plan().num_rows == 4990
     assert repr(loader).startswith(f"<Loader 4990 rows, {rows} rows in {len(loader)} batches of 20, ")
     assert "4,990" in str(loader.plan())

@@ -124,7 +124,7 @@ def test_at_most_so_many_rows_of_each_file(frame: rf.Frame, sizes: str) -> None:
     loader = make(frame, AtMost(500), **SIZES[sizes])
     assert len(loader) == 72  # 500 + 437 + 500 rows
     assert loader.num_rows == ENTRIES
-    assert loader.plan().rows == 1437
+    assert loader.plan().batch_rows == 1437
     epochs = []
     for _ in range(3):
         batches = read(loader)
@@ -168,7 +168,7 @@ def test_rows_that_are_accepted_with_a_probability(frame: rf.Frame, sizes: str) 
         plan = loader.plan(epoch)
         batches = read(loader)
         rows = joined(batches)
-        assert len(set(rows)) == len(rows) == plan.rows
+        assert len(set(rows)) == len(rows) == plan.batch_rows
         assert len(batches) == plan.batches
         assert list(map(len, batches)) == expected_sizes(len(rows))
         lengths.add(len(batches))

@@ -329,6 +329,15 @@ def test_a_rare_class_that_is_used_up_when_ranks_change(folder: Path, epoch: Any
 # --- mixed frames ---------------------------------------------------------------------------------
 
 
+def test_mixed_takes_paths(frames: dict[str, rf.Frame]) -> None:
+    paths = [f"{file}:events" for file in frames["mixed"].files]
+    of_paths = rf.mixed([paths[0], paths[1:]], [1, 3])
+    of_frames = rf.mixed([rf.open(paths[0]), rf.open(paths[1:])], [1, 3])
+    found, expected = (list(rf.Loader(each, 12, ["id"], seed=3)) for each in (of_paths, of_frames))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 def test_mixed_frames(folder: Path, sizes: str) -> None:
     labels = np.repeat(np.arange(3, dtype=np.int32), [200, 700, 400])
@@ -535,7 +544,9 @@ def test_wrong_labels(folder: Path, frames: dict[str, rf.Frame]) -> None:
         UnsupportedColumnError, lambda: rf.Loader(other, 2, ["n"], sampling=rf.balanced("v"))
     )
     assert "column 'v'" in message
-    assert rf.Loader(other, 2, ["n"], sampling=rf.balanced("s")).plan().rows == 4  # text is a label
+    assert (
+        rf.Loader(other, 2, ["n"], sampling=rf.balanced("s")).plan().batch_rows == 4
+    )  # text is a label
 
 
 def test_wrong_shares(frames: dict[str, rf.Frame]) -> None:
@@ -579,9 +590,7 @@ def test_wrong_arguments(frames: dict[str, rf.Frame]) -> None:
         ArgumentError, lambda: rf.Loader(rf.mixed([frame, frame], [1, -1]), 10, ["id"])
     )
     assert "at least one frame" in refused(ArgumentError, lambda: rf.Loader(rf.mixed([]), 10, ["id"]))
-    assert "a loader takes frames" in refused(
-        ArgumentError, lambda: rf.Loader(rf.mixed("file.root"), 10, ["id"])
-    )
+    assert "must be a path" in refused(ArgumentError, lambda: rf.mixed([frame, 3]))
     assert "sampling must be rootfeed.balanced" in refused(
         ArgumentError, lambda: balanced(frame, "label")
     )

@@ -15,9 +15,10 @@ from rootfeed import kernels
 from rootfeed.arguments import as_tuple, integer
 from rootfeed.dataset.strata import Strata, by_frame, by_label
 from rootfeed.errors import ArgumentError, EmptyDatasetError, nearest
-from rootfeed.frame import Frame, view_of
+from rootfeed.frame import Frame, open, view_of
 from rootfeed.plan import BatchQuotas, Tail, balanced_quotas, plain_quotas
 from rootfeed.schema import Array
+from rootfeed.sources import Named
 
 __all__ = [
     "Balanced",
@@ -268,7 +269,7 @@ def balanced(
 
 
 def mixed(
-    frames: Sequence[Frame],
+    frames: Sequence[Frame | Named],
     shares: Sequence[float] | None = None,
     *,
     epoch: Epoch = "shortest",
@@ -280,7 +281,8 @@ def mixed(
 
     Parameters
     ----------
-    frames : sequence of Frame
+    frames : sequence of Frame, or of what `rootfeed.open` takes
+        ``["signal/*.root:events", "ttbar/*.root:events"]``, for example.
     shares : sequence of float, optional
         One for each frame; they are divided by their sum. Equal ones if left out.
     epoch, replacement
@@ -294,7 +296,7 @@ def mixed(
             f"mixed got {len(chosen)} frames and {len(given)} shares: give one for each."
         )
     sampling = Balanced(None, tuple(enumerate(given)), _epoch(epoch), bool(replacement))
-    return Mixed(chosen, sampling)
+    return Mixed(tuple(frame if isinstance(frame, Frame) else open(frame) for frame in chosen), sampling)
 
 
 def _share(value: Any, share: Any) -> float:

@@ -1,6 +1,6 @@
 """The lazy frame: which files, which columns, definitions and cuts, and answers about all of it."""
 
 from rootfeed.frame.answers import Report, Statistics, Summary
-from rootfeed.frame.frame import Frame, open, over, view_of
+from rootfeed.frame.frame import Frame, from_arrays, open, over, view_of
 
-__all__ = ["Frame", "Report", "Statistics", "Summary", "open", "over", "view_of"]
+__all__ = ["Frame", "Report", "Statistics", "Summary", "from_arrays", "open", "over", "view_of"]

@@ -36,7 +36,7 @@ from rootfeed.sources import Location, Named
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
 
-__all__ = ["Frame", "open", "over", "view_of"]
+__all__ = ["Frame", "from_arrays", "open", "over", "view_of"]
 
 Expression = str | Parsed | Callable[..., Any]
 Result = TypeVar("Result")
@@ -382,6 +382,42 @@ def open(files: Named) -> Frame:
     ... )  # doctest: +SKIP
     """
     return over(sources.expand(files))
+
+
+def from_arrays(arrays: Mapping[str, Any]) -> Frame:
+    """Describe a dataset in memory.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array_like
+        Columns by name: NumPy arrays of shape (n,), or (n, ...) where each entry has an array of one
+        shape; awkward arrays of numbers, of lists of numbers or of strings. They are not copied and must
+        not change while they are used.
+
+    Returns
+    -------
+    Frame
+
+    Raises
+    ------
+    ArgumentError
+        Where lengths differ, or an entry has no value.
+    UnsupportedColumnError
+        Where a column holds neither numbers, nor vectors of numbers, nor text.
+
+    Notes
+    -----
+    All values are read once, for what tells this dataset from another one in splits and states.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rootfeed as rf
+    >>> frame = rf.from_arrays({"x": np.arange(6.0), "label": np.arange(6) % 2})
+    >>> frame.filter("x > 2").count()
+    3
+    """
+    return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=sources.table(arrays))])
 
 
 def over(locations: Sequence[Location]) -> Frame:

@@ -28,7 +28,7 @@ class EpochPlan:
     num_rows : int
         That the loader has, on all ranks together.
     batches : int
-    rows : int
+    batch_rows : int
         Of all batches, repeated ones included: with a `sampling`, not those that the loader has.
     repeats : int
         Rows at the end of the last batch that repeat others.
@@ -64,7 +64,7 @@ class EpochPlan:
     world_size: int
     num_rows: int
     batches: int
-    rows: int
+    batch_rows: int
     repeats: int
     blocks: int
     window_blocks: float
@@ -102,7 +102,7 @@ class EpochPlan:
         rows = [
             ["rows of the loader", f"{self.num_rows:,}"],
             ["batches", batches],
-            ["rows of all batches", f"{self.rows:,}{again}"],
+            ["rows of all batches", f"{self.batch_rows:,}{again}"],
             ["blocks in memory together", of],
             ["rows in memory together, at most", f"{self.window_rows:,}"],
             ["label entropy lacking, at most", lacking],
@@ -140,7 +140,7 @@ def epoch_plan(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, sha
         world_size=shard.world_size,
         num_rows=dataset.rows,
         batches=work.batches,
-        rows=work.plan.rows,
+        batch_rows=work.plan.rows,
         repeats=work.plan.repeats,
         blocks=len(blocks),
         window_blocks=mixing.blocks,

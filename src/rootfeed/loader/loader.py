@@ -270,7 +270,7 @@ class Loader:
 
     def __repr__(self) -> str:
         held = "in memory" if self.in_memory else f"{self.window_blocks:.1f} blocks in memory"
-        resampled = "" if self.sampling is None else f"{self.plan().rows} rows in "
+        resampled = "" if self.sampling is None else f"{self.plan().batch_rows} rows in "
         pipeline = self._pipeline
         batches = f"{pipeline.schedule.batches(pipeline.shard())} batches of {self.batch_size}"
         epoch = f", {len(self)} batches an epoch" if pipeline.spec.epoch_batches else ""

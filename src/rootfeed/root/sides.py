@@ -51,7 +51,7 @@ class Rows:
         """Rows of an epoch, with those of a short last batch, dropped or not."""
         if self.sampling is None:
             return self.plain.num_rows
-        return varied(self.plain, self.sampling).plan().rows
+        return varied(self.plain, self.sampling).plan().batch_rows
 
     def divided(self, test_size: float) -> tuple[Rows, Rows]:
         """Return the rows of two sides, of which the second is not resampled."""

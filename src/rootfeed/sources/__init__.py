@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import Event
-from typing import Protocol
+from typing import Protocol, cast
 
 import awkward as ak
 
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
-from rootfeed.sources import root
+from rootfeed.sources import arrays, root
+from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import is_remote
 
 __all__ = [
+    "IN_MEMORY",
+    "ArraysLocation",
     "Location",
     "Named",
     "PathLike",
     "Scratch",
     "Source",
+    "Table",
     "expand",
     "friends",
     "index",
@@ -30,6 +34,7 @@ __all__ = [
     "prepare",
     "read",
     "read_awkward",
+    "table",
     "types",
     "vector_bytes",
 ]
@@ -71,10 +76,55 @@ class Source(Protocol):
         """Return the decoded bytes of an entry of a vector column, on average."""
 
 
-types = root.types
-friends = root.friends
-index = root.index
-prepare = root.prepare
-read = root.read
-read_awkward = root.read_awkward
-vector_bytes = root.vector_bytes
+def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
+    """Return the object's name and each column's type: see `Source`."""
+    return _source(location).types(location)
+
+
+def friends(location: Location) -> list[str]:
+    """Return what else the object is joined with, in words: see `Source`."""
+    return _source(location).friends(location)
+
+
+def index(location: Location, names: Sequence[str]) -> FileIndex:
+    """Return the page tables of the named columns: see `Source`."""
+    return _source(location).index(location, names)
+
+
+def prepare(indexes: Iterable[FileIndex]) -> None:
+    """Compile what reading these columns needs, so that threads need not."""
+    indexes = list(indexes)
+    for source in (root, arrays):
+        source.prepare([index for index in indexes if _source(index) is source])
+
+
+def read(
+    index: FileIndex,
+    names: Sequence[str],
+    start: int,
+    stop: int,
+    out_for: Callable[[str], Array],
+    scratch: Scratch,
+    stopped: Event,
+) -> Iterator[tuple[str, Array | Jagged]]:
+    """Fill and yield each column's entries ``[start, stop)``: see `Source`."""
+    return _source(index).read(index, names, start, stop, out_for, scratch, stopped)
+
+
+def read_awkward(
+    index: FileIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
+) -> ak.Array:
+    """Return the entries ``[start, stop)`` of any column: see `Source`."""
+    return _source(index).read_awkward(index, name, start, stop, scratch)
+
+
+def vector_bytes(index: FileIndex, name: str) -> float:
+    """Return the decoded bytes of an entry of a vector column, on average."""
+    return _source(index).vector_bytes(index, name)
+
+
+def _source(of: Location | FileIndex) -> Source:
+    """Return the source that a location or an index belongs to."""
+    if isinstance(of, arrays.ArraysLocation | arrays.ArraysIndex):
+        return cast(Source, arrays)  # which takes nothing but these two
+    return root
