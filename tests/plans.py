@@ -107,7 +107,9 @@ class Topology:
         reads, offered = epoch.reads, self.offered
         held: dict[tuple[int, int], Rows] = {}
         in_memory = offered.cached[self.strata].astype(np.int64)
-        order = Order(epoch, lambda *piece: held[piece], self.all_rows, self.draws)
+        order = Order(
+            epoch, lambda *piece: held[piece], self.all_rows, [self.draws] * len(epoch.streams)
+        )
         assert (np.diff(reads.first) >= 0).all()
         assert (reads.first <= reads.last).all()
         waiting = [number for number in range(len(reads)) if reads.last[number] >= first]

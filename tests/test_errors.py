@@ -25,6 +25,7 @@ BUILTINS = {
     "ForkedIteratorError": RuntimeError,
     "MissingColumnError": KeyError,
     "MissingFileError": FileNotFoundError,
+    "MissingNameError": AttributeError,
     "MissingObjectError": KeyError,
     "NotFiniteError": ValueError,
     "SharedIteratorError": RuntimeError,

@@ -31,8 +31,8 @@ LAYERS = (
 LAYER_OF = {name: number for number, row in enumerate(LAYERS) for name in row}
 
 # uproot belongs to the sources, and its insides to one module of them: its modules (all that it
-# documents at the top level are `open` and classes), names with an underscore, and these attributes of
-# its objects.
+# documents at the top level are `open`, `recreate` and classes), names with an underscore, and these
+# attributes of its objects.
 UPROOT_USERS = f"{PACKAGE}.sources"
 UPROOT_INSIDER = f"{PACKAGE}.sources.uproot_internals"
 UPROOT_ATTRIBUTES = {
@@ -112,7 +112,7 @@ def imports(path: str, text: str, modules: set[str]) -> Iterator[tuple[int, str]
 def is_inside_uproot(name: str) -> bool:
     """Whether an absolute name such as `uproot.models.TTree` is none that uproot documents."""
     _, _, rest = name.partition(".")
-    return bool(rest) and rest != "open" and ("." in rest or not rest[0].isupper())
+    return bool(rest) and rest not in ("open", "recreate") and ("." in rest or not rest[0].isupper())
 
 
 def uproot_insides(path: str, text: str, modules: set[str]) -> Iterator[tuple[int, str]]:

@@ -7,6 +7,7 @@
     ├── MissingFileError         (FileNotFoundError)  no such file, or a pattern without a match
     ├── MissingObjectError       (KeyError)           no such tree or ntuple in a file
     ├── MissingColumnError       (KeyError)           no such column in a file
+    ├── MissingNameError         (AttributeError)     a name of ROOT that `rootfeed.root` does not have
     ├── UnsupportedColumnError   (TypeError)          a column that cannot become a number per entry
     ├── ExpressionError          (ValueError)         a text that is no expression
     ├── ExpressionTypeError      (TypeError)          an expression whose types do not fit
@@ -61,6 +62,7 @@ __all__ = [
     "ForkedIteratorError",
     "MissingColumnError",
     "MissingFileError",
+    "MissingNameError",
     "MissingObjectError",
     "MixingWarning",
     "NotFiniteError",
@@ -110,6 +112,10 @@ class MissingColumnError(RootfeedError, KeyError):
     """
 
     names_friends = False
+
+
+class MissingNameError(RootfeedError, AttributeError):
+    """A name of ROOT that `rootfeed.root` does not have."""
 
 
 class UnsupportedColumnError(RootfeedError, TypeError):

@@ -20,7 +20,7 @@ from rootfeed.errors import (
     ExpressionTypeError,
     MissingColumnError,
 )
-from rootfeed.loader import split_in_order
+from rootfeed.loader import split_exactly
 from samples import File, in_a_row, open_events, values, write_all, write_columns
 
 Array = np.ndarray
@@ -386,7 +386,7 @@ def test_splits_do_not_depend_on_cuts(frame: rf.Frame) -> None:
 
 
 def test_an_unshuffled_split_of_a_cut_frame(frame: rf.Frame) -> None:
-    train, test = split_in_order(rf.Loader(frame.filter("flag"), 50, ["id"], shuffle=False), 0.25)
+    train, test = split_exactly(rf.Loader(frame.filter("flag"), 50, ["id"], shuffle=False), 0.25)
     passing = IDS[column("flag")]
     count = int(0.25 * len(passing))
     assert np.concatenate([x[:, 0] for x in train]).tolist() == passing[:-count].tolist()

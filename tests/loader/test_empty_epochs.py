@@ -11,7 +11,7 @@ import pytest
 import rootfeed as rf
 import rootfeed.root as ROOT
 from rootfeed.errors import ArgumentError, EmptyDatasetError
-from rootfeed.loader import split_in_order
+from rootfeed.loader import split_exactly
 from samples import File, in_a_row
 
 FILES = in_a_row(File(400, page=50), File(200, page=30, format="RNTuple"))
@@ -63,7 +63,7 @@ def test_fewer_rows_than_a_batch(frame: rf.Frame, sizes: dict[str, int]) -> None
             lambda loader: loader.split(where="id < 130"),
             "split(where='id < 130') of 600 entries, test: ",
         ),
-        (lambda loader: split_in_order(loader, 0.2), "split_in_order(0.2) of 600 entries, test: "),
+        (lambda loader: split_exactly(loader, 0.2), "split_exactly(0.2) of 600 entries, test: "),
         (lambda loader: loader.folds(5), "folds(5), 0 of 600 entries, test: "),
         (lambda loader: loader.torch().split(0.2), "split(0.2) of 600 entries, test: "),
         (lambda loader: loader.split(0.4).train.split(0.4), "split(0.4) of 360 entries, test: "),
@@ -87,7 +87,7 @@ def test_a_side_without_a_row(frame: rf.Frame, sizes: dict[str, int]) -> None:
     loader = make(frame, 10, **sizes)
     for use, remedy in (
         (lambda: loader.split(1e-9), "Choose another fraction."),
-        (lambda: split_in_order(loader, 1e-9), "Choose another fraction."),
+        (lambda: split_exactly(loader, 1e-9), "Choose another fraction."),
         (lambda: make(frame.range(3), 10).folds(5), "Choose another fraction."),
         (lambda: loader.split(where="id < 0"), "Choose another expression."),
     ):

@@ -30,6 +30,16 @@ SIZES: dict[str, dict[str, Any]] = {
 # --- samplers of a few lines ----------------------------------------------------------------------
 
 
+class OneDrawn(rf.Sampler):
+    """Ten batches of 30 rows of the first class, drawn with replacement, and 30 of the second one."""
+
+    label = "flag"
+    replacement = (False,)
+
+    def quotas(self, rows: Any, asked: Any) -> Any:
+        return np.full((10, 2), 30)
+
+
 class AtMost(rf.Sampler):
     """At most so many rows of each file in an epoch, others in each."""
 
@@ -130,6 +140,23 @@ def test_at_most_so_many_rows_of_each_file(frame: rf.Frame, sizes: str) -> None:
         assert again[1] == 437
         assert 175 < again[2] < 280
     assert np.mean([id_ for id_ in joined(epochs) if id_ < 900]) == pytest.approx(450, abs=30)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_one_class_is_drawn_with_replacement(frame: rf.Frame, sizes: str) -> None:
+    # A third of the rows have the flag, 812; of the others 300 are taken, and some of them again.
+    rows = joined(read(make(frame, OneDrawn(), batch_size=60, **SIZES[sizes])))
+    flagged = [id_ for id_ in rows if id_ % 3 == 0]
+    others = [id_ for id_ in rows if id_ % 3]
+    assert (len(flagged), len(others)) == (300, 300)
+    assert len(set(flagged)) == 300
+    assert len(set(others)) < 300
+    # Another class is another sampler.
+    state = make(frame, OneDrawn(), batch_size=60).state_dict()
+    sampler = OneDrawn()
+    sampler.replacement = (True,)
+    with pytest.raises(StateError, match="sampling"):
+        make(frame, sampler, batch_size=60).load_state_dict(state)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

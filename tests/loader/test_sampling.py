@@ -176,6 +176,8 @@ def test_in_order(stored: tuple[rf.Frame, np.ndarray], sizes: str) -> None:
         if sizes == "kept":
             assert set(mine.tolist()) == set(np.flatnonzero(labels == value)[: len(mine)].tolist())
         assert len(set(mine.tolist())) == len(mine)
+    for _, found in batches:  # within a batch, one class after another
+        assert np.array_equal(found, np.sort(found))
 
 
 # --- drawn with replacement -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, EmptyDatasetError, RootfeedError
-from rootfeed.loader import split_in_order
+from rootfeed.loader import split_exactly
 from rootfeed.plan.budget import ORDER_BYTES, SCRATCH_SHARE
 from samples import File, epoch_ids, in_a_row, open_events, values, write_columns
 
@@ -230,16 +230,16 @@ def test_sides_in_turns_and_interleaved(frame: rf.Frame, sizes: dict[str, Any]) 
 
 @pytest.mark.parametrize("sizes", [{}, LAZY, {"memory": "60 kB"}], ids=["kept", "by hand", "lazy"])
 @pytest.mark.parametrize("fraction", [0.001, 0.3, 0.5, 0.6, 0.9, 0.9995])
-def test_a_split_in_order(frame: rf.Frame, sizes: dict[str, Any], fraction: float) -> None:
-    train, test = split_in_order(make(frame, batch_size=16, shuffle=False, **sizes), fraction)
+def test_a_split_exactly(frame: rf.Frame, sizes: dict[str, Any], fraction: float) -> None:
+    train, test = split_exactly(make(frame, batch_size=16, shuffle=False, **sizes), fraction)
     last = int(fraction * ENTRIES)
     assert epoch_ids(train).tolist() == list(range(ENTRIES - last))
     assert epoch_ids(test).tolist() == list(range(ENTRIES - last, ENTRIES))
 
 
-def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
+def test_a_split_exactly_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
     for sizes in ({}, LAZY):
-        train, test = split_in_order(make(frame, **sizes), 0.3)
+        train, test = split_exactly(make(frame, **sizes), 0.3)
         first = ENTRIES - int(0.3 * ENTRIES)
         assert members(train) == set(range(first))
         order = epoch_ids(test)
@@ -247,16 +247,73 @@ def test_a_split_in_order_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
         a, b = train.split(0.5)
         assert members(a) | members(b) == set(range(first))
         assert not members(a) & members(b)
-        c, d = split_in_order(train, 0.5)
+        c, d = split_exactly(train, 0.5)
         assert members(c) == set(range(first - int(0.5 * first)))
         assert members(d) == set(range(first)) - members(c)
+
+
+@settings(max_examples=40)
+@given(
+    fraction=st.floats(0.01, 0.99),
+    seed=st.none() | st.integers(0, 2**63),
+    each_frame=st.booleans(),
+    down=st.sampled_from(["train", "test"]),
+)
+def test_exact_sizes_of_what_passes_the_cuts(
+    frame: rf.Frame, fraction: float, seed: int | None, each_frame: bool, down: Any
+) -> None:
+    frames = [frame.filter("id % 3 != 0"), frame.filter("id % 7 == 0")]
+    loader = make(frames, chunk_entries=10_000)
+    options: dict[str, Any] = {"seed": seed, "each_frame": each_frame, "down": down}
+    sides = split_exactly(loader, fraction, **options)
+    passing = [[id_ for id_ in range(ENTRIES) if id_ % 3], list(range(0, ENTRIES, 7))]
+    groups = passing if each_frame else [passing[0] + passing[1]]
+    share = fraction if down == "test" else 1 - fraction
+    rounded = [int(round(share * len(group), 6)) for group in groups]
+    sizes = [a if down == "test" else len(b) - a for a, b in zip(rounded, groups, strict=True)]
+    kept, chosen = (epoch_ids(side).tolist() for side in sides)
+    assert len(chosen) == sum(sizes)
+    assert sorted(kept + chosen) == sorted(passing[0] + passing[1])
+    if seed is None:
+        last = [id_ for group, n in zip(groups, sizes, strict=True) for id_ in group[len(group) - n :]]
+        assert sorted(chosen) == sorted(last)
+    else:
+        again = split_exactly(make(frames, memory="100 kB"), fraction, **options)
+        assert sorted(epoch_ids(again.test)) == sorted(chosen)
+
+
+def test_an_exact_random_division_takes_its_share_of_each_file(frame: rf.Frame) -> None:
+    for seed in range(5):
+        ids = epoch_ids(split_exactly(make(frame), 0.3, seed=seed).test)
+        for file in FILES:
+            count = int(((ids >= file.first) & (ids < file.first + file.entries)).sum())
+            assert abs(count - 0.3 * file.entries) <= 1
+
+
+def test_parts_of_exact_parts(frame: rf.Frame) -> None:
+    rest, test = split_exactly(make(frame), 0.2, seed=3)
+    train, validation = split_exactly(rest, 0.25, seed=3)
+    sides = [members(side) for side in (train, validation, test)]
+    assert [len(side) for side in sides] == [1427, 475, 475]
+    assert len(sides[0] | sides[1] | sides[2]) == ENTRIES
+    state = train.state_dict()
+    with pytest.raises(RootfeedError):
+        validation.load_state_dict(state)
+
+
+def test_a_whole_number_of_rows_is_not_rounded_down(folder: Path) -> None:
+    frame = rf.open(write_columns(folder / "hundred.root", {"id": np.arange(100)}))
+    for fraction in np.arange(1, 100) / 100:  # 0.29 * 100 is 28.999999999999996
+        for down in ("train", "test"):
+            test = split_exactly(rf.Loader(frame, 4, seed=1), float(fraction), down=down).test
+            assert test.num_rows == round(100 * fraction)
 
 
 # --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, 20, True, "0.2", math.nan])
-@pytest.mark.parametrize("method", [rf.Loader.split, split_in_order])
+@pytest.mark.parametrize("method", [rf.Loader.split, split_exactly])
 def test_wrong_fractions(frame: rf.Frame, method: Any, fraction: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         method(make(frame), fraction)
@@ -268,7 +325,7 @@ def test_fractions_of_any_real_type(frame: rf.Frame) -> None:
         assert members(make(frame).split(fraction)[1]) == members(make(frame).split(0.25)[1])
 
 
-@pytest.mark.parametrize("method", [rf.Loader.split, split_in_order])
+@pytest.mark.parametrize("method", [rf.Loader.split, split_exactly])
 def test_a_side_that_would_be_empty(folder: Path, method: Any) -> None:
     # A random split rounds up or down at random, by the file's identity: here hardly ever up.
     path = write_columns(folder / "three.root", {"id": np.arange(3)})
@@ -277,9 +334,9 @@ def test_a_side_that_would_be_empty(folder: Path, method: Any) -> None:
     assert f"{method.__name__}(1e-12) of 3 entries leaves a part empty" in str(caught.value)
 
 
-def test_a_random_split_can_be_split_in_order(frame: rf.Frame) -> None:
+def test_a_random_split_can_be_split_exactly(frame: rf.Frame) -> None:
     train, _ = make(frame).split(0.2)
-    first, last = map(members, split_in_order(train, 0.25))
+    first, last = map(members, split_exactly(train, 0.25))
     assert max(first) < min(last)
     assert first | last == members(train)
     assert len(last) == int(0.25 * train.num_rows)

@@ -12,7 +12,8 @@ from rootfeed.dataset.dataset import (
 from rootfeed.dataset.inputs import FixedArray, Flat, Padded, Ragged, array, flat, padded, ragged
 from rootfeed.dataset.sampling import Balanced, Batching, Entries, Mixed, Sampler, balanced, mixed
 from rootfeed.dataset.spec import Frames, NotFinite, Spec, checked_spec
-from rootfeed.dataset.splits import Rule, Unit, divide, fractions_of, in_order
+from rootfeed.dataset.splits import Rule, Unit, divide, exactly, fractions_of
+from rootfeed.dataset.strata import by_frame, columns_of
 from rootfeed.dataset.structure import Columns, Features
 from rootfeed.dataset.weights import Normalized, normalized
 
@@ -42,11 +43,13 @@ __all__ = [
     "array",
     "balanced",
     "build",
+    "by_frame",
     "checked_spec",
+    "columns_of",
     "divide",
+    "exactly",
     "flat",
     "fractions_of",
-    "in_order",
     "mixed",
     "normalized",
     "padded",

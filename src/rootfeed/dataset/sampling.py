@@ -106,8 +106,9 @@ class Sampler:
         Column whose values are classes, 255 at most; None for one class of all rows.
     columns : tuple of str
         Columns of one number per entry that `offers` needs. They are read once, when the loader is made.
-    replacement : bool
-        Draw rows with replacement, from those that are used in about the same batches.
+    replacement : bool or tuple
+        Draw rows with replacement, from those that are used in about the same batches; of all classes,
+        or of those with the values in a tuple.
 
     Examples
     --------
@@ -123,7 +124,7 @@ class Sampler:
 
     label: str | None = None
     columns: tuple[str, ...] = ()
-    replacement: bool = False
+    replacement: bool | tuple[Any, ...] = False
 
     def quotas(self, rows: Counts, asked: Batching) -> Counts | BatchQuotas:
         """Return how many rows of each class each batch of a rank has, shape (batches, classes).

@@ -32,8 +32,8 @@ __all__ = [
     "Rule",
     "Unit",
     "divide",
+    "exactly",
     "fractions_of",
-    "in_order",
 ]
 
 Unit = Literal["entry", "block"]
@@ -289,17 +289,64 @@ def _by_unit(
     return codes
 
 
-def in_order(dataset: Dataset, masks: Sequence[BitMask] | None, test: float) -> Parts:
-    """Divide rows at one place: the last ones, in the order of the files, are the second part."""
-    left = dataset.rows - int(test * dataset.rows)
+def exactly(
+    dataset: Dataset,
+    masks: Sequence[BitMask] | None,
+    groups: Sequence[Sequence[int]],
+    test: float,
+    *,
+    down: Literal["train", "test"],
+    seed: int | None,
+    generation: int,
+) -> Parts:
+    """Divide the rows of each group of files into two parts of exact sizes.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    masks : sequence of ndarray of uint64, optional
+        What is divided; None for everything.
+    groups : sequence of sequence of int
+        Numbers of files.
+    test : float
+        Share of the second part.
+    down : "train" or "test"
+        Which part has its share rounded down to whole rows.
+    seed : int or None
+        Of what is divided at random: each file gives its share to within one row. None makes the last
+        rows of a group, in the order of the files, the second part.
+    generation : int
+        0 for the dataset, 1 for a part of it, and so on.
+    """
     parts: Parts = [[], []]
-    for number, file in enumerate(dataset.files):
-        entries = file.index.entries
-        rows = members(all_set(entries) if file.taken is None else file.taken, 0, entries)
-        place = int(rows[left]) if left < len(rows) else entries
-        left = max(left - len(rows), 0)
-        before = np.arange(entries) < place
-        for part, mine in zip(parts, (before, ~before), strict=True):
-            mask = bit_mask(mine)
-            part.append(mask if masks is None else mask & masks[number])
+    for group in groups:
+        files = [dataset.files[number] for number in group]
+        entries = [file.index.entries for file in files]
+        taken = [
+            all_set(n) if file.taken is None else file.taken
+            for n, file in zip(entries, files, strict=True)
+        ]
+        counts = [counted(bits, 0, n) for bits, n in zip(taken, entries, strict=True)]
+        rows, ends = sum(counts), np.cumsum([0, *counts])
+        chosen = _whole(test * rows) if down == "test" else rows - _whole((1 - test) * rows)
+        if seed is None:
+            quotas = np.diff(np.maximum(ends - (rows - chosen), 0))
+        else:
+            quotas = np.diff(np.rint(ends * (chosen / max(rows, 1))).astype(np.int64))
+        for place, (number, quota) in enumerate(zip(group, quotas.tolist(), strict=True)):
+            bits, n = taken[place], entries[place]
+            if seed is None:
+                first = members(bits, 0, n)[-quota] if quota else n
+                second = bit_mask(np.arange(n) >= first)
+            else:
+                key = random_key(seed, "split", generation, files[place].index.identity)
+                second = choose_among(bits, n, quota / max(counts[place], 1), key)
+            whole = all_set(n) if masks is None else masks[number]
+            parts[0].append(whole & ~second)
+            parts[1].append(whole & second)
     return parts
+
+
+def _whole(share: float) -> int:
+    """Return a share of some rows in whole rows, rounded down: 0.29 of 100 are 29."""
+    return int(round(share, 6))

@@ -48,7 +48,7 @@ class Strata:
         return out
 
 
-def by_frame(files: Sequence[int], entries: Sequence[int]) -> Strata:
+def by_frame(files: Sequence[int], entries: Sequence[int], order: Sequence[int] | None = None) -> Strata:
     """Return the strata of which each holds the files of one frame.
 
     Parameters
@@ -57,10 +57,13 @@ def by_frame(files: Sequence[int], entries: Sequence[int]) -> Strata:
         Files of each frame.
     entries : sequence of int
         Entries of each file.
+    order : sequence of int, optional
+        Numbers of the frames in the order of the strata; ascending, if left out.
     """
-    numbers = [frame for frame, count in enumerate(files) for _ in range(count)]
+    values = tuple(range(len(files)) if order is None else order)
+    numbers = [values.index(frame) for frame, count in enumerate(files) for _ in range(count)]
     codes = [np.full(count, number, np.uint8) for number, count in zip(numbers, entries, strict=True)]
-    return Strata(tuple(range(len(files))), _planes(codes, len(files)))
+    return Strata(values, _planes(codes, len(files)))
 
 
 def by_label(frames: Sequence[Frame], label: str, *, raw: bool = False) -> Strata:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy.typing as npt
 
@@ -31,7 +31,7 @@ from rootfeed.plan import Tail
 if TYPE_CHECKING:
     from rootfeed.loader.torch import TorchBatches
 
-__all__ = ["Loader", "Split", "split_in_order"]
+__all__ = ["Loader", "Split", "split_exactly", "varied"]
 
 
 class Loader:
@@ -523,17 +523,44 @@ class Loader:
         return [Split(self._part(pair["train"]), self._part(pair["test"])) for pair in pairs]
 
 
-def split_in_order(loader: Loader, fraction: float) -> Split[Loader]:
-    """Divide the entries at one place: the last ones, in the order of the files, are the test part.
+def split_exactly(
+    loader: Loader,
+    fraction: float,
+    *,
+    seed: int | None = None,
+    each_frame: bool = False,
+    down: Literal["train", "test"] = "test",
+) -> Split[Loader]:
+    """Divide the rows that pass the cuts into two parts whose sizes are exact.
 
     Parameters
     ----------
     loader : Loader
     fraction : float
-        Share of the test part: ``int(fraction * rows)`` rows.
+        Share of the test part.
+    seed : int, optional
+        Of a random division, of which each file gives its share to within one row. If left out, the
+        last rows, in the order of the files, are the test part.
+    each_frame : bool
+        Divide each frame's rows for themselves, not all together.
+    down : "train" or "test"
+        Which part has its share rounded down to whole rows.
     """
-    made = parts.split_in_order(loader._pipeline, fraction)
+    made = parts.split_exactly(loader._pipeline, fraction, seed, each_frame, down)
     return Split(loader._part(made["train"]), loader._part(made["test"]))
+
+
+def varied(loader: Loader, sampling: Sampler | None, **options: Any) -> Loader:
+    """Return a loader of the same rows with another sampling, and with other options.
+
+    Parameters
+    ----------
+    loader : Loader
+    sampling : Sampler or None
+    **options
+        ``drop_last``, ``shuffle`` or ``dtype``, of all arrays; those of the loader, if left out.
+    """
+    return loader._part(loader._pipeline.varied(sampling, **options))
 
 
 def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:

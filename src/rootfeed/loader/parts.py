@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Generic, NamedTuple, TypeVar
+from itertools import islice
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from rootfeed.arguments import as_tuple, fraction, integer
-from rootfeed.dataset import Dataset, Rule, Sampler, divide, fractions_of, in_order
+from rootfeed.dataset import Dataset, Rule, Sampler, divide, exactly, fractions_of
 from rootfeed.errors import ArgumentError, EmptyDatasetError, nearest
 from rootfeed.loader.pipeline import Pipeline
 from rootfeed.plan import BitMask, needed_bytes
 
-__all__ = ["Split", "folds", "split", "split_in_order"]
+__all__ = ["Split", "folds", "split", "split_exactly"]
 
 
 Side = TypeVar("Side")
@@ -70,18 +71,21 @@ def folds(whole: Pipeline, count: int, rule: Rule) -> list[dict[str, Pipeline]]:
     return pairs
 
 
-def split_in_order(whole: Pipeline, test: float) -> dict[str, Pipeline]:
-    """Divide the entries at one place: the last ones, in the order of the files, are the test part.
-
-    Parameters
-    ----------
-    whole : Pipeline
-    test : float
-        Share of the test part: ``int(test * rows)`` rows.
-    """
+def split_exactly(
+    whole: Pipeline, test: float, seed: int | None, each_frame: bool, down: Literal["train", "test"]
+) -> dict[str, Pipeline]:
+    """Divide the rows into two parts of exact sizes: see `rootfeed.loader.split_exactly`."""
     shares = {"train": 1 - fraction("fraction", test), "test": test}
-    masks = in_order(whole.schedule.dataset, whole.spec.masks, float(test))
-    text = f"split_in_order({test!r})"
+    spec, dataset = whole.spec, whole.schedule.dataset
+    numbers = iter(range(len(dataset.files)))
+    groups = [[*islice(numbers, len(frame.files))] for frame in spec.frames]
+    if not each_frame:
+        groups = [[number for group in groups for number in group]]
+    masks = exactly(
+        dataset, spec.masks, groups, float(test), down=down, seed=seed, generation=len(spec.history)
+    )
+    seeded = "" if seed is None else f", seed={seed}"
+    text = f"split_exactly({test!r}{seeded}{', each_frame=True' * each_frame})"
     return _parts(whole, dict(zip(shares, masks, strict=True)), shares, text, {"train"}, None)
 
 

@@ -10,8 +10,11 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from rootfeed.arguments import integer
-from rootfeed.dataset import Sampler, Spec, build
+from rootfeed.dataset import Sampler, Spec, build, columns_of
 from rootfeed.errors import ArgumentError, RootfeedError
 from rootfeed.formats import Batch, Format
 from rootfeed.loader.epoch_plan import EpochPlan, epoch_plan, explained
@@ -88,6 +91,31 @@ class Pipeline:
         ranks = distributed_ranks() or self.spec.sent_ranks
         spec = replace(self.spec, saved_sizes=self.schedule.sizes, sent_ranks=ranks)
         return {"spec": spec, "told_bits": self.told_bits, "state": deepcopy(self.state)}
+
+    def varied(
+        self,
+        sampling: Sampler | None,
+        drop_last: bool | None = None,
+        shuffle: bool | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> Pipeline:
+        """Return one for the same rows, with other options: see `rootfeed.loader.varied`."""
+        spec, sampler = self.spec, Sampler() if sampling is None else sampling
+        layout = spec.layout
+        if dtype is not None:
+            layout = replace(
+                layout, parts=tuple(replace(part, dtype=np.dtype(dtype)) for part in layout.parts)
+            )
+        spec = replace(
+            spec,
+            layout=layout,
+            sampler=sampler,
+            strata=sampler.classes(spec.frames),
+            values=columns_of(spec.frames, sampler.columns),
+            drop_last=spec.drop_last if drop_last is None else drop_last,
+            shuffle=spec.shuffle if shuffle is None else shuffle,
+        )
+        return Pipeline(spec, self.pool, self.told_bits)
 
     # --- what it is ---------------------------------------------------------------------------
 

@@ -130,9 +130,11 @@ class Schedule:
         self._remainders: dict[tuple[int, tuple[Segment, ...], int], Remainder] = {}
 
     @property
-    def draws(self) -> bool:
-        """Whether rows are drawn with replacement."""
-        return self.spec.sampler.replacement
+    def draws(self) -> tuple[bool, ...]:
+        """Of which strata rows are drawn with replacement."""
+        asked, strata = self.spec.sampler.replacement, self.dataset.strata
+        values = (None,) if strata is None else strata.values
+        return tuple(value in asked if isinstance(asked, tuple) else asked for value in values)
 
     @property
     def cached_rows(self) -> int:

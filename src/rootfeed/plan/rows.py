@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +38,8 @@ class Order:
         below 2^32. Asked for while a batch needs one of them.
     shared_rows : function of int
         Where the rows of a stratum that stays in memory lie, in the order of the dataset.
-    draws : bool
-        Rows are drawn with replacement from those of their step.
+    draws : sequence of bool
+        Of which strata rows are drawn with replacement, from those of their step; of none, if empty.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Order:
         epoch: Epoch,
         rows_of: Callable[[int, int], Rows],
         shared_rows: Callable[[int], Rows],
-        draws: bool = False,
+        draws: Sequence[bool] = (),
     ) -> None:
         self._epoch = epoch
         self._rows_of = rows_of
         self._shared_rows = shared_rows
-        self._draws = draws
+        self._draws = draws or [False] * len(epoch.streams)
         self._steps: dict[int, _Step] = {}
 
     def rows(self, first: int, stop: int) -> Rows:
@@ -61,7 +61,10 @@ class Order:
         strata = range(len(epoch.streams))
         pools = [self._taken(stratum, first, stop) for stratum in strata]
         found = pools[0]
-        if len(pools) > 1:
+        if len(pools) > 1 and not epoch.shuffle:
+            batch = [np.repeat(np.arange(stop - first), each) for each in epoch.quotas[first:stop].T]
+            found = np.concatenate(pools)[np.argsort(np.concatenate(batch), kind="stable")]
+        elif len(pools) > 1:
             starts = np.cumsum([0, *map(len, pools)])[:-1]
             found = np.empty(sum(map(len, pools)), np.uint32)
             key = random_key(epoch.seed, "batches", *epoch.identity, epoch.shard.number)
@@ -113,12 +116,11 @@ class Order:
 
     def _made(self, stratum: int, number: int) -> _Step:
         epoch, stream = self._epoch, self._epoch.streams[stratum]
-        purpose = "draws" if self._draws else "steps"
+        draws = self._draws[stratum]
+        purpose = "draws" if draws else "steps"
         if stream.is_shared:
             key = random_key(epoch.seed, purpose, *epoch.identity, -1, stratum, number)
-            return _Step(
-                number, key, self._shared_rows(stratum), stream.rows, epoch.shuffle, self._draws
-            )
+            return _Step(number, key, self._shared_rows(stratum), stream.rows, epoch.shuffle, draws)
         some = slice(int(stream.parts[number]), int(stream.parts[number + 1]))
         parts = [
             self._rows_of(stratum, piece)[begin : begin + count]
@@ -131,7 +133,7 @@ class Order:
         ]
         rows = parts[0] if len(parts) == 1 else np.concatenate([_NONE, *parts])
         key = random_key(epoch.seed, purpose, *epoch.identity, epoch.shard.number, stratum, number)
-        return _Step(number, key, rows, len(rows), epoch.shuffle, self._draws)
+        return _Step(number, key, rows, len(rows), epoch.shuffle, draws)
 
 
 class _Step:

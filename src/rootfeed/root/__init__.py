@@ -1,43 +1,76 @@
 """ROOT's own data-loading API over the same engine.
 
-Code written for the machine-learning data loader of ROOT 6.38 runs with one import changed::
+Code written for the machine-learning data loader of ROOT runs with one import changed::
 
     import rootfeed.root as ROOT
 
     df = ROOT.RDataFrame("sig_tree", "Higgs_data.root")
-    train, validation = ROOT.TMVA.Experimental.CreatePyTorchGenerators(
-        df, batch_size, chunk_size, block_size, columns=columns, target=target, validation_split=0.3
-    )
+    loader = ROOT.Experimental.ML.RDataLoader(df, batch_size=128, target="Type")
+    train, test = loader.train_test_split(test_size=0.3)
+    for x, y in train.as_torch():
+        ...
 
-Calls without a block size, as in ROOT 6.36, work too. Not here: calls with the names of a tree and a
-file, as before 6.34; ``CreateTFDatasets``; and the class ``RDataLoader``, which took the place of these
-functions in ROOT 6.40.
+So does code for the functions that came before, in the forms of ROOT 6.30 to 6.38:
+`CreateNumPyGenerators`, `CreatePyTorchGenerators` and `CreateTFDatasets`. They are here and, as in ROOT,
+in ``TMVA.Experimental`` and ``Experimental.ML``.
 
 Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
 are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
-float32 cannot represent are reported.
+float32 cannot represent are reported; validation rows are not resampled.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from rootfeed.root.frame import RDataFrame, Result
-from rootfeed.root.generators import CreateNumPyGenerators, CreatePyTorchGenerators, Generator
+from rootfeed.root.generators import (
+    CreateNumPyGenerators,
+    CreatePyTorchGenerators,
+    CreateTFDatasets,
+    Generator,
+)
+from rootfeed.root.loader import RDataLoader
+from rootfeed.root.namespaces import Namespace, missing
+from rootfeed.root.session import (
+    LEVELS,
+    DisableImplicitMT,
+    EnableImplicitMT,
+    EnableThreadSafety,
+    gROOT,
+)
 
 __all__ = [
     "TMVA",
     "CreateNumPyGenerators",
     "CreatePyTorchGenerators",
+    "CreateTFDatasets",
+    "DisableImplicitMT",
+    "EnableImplicitMT",
+    "EnableThreadSafety",
+    "Experimental",
     "Generator",
     "RDataFrame",
+    "RDataLoader",
     "Result",
+    "gErrorIgnoreLevel",
+    "gROOT",
 ]
 
+gErrorIgnoreLevel = LEVELS["kUnset"]  # noqa: N816  # as ROOT calls it
+"""May be set, and changes nothing: what there is to say are Python's warnings."""
 
-class TMVA:
-    """Where ROOT up to 6.38 has these functions."""
+globals().update(LEVELS)
 
-    class Experimental:
-        """Where ROOT up to 6.38 has these functions."""
+_LOADING = {
+    "RDataLoader": RDataLoader,
+    "CreateNumPyGenerators": CreateNumPyGenerators,
+    "CreatePyTorchGenerators": CreatePyTorchGenerators,
+    "CreateTFDatasets": CreateTFDatasets,
+}
+Experimental = Namespace("ROOT.Experimental", ML=Namespace("ROOT.Experimental.ML", **_LOADING))
+TMVA = Namespace("ROOT.TMVA", Experimental=Namespace("ROOT.TMVA.Experimental", **_LOADING))
 
-        CreateNumPyGenerators = staticmethod(CreateNumPyGenerators)
-        CreatePyTorchGenerators = staticmethod(CreatePyTorchGenerators)
+
+def __getattr__(name: str) -> Any:
+    raise missing("ROOT", name)

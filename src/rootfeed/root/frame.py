@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from rootfeed.arguments import as_tuple
 from rootfeed.errors import ArgumentError
 from rootfeed.frame import Frame, over, view_of
 from rootfeed.sources import PathLike, expand
@@ -139,8 +139,17 @@ def _over(frame: Frame) -> RDataFrame:
 
 
 def names_of(columns: str | Iterable[str] | None) -> list[str]:
-    """Return the names of some columns; a text is one name, and an empty one none."""
-    return [name for name in as_tuple(() if columns is None else columns) if name]
+    """Return the names of some columns; a text is one name, and an empty one none.
+
+    Texts may be C++'s own, such as those that ROOT's ``GetColumnNames`` gives.
+    """
+    if columns is None:
+        return []
+    names: tuple[Any, ...] = (columns,)
+    if not (isinstance(columns, str) or hasattr(columns, "c_str") or hasattr(columns, "Data")):
+        with suppress(TypeError):  # C++'s vectors can be iterated over, but do not say so
+            names = tuple(columns)
+    return [text for text in map(str, names) if text]
 
 
 def _as_objects(array: Any) -> Any:
