@@ -14,6 +14,9 @@ So does code for the functions that came before, in the forms of ROOT 6.30 to 6.
 `CreateNumPyGenerators`, `CreatePyTorchGenerators` and `CreateTFDatasets`. They are here and, as in ROOT,
 in ``TMVA.Experimental`` and ``Experimental.ML``.
 
+Where ROOT itself is at hand, `RDataLoader` takes its data frames, with C++ in them, too; and `install`
+puts the loaders here in the place of ROOT's own, for programs that are not to be edited.
+
 Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
 are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
 float32 cannot represent are reported; validation rows are not resampled.
@@ -32,6 +35,7 @@ from rootfeed.root.generators import (
 )
 from rootfeed.root.loader import RDataLoader
 from rootfeed.root.namespaces import Namespace, missing
+from rootfeed.root.nodes import install, uninstall
 from rootfeed.root.session import (
     LEVELS,
     DisableImplicitMT,
@@ -55,6 +59,8 @@ __all__ = [
     "Result",
     "gErrorIgnoreLevel",
     "gROOT",
+    "install",
+    "uninstall",
 ]
 
 gErrorIgnoreLevel = LEVELS["kUnset"]  # noqa: N816  # as ROOT calls it

@@ -10,6 +10,8 @@ from rootfeed.dataset import Flat, flat
 from rootfeed.errors import ArgumentError, nearest
 from rootfeed.expression import written
 from rootfeed.root.frame import RDataFrame, names_of
+from rootfeed.root.nodes import Node
+from rootfeed.sources import is_node
 
 __all__ = ["Chosen", "choose"]
 
@@ -104,11 +106,11 @@ def choose(
 
 
 def _frames(rdataframes: RDataFrames) -> tuple[RDataFrame, ...]:
-    frames = as_tuple(rdataframes)
+    frames = tuple(Node(frame) if is_node(frame) else frame for frame in as_tuple(rdataframes))
     for frame in frames or (rdataframes,):
         if not isinstance(frame, RDataFrame):
             raise ArgumentError(
-                f"rdataframes must be RDataFrame objects of rootfeed.root, got {frame!r}."
+                f"rdataframes must be RDataFrame objects of rootfeed.root, or of ROOT, got {frame!r}."
             )
     return frames
 

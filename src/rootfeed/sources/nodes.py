@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -297,7 +297,7 @@ def _alone(node: Any) -> Located | None:
     files = _files(samples)
     if files is None or table.entries != sum(root.index(file, []).entries for file in files):
         return None
-    return Located(files, None, tuple(root.types(files[0])[1]))
+    return Located(files, None, _ordered(node, root.types(files[0])[1]))
 
 
 def _joined(node: Any, defined: Sequence[str]) -> Located | None:
@@ -313,13 +313,19 @@ def _joined(node: Any, defined: Sequence[str]) -> Located | None:
     rows = _matched(table, files, witnesses) if witnesses else None
     if rows is None:
         return None
-    stored = [name for name in known if name not in names]
     other = ArraysLocation(table.path, None, table=table)
     locations = tuple(
         JoinedLocation(file.path, file.object_path, other=other, rows=each, names=names)
         for file, each in zip(files, rows, strict=True)
     )
-    return Located(locations, TAKEN, (*stored, *names))
+    return Located(locations, TAKEN, _ordered(node, [*known, *names]))
+
+
+def _ordered(node: Any, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names in the order in which the node has them; those that it calls otherwise come last."""
+    names = dict.fromkeys(names)
+    first = [name for name in map(str, node.GetColumnNames()) if name in names]
+    return tuple(dict.fromkeys([*first, *names]))
 
 
 def _copied(node: Any) -> Located:
