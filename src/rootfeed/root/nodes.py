@@ -49,6 +49,11 @@ def install() -> None:
         module: Any = importlib.import_module("ROOT")
     except ImportError as error:
         raise ArgumentError("ROOT is not installed: pip install root.") from error
+    facade, experimental = type(module), module.Experimental
+    if isinstance(theirs := vars(facade).get("Experimental"), property):
+        # It puts ROOT's own loader back whenever somebody asks for the namespace.
+        _replaced.append((facade, "Experimental", theirs))
+        facade.Experimental = property(lambda _: experimental)
     for path in _NAMESPACES:
         namespace = _found(module, path)
         for name, ours in vars(Experimental.ML).items():
