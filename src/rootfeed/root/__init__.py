@@ -35,7 +35,7 @@ from rootfeed.root.generators import (
 )
 from rootfeed.root.loader import RDataLoader
 from rootfeed.root.namespaces import Namespace, missing
-from rootfeed.root.nodes import install, uninstall
+from rootfeed.root.replacing import replace, restore
 from rootfeed.root.session import (
     LEVELS,
     DisableImplicitMT,
@@ -76,6 +76,25 @@ _LOADING = {
 }
 Experimental = Namespace("ROOT.Experimental", ML=Namespace("ROOT.Experimental.ML", **_LOADING))
 TMVA = Namespace("ROOT.TMVA", Experimental=Namespace("ROOT.TMVA.Experimental", **_LOADING))
+
+
+def install() -> None:
+    """Let ROOT's own names of its loaders mean those here, until `uninstall`.
+
+    For programs that are not to be edited: they make their data frames in ROOT, and get our batches.
+    Names that the installed release of ROOT does not have stay missing.
+
+    Raises
+    ------
+    ArgumentError
+        Where ROOT is not installed.
+    """
+    replace(_LOADING)
+
+
+def uninstall() -> None:
+    """Let ROOT's names mean again what they meant before `install`."""
+    restore()
 
 
 def __getattr__(name: str) -> Any:
