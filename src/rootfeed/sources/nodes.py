@@ -27,7 +27,7 @@ import numpy as np
 from rootfeed.errors import ArgumentError, RootfeedError, UnsupportedColumnError
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged, Texts
 from rootfeed.sources import root
-from rootfeed.sources.arrays import ArraysLocation, Table
+from rootfeed.sources.arrays import ArraysLocation, Table, identity_of
 from rootfeed.sources.joined import TAKEN, JoinedLocation, Rows
 from rootfeed.sources.paths import Location, expand
 from rootfeed.sources.scratch import Scratch
@@ -216,10 +216,15 @@ class Written(Table):
     folder: Folder | None = field(kw_only=True)
 
     def __reduce__(self) -> Any:
-        return written, (self.path, tuple(self.types.items()))
+        return written, (self.path, tuple(self.types.items()), None, self.identity)
 
 
-def written(path: str, types: Sequence[tuple[str, ColumnType]], folder: Folder | None = None) -> Written:
+def written(
+    path: str,
+    types: Sequence[tuple[str, ColumnType]],
+    folder: Folder | None = None,
+    identity: bytes | None = None,
+) -> Written:
     """Return what ROOT has written to a folder: for each column its values, and where vectors end."""
     columns: dict[str, Array | Jagged] = {}
     for number, (name, type_) in enumerate(types):
@@ -233,7 +238,8 @@ def written(path: str, types: Sequence[tuple[str, ColumnType]], folder: Folder |
             offsets = np.concatenate([[0], _mapped(f"{path}/{number}.ends", np.dtype(np.int64))])
             columns[name] = (Texts if type_.kind == "text" else Jagged)(values, offsets)
     entries = len(next(iter(columns.values())))
-    return Written(columns, dict(types), entries, path=path, folder=folder)
+    identity = identity_of(columns, dict(types), entries) if identity is None else identity
+    return Written(columns, dict(types), entries, identity, path=path, folder=folder)
 
 
 def _mapped(path: str, dtype: Any) -> Array:
