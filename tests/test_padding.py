@@ -166,7 +166,7 @@ def test_gathered_vectors(element_bytes: int, length: int, data: Any) -> None:
     number = data.draw(st.integers(0, addresses.shape[1] - 1))
     padding = np.arange(1, 1 + width).astype(np.uint8)
     marks = np.repeat(np.array([1, 0], np.uint8), length)
-    # Two batches that need some of their rows; memory of one more shows whether anything is written there.
+    # Two batches that need some of their rows; memory of one more shows if anything is written there.
     addresses, lengths = np.concatenate([addresses] * 2), np.concatenate([lengths] * 2)
     sizes = np.array([data.draw(st.integers(0, rows)), rows])
     outs, masks = (np.full((2, (rows + 1) * size), 7, np.uint8) for size in (width, length))

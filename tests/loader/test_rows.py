@@ -146,7 +146,7 @@ def test_memory_is_what_the_layout_says(frame: rf.Frame) -> None:
     layout, file = dataset.layout, dataset.files[0]
     # A float, a long, two addresses and two lengths, each at a multiple of eight bytes.
     assert layout.row_bytes == 8 + 8 + 16 + 8
-    # A float, 128 pairs of them and as many marks, the longest track and its offset, and the same as above.
+    # A float, 128 pairs of them and as many marks, the longest track, its offset, and the same as above.
     longest = layout.vectors[1].length
     assert layout.batch_sizes == (4, 128 * 8, longest * 4, 8, 16, 8, 128, 8)
     # Batches of 5 rows lie 16 apart, so that floats begin at multiples of 64 bytes. Offsets are 6.

@@ -177,15 +177,14 @@ def gather_ragged(addresses, lengths, number, element_bytes, sizes, out, offsets
     """
     for b in range(sizes.size):
         first = b * (addresses.shape[0] // sizes.size)
-        target, elements = np.uint64(out.ctypes.data) + np.uint64(b * out.shape[1]), 0
+        target = np.uint64(out.ctypes.data) + np.uint64(b * out.shape[1])
         offsets[b, 0] = 0
         for i in range(sizes[b]):
             _ask_for_vector(addresses, lengths, number, element_bytes, first + i)
             kept = np.int64(lengths[first + i, number])
             _copy_bytes(target, addresses[first + i, number], kept * element_bytes)
             target += np.uint64(kept * element_bytes)
-            elements += kept
-            offsets[b, i + 1] = elements
+            offsets[b, i + 1] = offsets[b, i] + kept
 
 
 _SIDE = 8

@@ -26,7 +26,7 @@ def gathered(
     ----------
     layout : Layout
     memory : ndarray of uint8
-        As long as `layout.places` says, or longer, at a multiple of 64 bytes. Nothing else is written to.
+        As long as `layout.places` says, or longer, at a multiple of 64 bytes. Nothing else is written.
     rows : ndarray of uint8, shape (rows, layout.row_bytes)
         The vectors that they refer to must stay where they are meanwhile: somebody must hold them.
     wanted : ndarray of uint32, shape (n,)
