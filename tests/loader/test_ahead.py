@@ -102,7 +102,7 @@ def test_any_batch_may_be_the_last_that_was_used(
             assert list(map(ids, third)) == expected[start : (start // COUNT + 1) * COUNT]
         with pytest.raises(ArgumentError, match=f"used={received + 1}, but only {received} batches"):
             other.state_dict(used=received + 1)
-    with pytest.raises(ArgumentError, match="used must be a non-negative integer|used"):
+    with pytest.raises(ArgumentError, match="used"):
         other.state_dict(used=-1)
 
 

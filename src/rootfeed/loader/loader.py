@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 import numpy.typing as npt
 
@@ -283,6 +283,18 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """Start the next epoch, or go on where a loaded state ends; batches are NumPy arrays."""
         return self._pipeline.start(numpy_format(self._pipeline.spec.layout.names))
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        """Refuse: batches have no numbers. PyTorch's DataLoader asks for some where it is given a loader.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        raise ArgumentError(
+            "batches come one after another, and have no numbers: iterate over the loader. For PyTorch's "
+            "DataLoader, write DataLoader(loader.torch(), batch_size=None)."
+        )
 
     def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
         """Return the same batches as torch tensors.
