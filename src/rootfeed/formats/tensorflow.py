@@ -76,38 +76,37 @@ class Groups:
 
     def elements(self, batches: Iterator[Arrays]) -> Iterator[Arrays]:
         """Yield elements: the first batch, which may only be looked at, alone, and then groups."""
-        group: list[Arrays] = []
-        most = 1
+        first: Arrays = ()
+        count, most, address = 0, 1, 0
         for arrays in batches:
-            if group and (len(group) == most or not self._follows(group[-1], arrays)):
-                yield self._joined(group)
-                group, most = [], self._most
-            group.append(arrays)
+            # Batches of a run share their memory, and all their arrays lie equally far apart: the first
+            # one tells of the others.
+            found = arrays[0].__array_interface__["data"][0]
+            follows = count and arrays[0].base is first[0].base
+            follows = follows and found == address + self._kinds[0][2] and count < most
+            if count and not (follows and len(arrays[0]) == len(first[0]) == self._batch_size):
+                yield self._joined(first, count)
+                count = 0
+            first = arrays if count == 0 else first
+            count, address = count + 1, found
             if most == 1:
-                yield self._joined(group)
-                group, most = [], self._most
-        if group:
-            yield self._joined(group)
+                yield self._joined(first, count)
+                count, most = 0, self._most
+        if count:
+            yield self._joined(first, count)
 
-    def _follows(self, before: Arrays, arrays: Arrays) -> bool:
-        """Whether a batch lies where the next one of the same run does."""
-        return len(arrays[0]) == len(before[0]) == self._batch_size and all(
-            array.base is other.base and array.ctypes.data == other.ctypes.data + pitch
-            for array, other, (_, _, pitch) in zip(arrays, before, self._kinds, strict=True)
-        )
-
-    def _joined(self, group: list[Arrays]) -> Arrays:
-        """Return the arrays of batches that lie side by side: no copies of them."""
+    def _joined(self, first: Arrays, count: int) -> Arrays:
+        """Return the arrays of batches that lie side by side, from a first one on: no copies of them."""
         found: list[Array] = []
-        for first, (shape, dtype, pitch), gaps in zip(group[0], self._kinds, self._gaps, strict=True):
-            rest = first.reshape(-1) if gaps else first
-            if len(group) == 1:
+        for array, (shape, dtype, pitch), gaps in zip(first, self._kinds, self._gaps, strict=True):
+            rest = array.reshape(-1) if gaps else array
+            if count == 1:
                 found.append(rest[None])
                 continue
             # Memory goes on behind the last batch as far as from one to the next.
             inner = (pitch // dtype.itemsize,) if gaps else (self._batch_size, *shape)
             strides = (pitch, *rest.strides)
-            found.append(np.lib.stride_tricks.as_strided(rest, (len(group), *inner), strides))
+            found.append(np.lib.stride_tricks.as_strided(rest, (count, *inner), strides))
         return tuple(found)
 
     def batches(self, *arrays: Any) -> Any:
