@@ -285,15 +285,15 @@ class Loader:
         return self._pipeline.start(numpy_format(self._pipeline.spec.layout.names))
 
     def __getitem__(self, index: Any) -> NoReturn:
-        """Refuse: batches have no numbers. PyTorch's DataLoader asks for some where it is given a loader.
+        """Refuse: batches have no numbers. A DataLoader that is given a loader asks for some.
 
         Raises
         ------
         ArgumentError
         """
         raise ArgumentError(
-            "batches come one after another, and have no numbers: iterate over the loader. For PyTorch's "
-            "DataLoader, write DataLoader(loader.torch(), batch_size=None)."
+            "batches come one after another, and have no numbers: iterate over the loader. For a "
+            "DataLoader of PyTorch, write DataLoader(loader.torch(), batch_size=None)."
         )
 
     def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
