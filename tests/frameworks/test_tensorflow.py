@@ -54,6 +54,10 @@ def test_specification(frame: rf.Frame, tmp_path: Path) -> None:
     assert dataset.element_spec == (spec((None, 1), tf.float32), spec((None, 1), tf.float32))
     assert len(dataset) == dataset.cardinality() == 21
     assert make(frame, target=None).tensorflow().element_spec == spec((None, 1), tf.float32)
+    for size in (64, 50):
+        dataset = make(frame, batch_size=size, drop_last=True).tensorflow()
+        assert dataset.element_spec == (spec((size, 1), tf.float32), spec((size, 1), tf.float32))
+        assert len(list(dataset)) == len(dataset) == ENTRIES // size
     counts = np.arange(100) % 7
     with uproot.recreate(tmp_path / "v.root") as file:
         file["events"] = {
@@ -77,6 +81,11 @@ def test_specification(frame: rf.Frame, tmp_path: Path) -> None:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vectors are cut
+        fulls = rf.Loader(
+            f"{tmp_path}/v.root:events", 32, features, "met", seed=1, drop_last=True
+        ).tensorflow()
+        assert fulls.element_spec[0]["jets_mask"] == spec((32, 4), tf.bool)
+        assert [batch["tracks"].shape[0] for batch, _ in fulls] == [32, 32, 32]
         for batch, y in dataset:
             assert dataset.element_spec[0]["tracks"].is_compatible_with(batch["tracks"])
             rows = y.numpy()[:, 0]

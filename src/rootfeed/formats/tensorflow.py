@@ -32,6 +32,8 @@ class Groups:
     ----------
     layout : Layout
     batch_size : int
+    full : bool
+        Whether all batches have so many rows.
 
     Attributes
     ----------
@@ -40,9 +42,10 @@ class Groups:
         dimension, with the gaps.
     """
 
-    def __init__(self, layout: Layout, batch_size: int) -> None:
+    def __init__(self, layout: Layout, batch_size: int, full: bool) -> None:
         self._layout = layout
         self._batch_size = batch_size
+        self._rows = batch_size if full else None
         _, pitches = layout.places(1, batch_size)
         # Of each array of a batch: shape of a row, dtype, and bytes from batch to batch. Ragged ones
         # stay alone, since they have another shape in each batch.
@@ -67,8 +70,8 @@ class Groups:
         self._gaps = [self._has_gaps(shape, dtype, pitch) for shape, dtype, pitch in self._kinds]
         self._most = 1 if any(part.ragged for part in layout.parts) else _MOST
         self.signature = tuple(
-            tf.TensorSpec((None, None) if gaps else (None, None, *shape), dtype)
-            for (shape, dtype, _), gaps in zip(self._kinds, self._gaps, strict=True)
+            tf.TensorSpec((None, None) if gaps else (None, self._rows if pitch else None, *shape), dtype)
+            for (shape, dtype, pitch), gaps in zip(self._kinds, self._gaps, strict=True)
         )
 
     def _has_gaps(self, shape: tuple[int, ...], dtype: Any, pitch: int) -> bool:
@@ -120,7 +123,7 @@ class Groups:
         if not gaps:
             return array
         size = self._batch_size * int(np.prod(kind[0]))
-        return tf.reshape(array[:size], (-1, *kind[0]))
+        return tf.reshape(array[:size], (self._rows or -1, *kind[0]))
 
     def _nested(self, *arrays: Any) -> Batch:
         """Return tensors as a batch, ragged ones as such."""

@@ -18,7 +18,8 @@ __all__ = ["dataset"]
 def dataset(pipeline: Pipeline) -> Any:
     """Return the batches of a loader as a dataset: see `rootfeed.Loader.tensorflow`."""
     spec = pipeline.spec
-    groups = Groups(spec.layout, spec.batch_size)
+    full = spec.drop_last and pipeline.sampler is None  # others may have shorter ones anywhere
+    groups = Groups(spec.layout, spec.batch_size, full)
 
     def elements() -> Iterator[Any]:
         batches = Ahead(pipeline, each(tuple))
