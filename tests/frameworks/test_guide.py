@@ -48,5 +48,7 @@ def test_a_section(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     names: dict[str, Any] = {"__name__": "guide"}
     for block in [*SECTIONS[next(iter(SECTIONS))], *SECTIONS[title]]:
         exec(compile(block, f"{PAGE.name}, {title}", "exec"), names)
+    if title == "Resuming":
+        assert names["train"].state_dict()["epoch"] == 5
     if title == "JAX":
         assert names["weights"][0] > 0.1  # it learns
