@@ -26,6 +26,7 @@ from rootfeed.loader.epoch_plan import EpochPlan
 from rootfeed.loader.memory import Pool
 from rootfeed.loader.parts import Split
 from rootfeed.loader.pipeline import Pipeline
+from rootfeed.loader.whole import joined
 from rootfeed.plan import Tail
 
 if TYPE_CHECKING:
@@ -295,6 +296,22 @@ class Loader:
             "batches come one after another, and have no numbers: iterate over the loader. For a "
             "DataLoader of PyTorch, write DataLoader(loader.torch(), batch_size=None)."
         )
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the next epoch in one piece, for what fits into memory.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``x``, an array or a dict of them as in a batch, with a target ``y`` and with weights ``w``:
+            of shape (n,) where they are one column.
+
+        Raises
+        ------
+        ArgumentError
+            Where memory for the rows, twice, is not free.
+        """
+        return joined(self, self.plan().batch_rows, self._pipeline.spec.layout)
 
     def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
         """Return the same batches as torch tensors.
