@@ -21,6 +21,9 @@ NEEDED = {
     "TensorFlow": ["tensorflow", "keras"],
     "Keras": ["keras"],
     "JAX": ["jax"],
+    "XGBoost": ["xgboost"],
+    "LightGBM": ["lightgbm"],
+    "scikit-learn": ["sklearn"],
     "Resuming": ["keras"],
 }
 
