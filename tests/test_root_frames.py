@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -9,30 +10,52 @@ import numpy as np
 import pytest
 import uproot
 
+import rootfeed as rf
 import rootfeed.root as ROOT
-from rootfeed.errors import ArgumentError, CutVectorWarning, ExpressionTypeError
+from rootfeed.errors import (
+    ArgumentError,
+    CutVectorWarning,
+    EmptyDatasetError,
+    ExpressionTypeError,
+    MissingColumnError,
+    MissingNameError,
+    UnsupportedColumnError,
+)
+from rootfeed.view import View
 from rootfiles.environment import load_root
+from servers import serve
 
 
 @pytest.fixture(scope="session")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    random = np.random.default_rng(2)
+    folder = tmp_path_factory.mktemp("root")
+    for seed, name in ((2, "events"), (3, "more")):
+        with uproot.recreate(folder / f"{name}.root") as file:
+            tree = file.mktree(
+                "events", {"id": "int64", "n": "int32", "x": "float32", "pt": "var * float32"}
+            )
+            tree.extend(events(seed))
+    return str(folder / "events.root")
+
+
+@pytest.fixture(scope="session")
+def ntuple(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("root") / "tuple.root"
+    with uproot.recreate(path) as file:
+        file.mkrntuple("tuple", ak.zip(events(2), depth_limit=1))
+    return str(path)
+
+
+def events(seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
     lengths = random.poisson(3, 500)
     pt = ak.unflatten(random.exponential(30, int(lengths.sum())).astype(np.float32), lengths)
-    path = tmp_path_factory.mktemp("root") / "events.root"
-    with uproot.recreate(path) as file:
-        tree = file.mktree(
-            "events", {"id": "int64", "n": "int32", "x": "float32", "pt": "var * float32"}
-        )
-        tree.extend(
-            {
-                "id": np.arange(500),
-                "n": lengths.astype(np.int32) - 2,
-                "x": random.normal(size=500).astype(np.float32),
-                "pt": pt,
-            }
-        )
-    return str(path)
+    return {
+        "id": np.arange(500),
+        "n": lengths.astype(np.int32) - 2,
+        "x": random.normal(size=500).astype(np.float32),
+        "pt": pt,
+    }
 
 
 def chain(module: Any, path: str) -> Any:
@@ -90,6 +113,308 @@ def test_meanings_of_cpp(path: str) -> None:
         frame.Define("a", "n // 2")
     with pytest.raises(ExpressionTypeError, match="must not be negative"):
         frame.Define("a", "pt[-1]")
+
+
+STATISTICS = ("Sum", "Mean", "StdDev", "Min", "Max")
+
+
+@pytest.mark.parametrize("cut", ["id >= 0", "id > 250", "id < 0"])
+def test_statistics_are_those_of_root(path: str, cut: str) -> None:
+    names = ["id", "n", "x", "pt", "half", "flag", "double", "rdfentry_"]
+
+    def made(module: Any) -> Any:
+        frame = module.RDataFrame("events", [path, second]).Filter(cut)
+        return frame.Define("half", "n / 2").Define("flag", "x > 0").Define("double", "pt * 2.")
+
+    second = path.replace("events.root", "more.root")
+    real, ours = made(load_root()), made(ROOT)
+    for name in names:
+        for statistic in STATISTICS:
+            expected = getattr(real, statistic)(name).GetValue()
+            found = getattr(ours, statistic)(name).GetValue()
+            assert type(found) is type(expected) is float
+            # Kahan's sum of theirs against NumPy's pairwise one
+            assert found == pytest.approx(expected, rel=1e-12, abs=1e-9), (name, statistic)
+
+
+def test_statistics_come_from_one_pass(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    scan = View.scan
+
+    def counted(self: View, names: Any, *rest: Any, **named: Any) -> Any:
+        passes.append(tuple(names))
+        return scan(self, names, *rest, **named)
+
+    monkeypatch.setattr(View, "scan", counted)
+    frame = ROOT.RDataFrame("events", path).Filter("n > 0")
+    booked = [frame.Sum("x"), frame.Mean("x"), frame.Max("id"), frame.Sum("pt")]
+    assert not any(each.IsReady() for each in booked)
+    assert passes == []
+    values = [each.GetValue() for each in booked]
+    assert passes == [("x", "id", "pt")]
+    assert float(booked[0]) == booked[0].GetValue() == values[0]
+    assert frame.StdDev("id").GetValue() > 0
+    assert len(passes) == 1
+
+
+def test_statistics_of_what_is_no_number() -> None:
+    frame = ROOT.RDF.FromNumpy(
+        {
+            "gap": np.array([1.0, np.nan, 3.0]),
+            "top": np.array([1.0, np.inf, -3.0]),
+            "both": np.array([-np.inf, np.inf, 0.0]),
+            "none": np.full(3, np.nan),
+            "large": np.array([2**62, 2**62, 2**62 + 1024]),
+            "text": np.array(["a", "b", "c"]),
+        }
+    )
+
+    def found(name: str) -> list[float]:
+        return [getattr(frame, statistic)(name).GetValue() for statistic in STATISTICS]
+
+    nan = np.nan
+    np.testing.assert_equal(found("gap"), [nan, nan, nan, 1, 3])
+    np.testing.assert_equal(found("top"), [np.inf, np.inf, nan, -3, np.inf])
+    np.testing.assert_equal(found("both"), [nan, nan, nan, -np.inf, np.inf])
+    np.testing.assert_equal(found("none"), [nan] * 5)
+    exact = [
+        float(3 * 2**62 + 1024),
+        2.0**62 + 1024 / 3,
+        np.std([0, 0, 1024], ddof=1),
+        2.0**62,
+        2.0**62 + 1024,
+    ]
+    np.testing.assert_equal(found("large"), exact)
+    with pytest.raises(UnsupportedColumnError, match=r"'text' .string. holds no plain numbers"):
+        frame.Sum("text")
+    with pytest.raises(MissingColumnError, match="Did you mean 'large'"):
+        frame.Mean("larg")
+
+
+def test_cut_flow_in_roots_words(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def made(module: Any) -> Any:
+        return module.RDataFrame("events", path).Filter("x > 0", "positive").Filter("n > 99", "none")
+
+    real = list(made(load_root()).Report())
+    report = made(ROOT).Report()
+    for theirs, cut in zip(real, report, strict=True):
+        assert cut.GetName() == theirs.GetName()
+        assert (cut.GetAll(), cut.GetPass()) == (theirs.GetAll(), theirs.GetPass())
+        assert cut.GetEff() == pytest.approx(theirs.GetEff())
+        assert report.At(cut.GetName()) == report[cut.GetName()] == cut
+    assert made(ROOT).GetFilterNames() == list(map(str, made(load_root()).GetFilterNames()))
+    report.Print()
+    assert "positive" in capsys.readouterr().out
+    with pytest.raises(ArgumentError, match=r"no cut 'positiv'. Did you mean 'positive'"):
+        report.At("positiv")
+    nothing = ROOT.RDataFrame(0).Filter("rdfentry_ > 1").Report()
+    assert np.isnan(nothing[0].GetEff())
+
+
+def test_what_a_frame_is(path: str, ntuple: str) -> None:
+    def made(module: Any, tree: str, file: str) -> Any:
+        frame = module.RDataFrame(tree, file).Define("half", "n / 2").Define("root", "sqrt(pt)")
+        return frame.Redefine("x", "x * 2.").Alias("other", "id").Define("a", "n > 0")
+
+    for tree, file in (("events", path), ("tuple", ntuple)):
+        real, ours = made(load_root(), tree, file), made(ROOT, tree, file)
+        names = list(map(str, real.GetColumnNames()))
+        assert ours.GetColumnNames() == names
+        assert sorted(ours.GetDefinedColumnNames()) == sorted(map(str, real.GetDefinedColumnNames()))
+        for name in [*names, "rdfentry_"]:
+            theirs = real.GetColumnType(name)
+            if name == "other" and tree == "events":
+                theirs = "Long64_t"
+            if name != "rdfentry_":
+                assert ours.GetColumnType(name) == theirs, name
+            assert ours.HasColumn(name)
+            assert real.HasColumn(name)
+        assert not ours.HasColumn("nothing")
+        with pytest.raises(MissingColumnError):
+            ours.GetColumnType("nothing")
+
+
+def test_description(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = ROOT.RDataFrame("events", path).Define("half", "n / 2").Filter("x > 0", "positive")
+    frame.Describe().Print()
+    text = capsys.readouterr().out.splitlines()
+    assert text[0] == f"Dataframe from TTree events in file {path}"
+    words = [line.split() for line in text]
+    assert ["Columns", "in", "total", "6"] in words
+    assert ["Entries", "before", "cuts", "500"] in words
+    assert ["Cuts", "positive"] in words
+    assert ["half", "int", "Define"] in words
+    assert ["pt", "ROOT::VecOps::RVec<Float_t>", "Dataset"] in words
+    several = str(ROOT.RDataFrame("events", [path, path.replace("events", "more")]).Describe())
+    assert several.startswith("Dataframe from TTree events in 2 files\n")
+    assert "more.root" in several
+    assert "arrays in memory" in ROOT.RDataFrame(3).Describe().AsString()
+
+
+def test_display_is_that_of_root(path: str, capfd: pytest.CaptureFixture[str]) -> None:
+    def made(module: Any) -> Any:
+        return module.RDataFrame("events", path).Filter("n > 1").Define("flag", "x > 0")
+
+    real = load_root()
+    for arguments in ((), (["x", "pt", "flag"],), ("id", 30), (["pt", "rdfentry_"], 2, 1)):
+        ours, theirs = made(ROOT).Display(*arguments), made(real).Display(*arguments)
+        assert ours.AsString() == str(theirs.AsString())
+        capfd.readouterr()
+        ours.Print()
+        printed = capfd.readouterr().out
+        theirs.Print()
+        real.gInterpreter.ProcessLine("std::cout << std::flush;")
+        assert printed == capfd.readouterr().out
+    texts = ROOT.RDF.FromNumpy({"t": np.array(["ab", "c"])}).Display().AsString()
+    assert texts.splitlines()[3:4] == ['| 0   | "ab" | ']
+    with pytest.raises(MissingColumnError):
+        made(ROOT).Display("nothing")
+
+
+def test_display_reads_no_more_than_it_shows(tmp_path: Path) -> None:
+    path = tmp_path / "long.root"
+    with uproot.recreate(path) as file:
+        tree = file.mktree("t", {"x": "float64"})
+        for _ in range(60):
+            tree.extend({"x": np.random.default_rng(1).normal(size=50_000)})
+    read = []
+    frame = ROOT.RDataFrame.over(
+        rf.open(path).define("y", lambda x: (read.append(len(x)), x)[1], vectorized=True)
+    )
+    assert len(frame.Display("y", 3).AsString().splitlines()) == 9
+    assert sum(read) < 60 * 50_000
+
+
+def test_a_number_of_entries() -> None:
+    real = load_root()
+    for module in (real, ROOT):
+        frame = module.RDataFrame(10)
+        assert list(frame.GetColumnNames()) == []
+        assert frame.Count().GetValue() == 10
+        assert dict(frame.AsNumpy()) == {}
+        made = frame.Define("z", "rdfentry_ * 2").Filter("z > 6").AsNumpy(["z", "rdfentry_"])
+        assert made["z"].tolist() == [8, 10, 12, 14, 16, 18]
+        assert made["rdfentry_"].tolist() == [4, 5, 6, 7, 8, 9]
+        assert made["z"].dtype == made["rdfentry_"].dtype == np.uint64
+        assert list(frame.Define("z", "1").AsNumpy()) == ["z"]
+    assert ROOT.RDataFrame(0).Count().GetValue() == 0
+    for wrong in ((-1,), ("events",), (3, "a.root"), (None,)):
+        with pytest.raises(ArgumentError):
+            ROOT.RDataFrame(*wrong)
+
+
+def test_entry_numbers_over_files(path: str) -> None:
+    files = [path, path.replace("events", "more")]
+    found = ROOT.RDataFrame("events", files).Filter("id % 3 == 0").AsNumpy(["rdfentry_", "id"])
+    theirs = load_root().RDataFrame("events", files).Filter("id % 3 == 0").AsNumpy(["rdfentry_", "id"])
+    for name, values in theirs.items():
+        assert np.array_equal(found[name], values)
+        assert found[name].dtype == values.dtype
+    loader = ROOT.Experimental.ML.RDataLoader(
+        ROOT.RDataFrame("events", files), 1000, columns=["x", "rdfentry_"], shuffle=False
+    )
+    [batch] = loader.as_numpy()
+    assert batch[:, 1].tolist() == list(range(1000))
+
+
+@pytest.mark.parametrize("tree", ["a:b", "folder/events", "with space"])
+def test_names_of_trees(tmp_path: Path, tree: str) -> None:
+    for number in range(2):
+        with uproot.recreate(tmp_path / f"part{number}.root") as file:
+            file[tree] = {"x": np.arange(3) + 3 * number}
+    frame = ROOT.RDataFrame(tree, tmp_path / "part*.root")
+    assert frame.AsNumpy()["x"].tolist() == list(range(6))
+    frame = ROOT.RDataFrame(tree, [str(tmp_path / "part1.root"), tmp_path / "part0.root"])
+    assert frame.AsNumpy()["x"].tolist() == [3, 4, 5, 0, 1, 2]
+
+
+def test_an_address_with_a_query(path: str) -> None:
+    with serve({"/events.root": Path(path).read_bytes()}) as web:
+        frame = ROOT.RDataFrame("events", f"{web.url}/events.root?token=a:b")
+        assert frame.Sum("id").GetValue() == sum(range(500))
+
+
+def test_arrays_in_memory() -> None:
+    arrays = {"z": np.arange(4, dtype=np.int32), "a": np.linspace(0, 1, 4)}
+    real, ours = load_root().RDF.FromNumpy(arrays), ROOT.RDF.FromNumpy(arrays)
+    assert ours.GetColumnNames() == list(map(str, real.GetColumnNames()))
+    for name in arrays:
+        assert ours.GetColumnType(name) == real.GetColumnType(name)
+    for frame in (real, ours):
+        found = frame.Define("half", "z / 2").Filter("a > 0.1").AsNumpy()
+        assert found["half"].tolist() == [0, 1, 1]
+
+
+CSV = """i,f,b,s,e
+1,2.5,true,hello,
+ 2 ,3,false,"a,b",4.5
+
+-3,nan,true,"q""q",5
+"""
+
+
+def test_tables_of_text(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(CSV)
+    real = load_root().RDF.FromCSV(str(path))
+    ours = ROOT.RDF.FromCSV(path)
+    assert ours.GetColumnNames() == list(map(str, real.GetColumnNames()))
+    found, expected = ours.AsNumpy(), real.AsNumpy()
+    for name, values in expected.items():
+        assert ours.GetColumnType(name) == real.GetColumnType(name)
+        np.testing.assert_array_equal(found[name], values)
+    path.write_text("1;2.5;true\n2;3;false\n")
+    real = load_root().RDF.FromCSV(str(path), False, ";")
+    ours = ROOT.RDF.FromCSV(str(path), False, ";")
+    for name, values in real.AsNumpy().items():
+        np.testing.assert_array_equal(ours.AsNumpy([name])[name], values)
+    # ROOT goes by the first line: 2.5 would be 2, and 1e3 a text.
+    path.write_text("a,b\n1,1e3\n2.5,2\n")
+    found = ROOT.RDF.FromCSV(path).AsNumpy()
+    assert found["a"].tolist() == [1, 2.5]
+    assert found["b"].tolist() == [1000, 2]
+    typed = ROOT.RDF.FromCSV(path, colTypes={"b": "T"}).AsNumpy()["b"]
+    assert typed.tolist() == ["1e3", "2"]
+    with pytest.raises(ArgumentError, match=r"column 'a' of .* is not of type Long64_t"):
+        ROOT.RDF.FromCSV(path, colTypes={"a": "L"})
+    path.write_text("a,b\n")
+    assert ROOT.RDF.FromCSV(path).Count().GetValue() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("", EmptyDatasetError, "has no line"),
+        ("a,b\n1\n", ArgumentError, "a line of 1 values where there are 2 columns"),
+        ("a,a\n1,2\n", ArgumentError, "several columns 'a'"),
+        ("a\n123456789012345678901\n", ArgumentError, "is not of type Long64_t"),
+    ],
+)
+def test_tables_that_are_none(tmp_path: Path, text: str, error: Any, message: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(error, match=message):
+        ROOT.RDF.FromCSV(tmp_path / "table.csv")
+
+
+def test_arguments_of_tables(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a\n1\n")
+    with pytest.raises(ArgumentError, match="delimiter must be one character"):
+        ROOT.RDF.FromCSV(tmp_path / "table.csv", delimiter="::")
+    with pytest.raises(ArgumentError, match="there is no column 'b'"):
+        ROOT.RDF.FromCSV(tmp_path / "table.csv", colTypes={"b": "D"})
+    with pytest.raises(ArgumentError, match="must be one of 'O', 'D', 'L', 'T', got 'X'"):
+        ROOT.RDF.FromCSV(tmp_path / "table.csv", colTypes={"a": "X"})
+
+
+def test_what_is_not_there_says_what_to_use(path: str) -> None:
+    frame = ROOT.RDataFrame("events", path)
+    with pytest.raises(MissingNameError, match=r"RDataFrame.Histo1D is not in .* the package hist"):
+        frame.Histo1D("x")
+    with pytest.raises(MissingNameError, match=r"In its place: RDF.FromCSV"):
+        ROOT.RDF.MakeCsvDataFrame("a.csv")
+    with pytest.raises(MissingNameError, match=r"RDataFrame\.Foreach .*AsNumpy"):
+        frame.Foreach(print)
+    assert not hasattr(frame, "count")
 
 
 @pytest.mark.parametrize("create", [ROOT.CreateNumPyGenerators, ROOT.CreatePyTorchGenerators])

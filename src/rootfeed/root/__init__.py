@@ -23,7 +23,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.root.frame import RDataFrame, Result
+from rootfeed.root.answers import CutFlow, CutInfo, Result
+from rootfeed.root.describing import Description, Displayed
+from rootfeed.root.frame import RDataFrame
 from rootfeed.root.generators import (
     CreateNumPyGenerators,
     CreatePyTorchGenerators,
@@ -32,6 +34,7 @@ from rootfeed.root.generators import (
 )
 from rootfeed.root.loader import RDataLoader
 from rootfeed.root.namespaces import Namespace, missing
+from rootfeed.root.origins import FromCSV, FromNumpy
 from rootfeed.root.session import (
     LEVELS,
     DisableImplicitMT,
@@ -41,11 +44,16 @@ from rootfeed.root.session import (
 )
 
 __all__ = [
+    "RDF",
     "TMVA",
     "CreateNumPyGenerators",
     "CreatePyTorchGenerators",
     "CreateTFDatasets",
+    "CutFlow",
+    "CutInfo",
+    "Description",
     "DisableImplicitMT",
+    "Displayed",
     "EnableImplicitMT",
     "EnableThreadSafety",
     "Experimental",
@@ -68,6 +76,7 @@ _LOADING = {
     "CreatePyTorchGenerators": CreatePyTorchGenerators,
     "CreateTFDatasets": CreateTFDatasets,
 }
+RDF = Namespace("ROOT.RDF", FromCSV=FromCSV, FromNumpy=FromNumpy)
 Experimental = Namespace("ROOT.Experimental", ML=Namespace("ROOT.Experimental.ML", **_LOADING))
 TMVA = Namespace("ROOT.TMVA", Experimental=Namespace("ROOT.TMVA.Experimental", **_LOADING))
 
