@@ -16,9 +16,11 @@ from rootfeed.errors import (
     ArgumentError,
     CutVectorWarning,
     EmptyDatasetError,
+    EvaluationError,
     ExpressionTypeError,
     MissingColumnError,
     MissingNameError,
+    PrecisionWarning,
     UnsupportedColumnError,
 )
 from rootfeed.view import View
@@ -283,6 +285,144 @@ def test_display_reads_no_more_than_it_shows(tmp_path: Path) -> None:
     )
     assert len(frame.Display("y", 3).AsString().splitlines()) == 9
     assert sum(read) < 60 * 50_000
+
+
+def options(module: Any, format_: str, **more: Any) -> Any:
+    made = module.RDF.RSnapshotOptions()
+    made.fOutputFormat = getattr(module.RDF.ESnapshotOutputFormat, format_)
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+WRITTEN = ["id", "n", "x", "pt", "half", "flag", "double", "number"]
+
+
+@pytest.mark.parametrize(
+    ("format_", "cut"), [("kTTree", "n > 1"), ("kTTree", "n > 99"), ("kRNTuple", "n > 1")]
+)
+def test_snapshots_are_what_root_reads(path: str, tmp_path: Path, format_: str, cut: str) -> None:
+    files = [path, path.replace("events", "more")]
+    frame = ROOT.RDataFrame("events", files).Filter(cut).Define("half", "n / 2")
+    frame = frame.Define("flag", "x > 0").Define("double", "pt * 2.").Define("number", "rdfentry_")
+    file = tmp_path / "new.root"
+    made = frame.Snapshot("new", file, WRITTEN, options(ROOT, format_))
+    expected = frame.AsNumpy(WRITTEN)
+    theirs = load_root().RDataFrame("new", str(file)).AsNumpy(WRITTEN)
+    ours = made.GetValue().AsNumpy(WRITTEN)
+    assert set(WRITTEN) <= set(made.GetColumnNames())
+    for name in WRITTEN:
+        if expected[name].dtype != object:
+            assert ours[name].dtype == theirs[name].dtype == expected[name].dtype, name
+        assert len(ours[name]) == len(theirs[name]) == len(expected[name]), name
+        for triple in zip(ours[name], theirs[name], expected[name], strict=True):
+            np.testing.assert_array_equal(triple[0], triple[2])
+            np.testing.assert_array_equal(np.asarray(triple[1]), triple[2])
+
+
+@pytest.mark.parametrize("format_", ["kTTree", "kRNTuple"])
+def test_snapshots_of_texts_and_arrays(tmp_path: Path, format_: str) -> None:
+    columns = {
+        "text": np.array(["a", "", "é" * 200]),
+        "grid": np.arange(18, dtype=np.int16).reshape(3, 2, 3),
+        "flags": ak.Array([[True, False], [], [True]]),
+        "large": np.array([2**63, 0, 1], np.uint64),
+    }
+    file = tmp_path / "new.root"
+    frame = ROOT.RDF.FromNumpy(columns)
+    made = frame.Snapshot("new", file, "", options(ROOT, format_))
+    found = made.frame.arrays(list(columns))
+    assert found["text"].tolist() == columns["text"].tolist()
+    assert found["grid"].tolist() == columns["grid"].tolist()
+    assert found["flags"].tolist() == columns["flags"].tolist()
+    assert found["large"].tolist() == columns["large"].tolist()
+    real = load_root()
+    theirs = real.RDataFrame("new", str(file))
+    if format_ == "kRNTuple":
+        texts = theirs.AsNumpy(["text"])["text"]
+    else:  # where its data frames have characters
+        opened = real.TFile.Open(str(file))
+        tree = opened.Get("new")
+        formula = real.TTreeFormula("formula", "text", tree)
+        texts = [(tree.LoadTree(entry), formula.EvalStringInstance())[1] for entry in range(3)]
+    assert list(map(str, texts)) == columns["text"].tolist()
+    assert theirs.Sum("flags").GetValue() == 2
+    assert theirs.AsNumpy(["large"])["large"].tolist() == columns["large"].tolist()
+
+
+def test_snapshots_of_snapshots_have_the_same_columns(path: str, tmp_path: Path) -> None:
+    frame = ROOT.RDataFrame("events", path)
+    assert frame.GetColumnNames() == ["id", "n", "npt", "pt", "x"]
+    made = frame.Snapshot("new", tmp_path / "first.root")
+    assert made.GetColumnNames() == frame.GetColumnNames()
+    # A column of that name which is something else stays what it is.
+    other = frame.Redefine("npt", "npt + 1").Snapshot("new", tmp_path / "second.root")
+    assert other.GetColumnNames() == ["id", "n", "n_pt", "npt", "pt", "x"]
+    assert other.Sum("npt").GetValue() == frame.Sum("npt").GetValue() + 500
+    again = other.Snapshot("new", tmp_path / "third.root", ["pt", "npt"])
+    assert again.GetColumnNames() == ["n_pt", "npt", "pt"]
+    assert made.Snapshot("a/b", tmp_path / "b.root", "i.|x").GetColumnNames() == ["id", "x"]
+
+
+def test_snapshots_stream(tmp_path: Path) -> None:
+    entries = 1_500_000
+    frame = ROOT.RDataFrame(entries).Define("x", "sqrt(rdfentry_)").Filter("rdfentry_ % 3 == 0")
+    lazy = frame.Snapshot("t", tmp_path / "new.root", "x", options(ROOT, "kTTree", fLazy=True))
+    assert not (tmp_path / "new.root").exists()
+    made = lazy.GetValue()
+    assert np.array_equal(made.AsNumpy()["x"], frame.AsNumpy(["x"])["x"])
+    with uproot.open(tmp_path / "new.root") as file:
+        assert file["t"]["x"].num_baskets > 1
+        assert file.file.compression == uproot.ZLIB(1)
+    best = {"fCompressionAlgorithm": ROOT.RCompressionSetting.EAlgorithm.kLZ4, "fCompressionLevel": 3}
+    frame.Snapshot("t", tmp_path / "new.root", "x", options(ROOT, "kTTree", **best))
+    with uproot.open(tmp_path / "new.root") as file:
+        assert file.file.compression == uproot.LZ4(3)
+
+
+def test_snapshots_are_complete_or_absent(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "new.root"
+    file.write_bytes(b"old")
+    frame = ROOT.RDataFrame("events", path).Define("lead", "pt[0]")
+    with pytest.raises(EvaluationError):
+        frame.Snapshot("new", file)
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(ArgumentError, match="is one of the files that are read"):
+        frame.Snapshot("new", path, ["x"])
+    with pytest.raises(ArgumentError, match="fMode must be 'RECREATE', got 'UPDATE'"):
+        frame.Snapshot("new", file, ["x"], options(ROOT, "kTTree", fMode="UPDATE"))
+    with pytest.raises(ArgumentError, match="fCompressionAlgorithm must be one of 1, 2, 4, 5, got 9"):
+        frame.Snapshot("new", file, ["x"], options(ROOT, "kTTree", fCompressionAlgorithm=9))
+    with pytest.raises(AttributeError):
+        options(ROOT, "kTTree", fCompresionLevel=3)
+    with pytest.raises(MissingColumnError, match=r"no column's name matches 'z\.\*'"):
+        frame.Snapshot("new", file, "z.*")
+    with pytest.raises(MissingColumnError, match="'nothing'"):
+        frame.Snapshot("new", file, ["nothing"])
+
+
+def test_an_ntuple_has_an_entry(path: str, tmp_path: Path) -> None:
+    frame = ROOT.RDataFrame("events", path).Filter("n > 99")
+    with pytest.raises(EmptyDatasetError, match="an ntuple needs one"):
+        frame.Snapshot("new", tmp_path / "new.root", "x", options(ROOT, "kRNTuple"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_snapshots_of_files_that_differ(tmp_path: Path) -> None:
+    files = [tmp_path / "a.root", tmp_path / "b.root"]
+    for number, dtype in enumerate((np.int32, np.float64)):
+        with uproot.recreate(files[number]) as file:
+            file["t"] = {"x": np.arange(3, dtype=dtype) + number / 2}
+    made = ROOT.RDataFrame("t", files).Snapshot("t", tmp_path / "new.root")
+    found = made.AsNumpy()["x"]
+    assert found.tolist() == [0, 1, 2, 0.5, 1.5, 2.5]
+    with uproot.update(files[0]) as file:
+        file["u"] = {"x": np.array([2**60 + 1])}
+    with uproot.update(files[1]) as file:
+        file["u"] = {"x": np.array([0.5])}
+    with pytest.warns(PrecisionWarning, match="is float64 and int64 in different files"):
+        ROOT.RDataFrame("u", files).Snapshot("t", tmp_path / "new.root")
 
 
 def test_a_number_of_entries() -> None:

@@ -42,6 +42,7 @@ from rootfeed.root.session import (
     EnableThreadSafety,
     gROOT,
 )
+from rootfeed.root.snapshot import ESnapshotOutputFormat, RCompressionSetting, RSnapshotOptions
 
 __all__ = [
     "RDF",
@@ -57,9 +58,13 @@ __all__ = [
     "EnableImplicitMT",
     "EnableThreadSafety",
     "Experimental",
+    "FromCSV",
+    "FromNumpy",
     "Generator",
+    "RCompressionSetting",
     "RDataFrame",
     "RDataLoader",
+    "RSnapshotOptions",
     "Result",
     "gErrorIgnoreLevel",
     "gROOT",
@@ -76,7 +81,13 @@ _LOADING = {
     "CreatePyTorchGenerators": CreatePyTorchGenerators,
     "CreateTFDatasets": CreateTFDatasets,
 }
-RDF = Namespace("ROOT.RDF", FromCSV=FromCSV, FromNumpy=FromNumpy)
+RDF = Namespace(
+    "ROOT.RDF",
+    ESnapshotOutputFormat=ESnapshotOutputFormat,
+    FromCSV=FromCSV,
+    FromNumpy=FromNumpy,
+    RSnapshotOptions=RSnapshotOptions,
+)
 Experimental = Namespace("ROOT.Experimental", ML=Namespace("ROOT.Experimental.ML", **_LOADING))
 TMVA = Namespace("ROOT.TMVA", Experimental=Namespace("ROOT.TMVA.Experimental", **_LOADING))
 

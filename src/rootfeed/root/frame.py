@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rootfeed import sources
-from rootfeed.errors import ArgumentError
+from rootfeed.errors import ArgumentError, MissingColumnError, nearest
 from rootfeed.expression import Cut
 from rootfeed.frame import Frame, over, view_of
 from rootfeed.frame.arrays import arrays
 from rootfeed.root import answers, describing
 from rootfeed.root.answers import Result
 from rootfeed.root.namespaces import missing
+from rootfeed.root.snapshot import RSnapshotOptions, snapshot
 from rootfeed.sources import PathLike, expand
 
 __all__ = ["ENTRY", "RDataFrame", "names_of"]
@@ -169,13 +172,13 @@ class RDataFrame:
         Parameters
         ----------
         columnList : str or sequence of str
-            All columns if left out.
+            A text is a regular expression of names; all columns if left out.
         nRows : int
             What lies behind these entries is not read.
         nMaxCollectionElements : int
             Elements of a vector that ``Print()`` shows.
         """
-        names = names_of(columnList) or self.GetColumnNames()
+        names = self._matching(columnList)
         every = list(dict.fromkeys([*names, ENTRY]))
         view = view_of(self.with_numbers(every).select(every))
 
@@ -185,6 +188,55 @@ class RDataFrame:
             return describing.displayed(read, names, numbers, nMaxCollectionElements)
 
         return Result(found)
+
+    def Snapshot(
+        self,
+        treename: str,
+        filename: str | Path,
+        columnList: str | Sequence[str] = "",
+        options: RSnapshotOptions | None = None,
+    ) -> RDataFrame | Result:
+        """Write columns to a new file, block by block, and return the data frame over it.
+
+        The file is there when all of it is written, and not before.
+
+        Parameters
+        ----------
+        treename : str
+        filename : str or Path
+            Local. A file of that name is replaced; it must not be one of those that are read.
+        columnList : str or sequence of str
+            A text is a regular expression of names; all columns if left out. Beside each vector that
+            is no array of fixed size, a tree has its number of elements: ``nv`` beside ``v``.
+        options : RSnapshotOptions, optional
+
+        Returns
+        -------
+        RDataFrame or Result
+            A `Result` with ``fLazy``: the file is written when its value is asked for.
+
+        Raises
+        ------
+        ArgumentError
+            Where an option is not there, or the file is one of those that are read.
+        UnsupportedColumnError
+            Where a column holds neither numbers, nor vectors of numbers, nor text.
+        EmptyDatasetError
+            Where an ntuple would have no entry; a tree may have none.
+        """
+        names = self._matching(columnList)
+        chosen = RSnapshotOptions() if options is None else options
+
+        def made() -> RDataFrame:
+            snapshot(self.with_numbers(names), names, treename, filename, chosen)
+            return RDataFrame(treename, Path(filename))
+
+        chosen.checked()
+        return Result(made) if chosen.fLazy else made()
+
+    def GetValue(self) -> RDataFrame:
+        """Return the data frame itself: what `Snapshot` returns may be asked for its value."""
+        return self
 
     # --- what it is ---------------------------------------------------------------------------
 
@@ -228,6 +280,20 @@ class RDataFrame:
         if ENTRY in columns and ENTRY not in self.frame.columns:
             return self.frame.define(ENTRY, ENTRY)
         return self.frame
+
+    def _matching(self, columns: str | Sequence[str]) -> list[str]:
+        """Return the columns of a list, or whose names match an expression; all if it is empty."""
+        names = names_of(columns)
+        every = self.GetColumnNames()
+        if not names or not isinstance(columns, str) or self.HasColumn(columns):
+            return list(dict.fromkeys(names or every))
+        try:
+            found = [name for name in every if re.fullmatch(columns, name)]
+        except re.error as error:
+            raise ArgumentError(f"{columns!r} is no regular expression of names: {error}.") from None
+        if not found:
+            raise MissingColumnError(f"no column's name matches {columns!r}. {nearest(columns, every)}")
+        return found
 
     @cached_property
     def _booked(self) -> answers.Booked:
