@@ -19,6 +19,7 @@ from rootfeed.errors import (
     EvaluationError,
     ExpressionTypeError,
     MissingColumnError,
+    MissingFileError,
     MissingNameError,
     PrecisionWarning,
     UnsupportedColumnError,
@@ -227,8 +228,7 @@ def test_what_a_frame_is(path: str, ntuple: str) -> None:
             theirs = real.GetColumnType(name)
             if name == "other" and tree == "events":
                 theirs = "Long64_t"
-            if name != "rdfentry_":
-                assert ours.GetColumnType(name) == theirs, name
+            assert ours.GetColumnType(name) == theirs, name
             assert ours.HasColumn(name)
             assert real.HasColumn(name)
         assert not ours.HasColumn("nothing")
@@ -390,6 +390,8 @@ def test_snapshots_are_complete_or_absent(path: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
     with pytest.raises(ArgumentError, match="is one of the files that are read"):
         frame.Snapshot("new", path, ["x"])
+    with pytest.raises(ArgumentError, match=r"must be local, got 'https://host/a.root'"):
+        frame.Snapshot("new", "https://host/a.root", ["x"])
     with pytest.raises(ArgumentError, match="fMode must be 'RECREATE', got 'UPDATE'"):
         frame.Snapshot("new", file, ["x"], options(ROOT, "kTTree", fMode="UPDATE"))
     with pytest.raises(ArgumentError, match="fCompressionAlgorithm must be one of 1, 2, 4, 5, got 9"):
@@ -437,6 +439,12 @@ def test_a_number_of_entries() -> None:
         assert made["rdfentry_"].tolist() == [4, 5, 6, 7, 8, 9]
         assert made["z"].dtype == made["rdfentry_"].dtype == np.uint64
         assert list(frame.Define("z", "1").AsNumpy()) == ["z"]
+    aliased = ROOT.RDataFrame(3).Alias("number", "rdfentry_")
+    assert aliased.Filter(lambda number, rdfentry_: number == rdfentry_).Count().GetValue() == 3
+    later = [aliased.AsNumpy(["number"], lazy=True), aliased.Sum("number")]
+    assert ROOT.RDF.RunGraphs(later) == 2
+    assert later[0].GetValue()["number"].tolist() == [0, 1, 2]
+    assert all(each.IsReady() for each in later)
     assert ROOT.RDataFrame(0).Count().GetValue() == 0
     for wrong in ((-1,), ("events",), (3, "a.root"), (None,)):
         with pytest.raises(ArgumentError):
@@ -527,6 +535,7 @@ def test_tables_of_text(tmp_path: Path) -> None:
         ("", EmptyDatasetError, "has no line"),
         ("a,b\n1\n", ArgumentError, "a line of 1 values where there are 2 columns"),
         ("a,a\n1,2\n", ArgumentError, "several columns 'a'"),
+        ("a\n" + "9" * 200_000, ArgumentError, "is no table of text: field larger"),
         ("a\n123456789012345678901\n", ArgumentError, "is not of type Long64_t"),
     ],
 )
@@ -537,6 +546,8 @@ def test_tables_that_are_none(tmp_path: Path, text: str, error: Any, message: st
 
 
 def test_arguments_of_tables(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"table\.csv does not exist"):
+        ROOT.RDF.FromCSV(tmp_path / "table.csv")
     (tmp_path / "table.csv").write_text("a\n1\n")
     with pytest.raises(ArgumentError, match="delimiter must be one character"):
         ROOT.RDF.FromCSV(tmp_path / "table.csv", delimiter="::")

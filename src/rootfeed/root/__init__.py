@@ -14,6 +14,9 @@ So does code for the functions that came before, in the forms of ROOT 6.30 to 6.
 `CreateNumPyGenerators`, `CreatePyTorchGenerators` and `CreateTFDatasets`. They are here and, as in ROOT,
 in ``TMVA.Experimental`` and ``Experimental.ML``.
 
+Data frames have ROOT's words for columns, cuts and answers; `RDF` has what is in ROOT's namespace of
+that name: `FromNumpy`, `FromCSV`, `RSnapshotOptions`, `RunGraphs`.
+
 Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
 are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
 float32 cannot represent are reported; validation rows are not resampled.
@@ -23,7 +26,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.root.answers import CutFlow, CutInfo, Result
+from rootfeed.root.answers import CutFlow, CutInfo, Result, RunGraphs
 from rootfeed.root.describing import Description, Displayed
 from rootfeed.root.frame import RDataFrame
 from rootfeed.root.generators import (
@@ -66,6 +69,7 @@ __all__ = [
     "RDataLoader",
     "RSnapshotOptions",
     "Result",
+    "RunGraphs",
     "gErrorIgnoreLevel",
     "gROOT",
 ]
@@ -87,6 +91,7 @@ RDF = Namespace(
     FromCSV=FromCSV,
     FromNumpy=FromNumpy,
     RSnapshotOptions=RSnapshotOptions,
+    RunGraphs=RunGraphs,
 )
 Experimental = Namespace("ROOT.Experimental", ML=Namespace("ROOT.Experimental.ML", **_LOADING))
 TMVA = Namespace("ROOT.TMVA", Experimental=Namespace("ROOT.TMVA.Experimental", **_LOADING))

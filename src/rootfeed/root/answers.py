@@ -14,7 +14,7 @@ from rootfeed.frame.answers import moments
 from rootfeed.frame.moments import Moments
 from rootfeed.view import CutCount
 
-__all__ = ["Booked", "CutFlow", "CutInfo", "Result"]
+__all__ = ["Booked", "CutFlow", "CutInfo", "Result", "RunGraphs"]
 
 _MOST = sys.float_info.max
 
@@ -75,6 +75,14 @@ class Result:
 
     def __repr__(self) -> str:
         return f"<Result {self._found[0]!r}>" if self._found else "<Result, not computed yet>"
+
+
+def RunGraphs(handles: Iterable[Result]) -> int:
+    """Compute some answers; return how many."""
+    answers = list(handles)
+    for answer in answers:
+        answer.GetValue()
+    return len(answers)
 
 
 class Booked:

@@ -79,6 +79,8 @@ class RDataFrame:
 
     def Alias(self, alias: str, column: str) -> RDataFrame:
         """Return a data frame in which a column has a second name."""
+        if column == ENTRY and column not in self.frame.columns:
+            return self.Define(alias, ENTRY)
         return _over(self.frame.alias(alias, column))
 
     def Filter(
@@ -156,13 +158,35 @@ class RDataFrame:
         return Result(lambda: answers.CutFlow(self.frame.report()))
 
     def AsNumpy(
-        self, columns: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Return columns as NumPy arrays; vectors as arrays of objects, which are arrays."""
+        self,
+        columns: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        lazy: bool = False,
+    ) -> Any:
+        """Return columns as NumPy arrays; vectors as arrays of objects, which are arrays.
+
+        All of it is in memory at once.
+
+        Parameters
+        ----------
+        columns, exclude : sequence of str, optional
+            All columns if left out, and those that are not taken.
+        lazy : bool
+            Read when it is asked for.
+
+        Returns
+        -------
+        dict of str to ndarray, or Result
+            Each of shape (entries,); a `Result` with `lazy`.
+        """
         left_out = set(names_of(exclude))
         names = [name for name in names_of(columns) or self.GetColumnNames() if name not in left_out]
-        found = self.with_numbers(names).arrays(names)
-        return {name: _as_objects(array) for name, array in found.items()}
+        frame = self.with_numbers(names).select(names)
+
+        def found() -> dict[str, Any]:
+            return {name: _as_objects(array) for name, array in frame.arrays(names).items()}
+
+        return Result(found) if lazy else found()
 
     def Display(
         self, columnList: str | Sequence[str] = "", nRows: int = 5, nMaxCollectionElements: int = 10

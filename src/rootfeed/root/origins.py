@@ -6,13 +6,14 @@ import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import awkward as ak
 import fsspec
 import numpy as np
 
-from rootfeed.errors import ArgumentError, EmptyDatasetError, nearest
+from rootfeed.errors import ArgumentError, EmptyDatasetError, MissingFileError, nearest
 from rootfeed.frame import from_arrays
 from rootfeed.root.frame import RDataFrame
 from rootfeed.sources import PathLike
@@ -77,10 +78,11 @@ def FromCSV(
         or integers exceed 64 bits.
     EmptyDatasetError
         Where the file has no line.
+    MissingFileError
     """
     if len(delimiter) != 1:
         raise ArgumentError(f"delimiter must be one character, got {delimiter!r}.")
-    with fsspec.open(str(fileName), "rt", newline="", encoding="utf-8-sig") as file:
+    with _opened(str(fileName)) as file:
         rows = (row for row in csv.reader(file, delimiter=delimiter) if any(map(str.strip, row)))
         first = next(rows, None)
         if first is None:
@@ -104,6 +106,18 @@ def FromCSV(
         for name, texts in zip(names, columns, strict=True)
     }
     return FromNumpy(arrays)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open a table of text, and tell what is wrong with it as an error of ours."""
+    try:
+        with fsspec.open(path, "rt", newline="", encoding="utf-8-sig") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} does not exist.") from error
+    except (csv.Error, UnicodeError) as error:
+        raise ArgumentError(f"{path} is no table of text: {error}.") from error
 
 
 def _columns(rows: Iterable[Sequence[str]], names: Sequence[str], path: str) -> list[ak.Array]:

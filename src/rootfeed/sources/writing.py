@@ -13,6 +13,7 @@ import uproot
 
 from rootfeed.errors import ArgumentError, EmptyDatasetError, UnsupportedColumnError
 from rootfeed.schema import Array, ColumnType, Jagged
+from rootfeed.sources.storage import is_remote
 
 __all__ = ["COMPRESSIONS", "Format", "writable", "write"]
 
@@ -100,8 +101,12 @@ def writable(file: str | Path, read: Iterable[str]) -> Path:
     Raises
     ------
     ArgumentError
-        Where it is one of these.
+        Where it is one of these, or not local.
     """
+    if is_remote(str(file)):
+        raise ArgumentError(
+            f"a file that is written must be local, got {str(file)!r}. Copy it afterwards."
+        )
     path = Path(file)
     if path.exists() and any(Path(other).exists() and path.samefile(other) for other in read):
         raise ArgumentError(f"{path} is one of the files that are read. Name another one to write.")
