@@ -89,13 +89,14 @@ def jets() -> list[tuple[str, int, Callable[[], object], Callable[[], object]]]:
     where, how_many = np.empty((JETS_BATCH, 8), np.uint8), np.empty((JETS_BATCH, 4), np.uint8)
     padding, marks = np.zeros(4 * width, np.uint8), np.repeat(np.array([1, 0], np.uint8), LENGTH)
     out, mask = np.empty((JETS_BATCH, 4 * width), np.uint8), np.empty((JETS_BATCH, LENGTH), np.uint8)
-    addresses, counts = where.view(np.uint64), how_many.view(np.int32)
+    whole, whole_mask, sizes = out.reshape(1, -1), mask.reshape(1, -1), np.array([JETS_BATCH])
+    vectors = where.view(np.uint64), how_many.view(np.int32), 0, element_bytes, sizes
     batches = range(0, JETS - JETS_BATCH, JETS_BATCH)
 
     def gather() -> None:
         for start in batches:
             kernels.gather(rows, order[start : start + JETS_BATCH], offsets, (where, how_many))
-            kernels.gather_padded(addresses, counts, 0, element_bytes, padding, marks, out, mask)
+            kernels.gather_padded(*vectors, padding, marks, whole, whole_mask)
 
     def gather_plainly() -> None:
         for start in batches:

@@ -22,6 +22,7 @@ import rootfeed
 HEAVY = (
     "ROOT",
     "jax",
+    "keras",
     "lightning",
     "matplotlib",
     "pandas",

@@ -26,7 +26,7 @@ LAYERS = (
     ("frame",),
     ("dataset",),
     ("loader",),
-    ("root",),
+    ("root", "integrations"),
 )
 LAYER_OF = {name: number for number, row in enumerate(LAYERS) for name in row}
 

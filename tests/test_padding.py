@@ -166,21 +166,25 @@ def test_gathered_vectors(element_bytes: int, length: int, data: Any) -> None:
     number = data.draw(st.integers(0, addresses.shape[1] - 1))
     padding = np.arange(1, 1 + width).astype(np.uint8)
     marks = np.repeat(np.array([1, 0], np.uint8), length)
-    # One row more than is asked for shows whether anything is written behind the last one.
-    out, mask = np.full((rows + 1, width), 7, np.uint8), np.full((rows + 1, length), 7, np.uint8)
-    kernels.gather_padded(
-        addresses, lengths, number, element_bytes, padding, marks, out[:rows], mask[:rows]
-    )
-    joined = [vector for row in vectors for vector in row[number].tolist()]
-    for row, found, real in zip(vectors, out, mask, strict=False):
-        own = row[number].tolist()
-        # A row of padding is given whole, so that each gap is filled as its start says.
-        assert found.tolist() == own + padding[: width - len(own)].tolist()
-        assert real.tolist() == [1] * (len(own) // element_bytes) + [0] * (
-            length - len(own) // element_bytes
-        )
-    assert (out[rows] == 7).all()
-    assert (mask[rows] == 7).all()
-    flat = np.full(len(joined) + 5, 7, np.uint8)
-    kernels.gather_ragged(addresses, lengths, number, element_bytes, flat[: len(joined)])
-    assert flat.tolist() == [*joined, 7, 7, 7, 7, 7]
+    # Two batches that need some of their rows; memory of one more shows if anything is written there.
+    addresses, lengths = np.concatenate([addresses] * 2), np.concatenate([lengths] * 2)
+    sizes = np.array([data.draw(st.integers(0, rows)), rows])
+    outs, masks = (np.full((2, (rows + 1) * size), 7, np.uint8) for size in (width, length))
+    arguments = addresses, lengths, number, element_bytes, sizes
+    kernels.gather_padded(*arguments, padding, marks, outs, masks)
+    flat, ends = np.full((2, rows * width + 5), 7, np.uint8), np.full((2, rows + 3), -1)
+    kernels.gather_ragged(*arguments, flat, ends)
+    for batch, size in enumerate(sizes.tolist()):
+        own = [row[number].tolist() for row in vectors[:size]]
+        out, mask = outs[batch].reshape(rows + 1, width), masks[batch].reshape(rows + 1, length)
+        for vector, found, real in zip(own, out, mask, strict=False):
+            # A row of padding is given whole, so that each gap is filled as its start says.
+            assert found.tolist() == vector + padding[: width - len(vector)].tolist()
+            count = len(vector) // element_bytes
+            assert real.tolist() == [1] * count + [0] * (length - count)
+        assert (out[size:] == 7).all()
+        assert (mask[size:] == 7).all()
+        joined = [byte for vector in own for byte in vector]
+        assert flat[batch].tolist() == joined + [7] * (flat.shape[1] - len(joined))
+        counts = np.cumsum([0, *(len(vector) // element_bytes for vector in own)])
+        assert ends[batch].tolist() == [*counts, *[-1] * (rows + 2 - size)]

@@ -185,9 +185,13 @@ def test_what_is_asked_of_batches(frame: ROOT.RDataFrame) -> None:
     ):
         with pytest.raises(ArgumentError, match=text):
             RDataLoader(frame, **options)
-    with pytest.raises(ArgumentError, match=r"RDataFrame objects of rootfeed\.root, got <Frame"):
+    with pytest.raises(
+        ArgumentError, match=r"RDataFrame objects of rootfeed\.root, or of ROOT, got <Frame"
+    ):
         RDataLoader(frame.frame)
-    with pytest.raises(ArgumentError, match=r"RDataFrame objects of rootfeed.root, got \[\]"):
+    with pytest.raises(
+        ArgumentError, match=r"RDataFrame objects of rootfeed\.root, or of ROOT, got \[\]"
+    ):
         RDataLoader([])
     assert repr(RDataLoader(frame, set_seed=3)).startswith("<RDataLoader over <Loader 2000 rows")
 

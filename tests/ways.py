@@ -17,7 +17,7 @@ __all__ = ["FIRST", "OURS", "SECOND", "Way", "arrays", "ids", "root_cannot", "ro
 FIRST, SECOND = 100, 30
 
 #: The ways with a loader of ours.
-OURS = ("rootfeed",)
+OURS = ("rootfeed", "nodes")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,17 @@ Frozen dataclasses over plain values.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Layout", "Part", "Vectors"]
+__all__ = ["LINE_BYTES", "Layout", "Part", "Vectors"]
+
+LINE_BYTES = 64
+"""To whose multiples the arrays of batches are aligned: a line of the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,53 @@ class Layout:
 
     @cached_property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Bytes of a row in each array that is gathered: parts, addresses and lengths, then masks."""
-        masks = [each.length for each in self.beside if not self.parts[each.part].ragged]
-        parts = [part.row_bytes for part in self.parts]
-        return (*parts, *self.sizes[len(parts) :], *masks)
+        """Bytes of a row in each array that is gathered, at most.
 
-    @property
-    def batch_row_bytes(self) -> int:
-        """Bytes of one row among batches that are gathered, at most."""
-        return sum(self.batch_sizes)
+        Of the parts, addresses and lengths, and then, for what lies beside the rows, of the mask or of
+        the offset.
+        """
+        parts = [part.row_bytes for part in self.parts]
+        ends = [8 if self.parts[each.part].ragged else each.length for each in self.beside]
+        return (*parts, *self.sizes[len(parts) :], *ends)
+
+    def pitch(self, batch_size: int) -> int:
+        """Return how many rows behind a batch's first one, in memory, that of the next batch comes.
+
+        So many that all arrays of fixed size begin at multiples of 64 bytes: some lie between batches
+        where `batch_size` is odd, or small.
+        """
+        fixed = [size for part, size in zip(self.parts, self.sizes, strict=False) if not part.is_beside]
+        step = LINE_BYTES // math.gcd(LINE_BYTES, *fixed)
+        return -(-batch_size // step) * step
+
+    def places(self, batches: int, batch_size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return where the arrays of some batches lie in memory: each at a multiple of 64 bytes.
+
+        Frameworks take such arrays as they are.
+
+        Returns
+        -------
+        places : tuple of int
+            For each array, where that of the first batch begins; and where the last one ends.
+        pitches : tuple of int
+            How far behind the array of one batch that of the next one begins.
+        """
+        pitch, beside = self.pitch(batch_size), len(self.batch_sizes) - len(self.beside)
+        places, pitches = [0], []
+        for number, size in enumerate(self.batch_sizes):
+            if number < len(self.sizes) and self.sizes[number]:
+                pitches.append(pitch * size)
+            else:
+                # Offsets are one more than there are rows.
+                more = 8 * (number >= beside and self.parts[self.beside[number - beside].part].ragged)
+                pitches.append(_whole_lines(batch_size * size + more))
+            places.append(_whole_lines(places[-1] + batches * pitches[-1]))
+        return tuple(places), tuple(pitches)
+
+    def batch_row_bytes(self, batch_size: int) -> int:
+        """Bytes of one row among batches of so many rows, at most, with what lies between batches."""
+        _, pitches = self.places(1, batch_size)
+        return -(-sum(pitches) // batch_size)
 
     def columns_of(self, part: int) -> tuple[str, ...]:
         """Names of the columns that a part is made of."""
@@ -185,3 +227,7 @@ class Layout:
             if part.is_beside:
                 found.append(f"{part.name}_offsets" if part.ragged else f"{part.name}_mask")
         return tuple(found)
+
+
+def _whole_lines(size: int) -> int:
+    return -(-size // LINE_BYTES) * LINE_BYTES

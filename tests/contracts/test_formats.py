@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import builtins
 import itertools
+import json
 import pickle
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
 import rootfeed as rf
 from rootfeed.errors import ArgumentError, PrecisionWarning
@@ -32,15 +35,18 @@ class Format:
         Returns what is iterated over.
     kind : function
         Returns the type of the arrays.
-    shares : bool
-        Whether the arrays share memory with those that were gathered.
+    writable : bool
+        Whether a batch may be changed.
+    plain : bool
+        Whether it is a dataset of the framework's alone, which has no method of ours.
     """
 
     name: str
     module: str
     wrap: Callable[[rf.Loader], Any]
     kind: Callable[[], type]
-    shares: bool = True
+    writable: bool = True
+    plain: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -52,10 +58,27 @@ def torch_tensor() -> type:
     return torch.Tensor
 
 
+def tensorflow_tensor() -> type:
+    import tensorflow
+
+    return type(tensorflow.constant(0))
+
+
+def jax_array() -> type:
+    import jax
+
+    return type(jax.numpy.zeros(1))
+
+
 FORMATS = [
     Format("numpy", "numpy", lambda loader: loader, lambda: np.ndarray),
     Format("torch", "torch", lambda loader: loader.torch(), torch_tensor),
     Format("torch on a device", "torch", lambda loader: loader.torch(device="cpu"), torch_tensor),
+    Format(
+        "tensorflow", "tensorflow", lambda loader: loader.tensorflow(), tensorflow_tensor, False, True
+    ),
+    Format("keras", "keras", lambda loader: loader.keras(), lambda: np.ndarray),
+    Format("jax", "jax", lambda loader: loader.jax(), jax_array, False),
 ]
 
 ENTRIES = 1300
@@ -69,9 +92,14 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> rf.Frame:
 
 
 @pytest.fixture(params=FORMATS, ids=str)
-def format_(request: pytest.FixtureRequest) -> Format:
-    pytest.importorskip(request.param.module)
-    return request.param
+def format_(request: pytest.FixtureRequest) -> Iterator[Format]:
+    framework = pytest.importorskip(request.param.module)
+    if request.param.name != "jax":
+        yield request.param
+        return
+    framework.config.update("jax_enable_x64", True)
+    yield request.param
+    framework.config.update("jax_enable_x64", False)
 
 
 @pytest.fixture(params=SIZES, ids=["kept", "lazy"])
@@ -149,7 +177,9 @@ def test_dtypes_and_values_are_those_of_numpy(
             for part, array in zip(batch, expected, strict=True):
                 found = np.asarray(part)
                 assert found.dtype == array.dtype
-                assert str(part.dtype).rpartition(".")[2] == str(array.dtype)
+                assert str(getattr(part.dtype, "name", part.dtype)).rpartition(".")[2] == str(
+                    array.dtype
+                )
                 assert np.array_equal(found, array)
             ids = np.asarray(batch[0])[:, 0].astype(int)
             assert np.array_equal(np.asarray(batch[0])[:, 2], values("code", ids))
@@ -159,11 +189,12 @@ def test_dtypes_and_values_are_those_of_numpy(
 def test_batches_are_contiguous_and_writable(
     frame: rf.Frame, format_: Format, sizes: dict[str, Any]
 ) -> None:
+    # And begin where frameworks, and vector instructions, like it.
     for batch in format_.wrap(make(frame, sizes, target="label", weights="weight")):
         for part in batch:
             array = np.asarray(part)
             assert array.flags.c_contiguous
-            assert array.flags.writeable
+            assert array.flags.writeable or not format_.writable
 
 
 def test_batches_are_independent(frame: rf.Frame, format_: Format, sizes: dict[str, Any]) -> None:
@@ -187,8 +218,6 @@ def test_gathered_arrays_are_not_copied(
 ) -> None:
     from rootfeed import kernels
 
-    if not format_.shares:
-        pytest.skip("this format copies")
     gathered: list[np.ndarray] = []
     gather = kernels.gather
 
@@ -197,9 +226,17 @@ def test_gathered_arrays_are_not_copied(
         gather(rows, order, offsets, outs)
 
     monkeypatch.setattr(kernels, "gather", remembered)
-    for batch in format_.wrap(make(frame, sizes, target="label", weights="weight")):
-        for part in batch:
-            assert any(np.shares_memory(np.asarray(part), array) for array in gathered)
+    # Of a size that suits the alignment, and of others: there may be gaps between batches.
+    for size in (64, 50, 7):
+        gathered.clear()
+        seen = 0
+        for batch in format_.wrap(make(frame, sizes, batch_size=size, target="label", weights="weight")):
+            seen += 1
+            for part in map(np.asarray, batch):
+                assert part.ctypes.data % 64 == 0
+                if not (format_.plain and size != 64):  # TensorFlow's slices of these are copies
+                    assert any(np.shares_memory(part, array) for array in gathered)
+        assert seen == -(-ENTRIES // size)
 
 
 def test_every_loop_is_a_new_epoch(frame: rf.Frame, format_: Format, sizes: dict[str, Any]) -> None:
@@ -215,6 +252,8 @@ def test_every_loop_is_a_new_epoch(frame: rf.Frame, format_: Format, sizes: dict
     kept = format_.wrap(make(frame, sizes))
     for epoch in range(3):
         assert np.array_equal(ids_of(kept), epochs[epoch])
+    if format_.plain:
+        return
     kept.set_epoch(1)
     assert np.array_equal(ids_of(kept), epochs[1])
     with pytest.raises(ArgumentError):
@@ -240,11 +279,15 @@ def test_length(frame: rf.Frame, format_: Format, sizes: dict[str, Any], drop_la
 
 
 def test_split(frame: rf.Frame, format_: Format, sizes: dict[str, Any]) -> None:
-    sides = format_.wrap(make(frame, sizes)).split(0.25)
+    loaders = make(frame, sizes).split(0.25)
+    sides = [format_.wrap(side) for side in loaders]
+    if not format_.plain:
+        sides = format_.wrap(make(frame, sizes)).split(0.25)
+        loaders = [side if format_.name == "numpy" else side.loader for side in sides]
     found = [ids_of(side) for side in sides]
     assert sorted(np.concatenate(found).tolist()) == list(range(ENTRIES))
-    for side, expected in zip(sides, make(frame, sizes).split(0.25), strict=True):
-        side.set_epoch(0)
+    for side, mine, expected in zip(sides, loaders, make(frame, sizes).split(0.25), strict=True):
+        mine.set_epoch(0)
         assert np.array_equal(ids_of(side), ids_of(expected))
         first = parts(next(iter(side)))[0]
         assert type(first) is format_.kind()
@@ -264,11 +307,13 @@ def test_altered_values_are_reported(frame: rf.Frame, format_: Format, sizes: di
         for _ in format_.wrap(make(frame, sizes, features=["event"])):
             pass
     (altered,) = (each for each in caught if each.category is PrecisionWarning)
-    assert altered.filename == __file__
+    assert altered.filename == __file__ or format_.plain  # where a thread of the framework's asks
 
 
 def test_pickling(frame: rf.Frame, format_: Format, sizes: dict[str, Any]) -> None:
     # What a spawned worker gets.
+    if format_.plain:
+        pytest.skip("no dataset of this framework can be pickled")
     formatted = format_.wrap(make(frame, sizes))
     ids_of(formatted)
     copy = pickle.loads(pickle.dumps(formatted))
@@ -278,7 +323,124 @@ def test_pickling(frame: rf.Frame, format_: Format, sizes: dict[str, Any]) -> No
 
 
 def test_repr(frame: rf.Frame, format_: Format) -> None:
-    assert f"{ENTRIES} rows" in repr(format_.wrap(make(frame, {})))
+    assert f"{ENTRIES} rows" in repr(format_.wrap(make(frame, {}))) or format_.plain
+
+
+# --- vectors, and dicts of inputs -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> rf.Frame:
+    random = np.random.default_rng(4)
+    count = random.integers(0, 9, ENTRIES)
+    path = tmp_path_factory.mktemp("vectors") / "vectors.root"
+    with uproot.recreate(path) as file:
+        file["events"] = {
+            "id": np.arange(ENTRIES),
+            "met": random.normal(size=ENTRIES),
+            "label": random.integers(0, 3, ENTRIES),
+            "weight": random.uniform(0.5, 2, ENTRIES),
+            "pt": ak.unflatten(random.exponential(30, count.sum()).astype("f4"), count),
+        }
+    return rf.open(f"{path}:events")
+
+
+def leaves(batch: Any) -> dict[str, Any]:
+    """The arrays of a batch by their names; of a ragged tensor its values and offsets."""
+    found = {}
+    for name, part in zip(("x", "y", "w"), parts(batch), strict=False):
+        for key, array in part.items() if isinstance(part, dict) else [(name, part)]:
+            if hasattr(array, "row_splits"):
+                found |= {key: array.values, f"{key}_offsets": array.row_splits}
+            else:
+                found[key] = array
+    return {key: np.asarray(array) for key, array in found.items()}
+
+
+@pytest.mark.parametrize("batch_size", [64, 50])
+@pytest.mark.parametrize("kind", ["padded", "ragged", "both"])
+def test_dicts_of_inputs_with_vectors(
+    vectors: rf.Frame, format_: Format, sizes: dict[str, Any], kind: str, batch_size: int
+) -> None:
+    features: dict[str, Any] = {"event": ["id", "met"]}
+    if kind != "ragged":
+        features["jets"] = rf.padded(["pt"], 5)
+    if kind != "padded":
+        features["tracks"] = rf.ragged(["pt"])
+    options = {
+        "features": features,
+        "target": "label",
+        "weights": "weight",
+        "target_dtype": "int64",
+        "batch_size": batch_size,
+    }
+    reference = make(vectors, sizes, **options)
+    formatted = format_.wrap(make(vectors, sizes, **options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vectors are cut
+        for _ in range(2):
+            for batch, expected in zip(formatted, reference, strict=True):
+                found, wanted = leaves(batch), leaves(expected)
+                assert list(found) == list(wanted)
+                for key, array in wanted.items():
+                    assert found[key].dtype == array.dtype
+                    assert np.array_equal(found[key], array), key
+                    assert found[key].ctypes.data % 64 == array.ctypes.data % 64 == 0, key
+
+
+# --- sides without batches, and states ------------------------------------------------------------
+
+
+def test_a_rank_without_batches(frame: rf.Frame, format_: Format) -> None:
+    loader = make(frame.range(3), {}, rank=4, world_size=5, tail="uneven")
+    formatted = format_.wrap(loader)
+    assert len(formatted) == len(loader) == 0
+    assert list(formatted) == []
+
+
+@pytest.mark.parametrize("done", [0, 1, 7, 20])
+def test_a_state_in_the_middle_of_an_epoch(
+    frame: rf.Frame, format_: Format, sizes: dict[str, Any], done: int
+) -> None:
+    reference = make(frame, sizes)
+    whole = [ids_of([batch]) for _ in range(3) for batch in reference]
+    loader = make(frame, sizes)
+    iterator = iter(format_.wrap(loader))
+    for batch, expected in zip(itertools.islice(iterator, done), whole, strict=False):
+        assert np.array_equal(ids_of([batch]), expected)
+    # TensorFlow asks for some batches ahead.
+    state = json.loads(json.dumps(loader.state_dict(used=done if done and format_.plain else None)))
+    del iterator
+    other = make(frame, sizes)
+    other.load_state_dict(state)
+    formatted = format_.wrap(other)
+    rest = [ids_of([batch]) for batch in formatted]
+    # A dataset whose length is asked for once has always as many batches.
+    assert len(rest) == (21 if format_.plain else 21 - done)
+    rest += [ids_of([batch]) for batch in formatted]
+    for found, expected in zip(rest, whole[done:], strict=False):
+        assert np.array_equal(found, expected)
+
+
+def test_a_state_at_the_end_of_an_epoch(frame: rf.Frame, format_: Format, sizes: dict[str, Any]) -> None:
+    reference = make(frame, sizes)
+    epochs = [ids_of(reference) for _ in range(2)]
+    loader = make(frame, sizes)
+    assert np.array_equal(ids_of(format_.wrap(loader)), epochs[0])
+    other = make(frame, sizes)
+    other.load_state_dict(loader.state_dict())
+    assert np.array_equal(ids_of(format_.wrap(other)), epochs[1])
+
+
+@pytest.mark.parametrize("batches", [5, 30])
+def test_epochs_of_a_number_of_batches(
+    frame: rf.Frame, format_: Format, sizes: dict[str, Any], batches: int
+) -> None:
+    reference = make(frame, sizes, epoch=batches)
+    formatted = format_.wrap(make(frame, sizes, epoch=batches))
+    assert len(formatted) == batches
+    for _ in range(3):
+        assert np.array_equal(ids_of(formatted), ids_of(reference))
 
 
 # --- torch alone ----------------------------------------------------------------------------------
@@ -315,22 +477,31 @@ def test_torch_devices(frame: rf.Frame) -> None:
     assert next(iter(loader.torch()))[0].is_contiguous()
 
 
-def test_a_framework_that_is_not_installed(frame: rf.Frame, monkeypatch: pytest.MonkeyPatch) -> None:
-    import_ = builtins.__import__
-
-    def without_torch(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "torch":
-            raise ImportError("No module named 'torch'")
-        return import_(name, *arguments, **options)
-
-    # As if nobody had asked for it before.
-    monkeypatch.delitem(sys.modules, "rootfeed.formats.torch", raising=False)
-    monkeypatch.delattr("rootfeed.formats.torch", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without_torch)
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [("torch", "PyTorch"), ("tensorflow", "TensorFlow"), ("jax", "JAX"), ("keras", "Keras")],
+)
+def test_a_framework_that_is_not_installed(
+    frame: rf.Frame, monkeypatch: pytest.MonkeyPatch, framework: str, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, framework, None)
     with pytest.raises(ArgumentError) as caught:
-        make(frame, {}).torch()
-    assert "pip install 'rootfeed[torch]'" in str(caught.value)
+        getattr(make(frame, {}), framework)()
+    assert f"need {name}, which is not installed: pip install 'rootfeed[{framework}]'" in str(
+        caught.value
+    )
     assert isinstance(caught.value.__cause__, ImportError)
+
+
+def test_a_framework_that_cannot_be_imported_says_why(
+    frame: rf.Frame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Keras without its backend, for example.
+    (tmp_path / "keras.py").write_text("import nothing_of_this_name")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
+        make(frame, {}).keras()
 
 
 def test_pages_are_not_read_by_wrapping(frame: rf.Frame, tmp_path: Path, format_: Format) -> None:

@@ -6,6 +6,7 @@ A new source joins by a `Subject` of its own in `SUBJECTS`.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -398,6 +399,10 @@ def test_nothing_stays_open(subject: Subject, make_sample: Callable[[Subject], S
     assert threading.active_count() == threads
 
 
-def test_the_packages_functions_are_the_sources() -> None:
-    for name in ("types", "index", "prepare", "read", "read_awkward", "vector_bytes"):
-        assert getattr(sources, name) is getattr(root_source, name)
+def test_every_source_has_what_the_package_asks_of_it() -> None:
+    asked = [name for name in vars(sources.Source) if not name.startswith("_")]
+    assert len(asked) == 7
+    for source in (root_source, sources.arrays, sources.joined):
+        for name in asked:
+            ours = [*inspect.signature(getattr(source, name)).parameters]
+            assert ours == [*inspect.signature(getattr(sources, name)).parameters]

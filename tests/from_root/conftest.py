@@ -29,4 +29,4 @@ def way(request: pytest.FixtureRequest, files: dict[str, str]) -> Way:
     if sys.platform != "linux":
         pytest.skip("the real ROOT exists for Linux only")
     real = load_root()
-    return Way(real, real, files)
+    return Way(real, rootfeed.root if request.param == "nodes" else real, files)

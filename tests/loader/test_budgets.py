@@ -27,7 +27,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> rf.Frame:
 
 @pytest.mark.parametrize(("told", "ranks"), [("4", 4), ("1", 1), ("", 1), ("0", 1), ("many", 1)])
 def test_ranks_on_one_machine_share(monkeypatch: pytest.MonkeyPatch, told: str, ranks: int) -> None:
-    monkeypatch.setattr(budget, "_free_bytes", lambda: 8_000_000_000)
+    monkeypatch.setattr(budget, "free_bytes", lambda: 8_000_000_000)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", told)
     assert budget.budget_bytes("auto") == 2_000_000_000 // ranks
     assert budget.budget_bytes("1 GB") == 1_000_000_000  # what is asked for is for each

@@ -14,7 +14,7 @@ import uproot
 import rootfeed as rf
 from rootfeed.dataset.dataset import Dataset, Taken, memory_row_bytes
 from rootfeed.layout import Layout
-from rootfeed.loader.batches import batches, gathered, run_places
+from rootfeed.loader.batches import batches, gathered
 from rootfeed.loader.casting import Alterations
 from rootfeed.loader.fill import fill_tasks, prepare
 from rootfeed.loader.memory import Pool
@@ -146,9 +146,15 @@ def test_memory_is_what_the_layout_says(frame: rf.Frame) -> None:
     layout, file = dataset.layout, dataset.files[0]
     # A float, a long, two addresses and two lengths, each at a multiple of eight bytes.
     assert layout.row_bytes == 8 + 8 + 16 + 8
-    # A float, 128 pairs of them and as many marks, the longest track, and the same as above.
+    # A float, 128 pairs of them and as many marks, the longest track, its offset, and the same as above.
     longest = layout.vectors[1].length
-    assert layout.batch_row_bytes == 4 + 128 * 8 + 128 + longest * 4 + 8 + 16 + 8
+    assert layout.batch_sizes == (4, 128 * 8, longest * 4, 8, 16, 8, 128, 8)
+    # Batches of 5 rows lie 16 apart, so that floats begin at multiples of 64 bytes. Offsets are 6.
+    places, pitches = layout.places(7, 5)
+    lines = [-(-size // 64) * 64 for size in (5 * 1024, 5 * longest * 4, 5 * 128, 6 * 8)]
+    assert pitches == (16 * 4, *lines[:2], 16 * 8, 16 * 16, 16 * 8, *lines[2:])
+    assert places == (0, *np.cumsum(np.multiply(pitches, 7)))
+    assert layout.batch_row_bytes(5) == -(-sum(pitches) // 5)
     rows = empty_rows(layout, ENTRIES)
     elements = filled(dataset, WHOLE, [rows], Pool())
     lengths = rows.view(np.int32)[:, layout.offsets[-1] // 4 :].sum(0)
@@ -185,12 +191,13 @@ def test_batches_are_gathered_from_rows_anywhere(frame: rf.Frame, arrays: dict[s
     rows[2 * ENTRIES :] = rows[:ENTRIES]  # refer to the second filling
     assert len({memory.ctypes.data for each in elements for memory in each}) == 2 * len(elements[0])
     wanted = np.random.default_rng(2).permutation(ENTRIES).astype(np.uint32)[:100]
-    memory = np.full(run_places(layout, 100)[-1] + 8, 0xA5, np.uint8)
-    run = gathered(layout, memory, rows, wanted + np.uint32(2 * ENTRIES))
+    sizes = [32, 31, 1, 36]
+    memory = np.full(layout.places(4, 36)[0][-1] + 8, 0xA5, np.uint8)
+    run = gathered(layout, memory, rows, wanted + np.uint32(2 * ENTRIES), sizes, 36)
     assert (memory[-8:] == 0xA5).all()
     seen = 0
     for numbers, jets, jets_mask, few, few_mask, tracks, offsets, made, made_mask in batches(
-        layout, run, [32, 31, 1, 36]
+        layout, run, sizes
     ):
         assert len(offsets) == len(numbers) + 1 == len(jets) + 1
         assert offsets[0] == 0

@@ -449,6 +449,14 @@ def test_batches_of_batches_are_refused(
         assert loader.state_dict()["epoch"] == 0  # none was begun
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_size": None}, {"batch_size": 4, "shuffle": True}])
+def test_a_loader_itself_is_refused(frame: rf.Frame, options: dict[str, Any]) -> None:
+    loader = make(frame)
+    with pytest.raises(ArgumentError, match=r"write DataLoader\(loader\.torch\(\), batch_size=None\)"):
+        next(iter(DataLoader(loader, **options)))
+    assert loader.state_dict()["epoch"] == 0
+
+
 def joined(batches: list[Any]) -> Any:
     return torch.cat(batches)
 

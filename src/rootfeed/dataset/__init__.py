@@ -1,5 +1,6 @@
 """What was asked for, and which rows there are: their columns, classes, parts of splits, and blocks."""
 
+from rootfeed.dataset.budget import free_bytes
 from rootfeed.dataset.build import Built, build
 from rootfeed.dataset.dataset import (
     MADE_BYTES,
@@ -50,6 +51,7 @@ __all__ = [
     "exactly",
     "flat",
     "fractions_of",
+    "free_bytes",
     "mixed",
     "normalized",
     "padded",

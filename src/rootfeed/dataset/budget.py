@@ -11,7 +11,7 @@ import numpy as np
 from rootfeed.errors import ArgumentError
 from rootfeed.ranks import ranks_on_this_machine
 
-__all__ = ["budget_bytes"]
+__all__ = ["budget_bytes", "free_bytes"]
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _AUTO_SHARE = 4
@@ -26,7 +26,7 @@ def budget_bytes(memory: int | float | str) -> int:
     ``MB`` is 1000² bytes and ``MiB`` is 1024².
     """
     if memory == "auto":
-        return min(_free_bytes() // (_AUTO_SHARE * ranks_on_this_machine()), _AUTO_MOST)
+        return min(free_bytes() // _AUTO_SHARE, _AUTO_MOST) // ranks_on_this_machine()
     if isinstance(memory, str):
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?\s*", memory, re.IGNORECASE)
         if match is None:
@@ -41,11 +41,11 @@ def budget_bytes(memory: int | float | str) -> int:
     return int(memory)
 
 
-def _free_bytes() -> int:
+def free_bytes() -> int:
     """Return the memory that this process could still take: of the machine, and of its cgroup."""
     import psutil  # some milliseconds, which `import rootfeed` need not take
 
-    free = [_AUTO_MOST * _AUTO_SHARE]
+    free = []
     with suppress(OSError):  # /proc is not there
         free.append(psutil.virtual_memory().available)
     for limit, used in (
@@ -59,4 +59,4 @@ def _free_bytes() -> int:
             free.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
         except (OSError, ValueError):  # no such control group, or "max"
             continue
-    return max(min(free), 64 << 20)
+    return max(min(free, default=_AUTO_MOST * _AUTO_SHARE), 64 << 20)

@@ -74,7 +74,7 @@ def build(spec: Spec) -> Built:
         rows=stock.rows,
         entries=sum(map(len, stock.spans)),
         row_bytes=stock.mean_row_bytes - ORDER_BYTES,
-        batch_row_bytes=layout.batch_row_bytes,
+        batch_row_bytes=layout.batch_row_bytes(spec.batch_size),
         scratch_entry_bytes=decoded_bytes,
         batch_size=spec.batch_size,
         page_entries=page_entries(stock.files),

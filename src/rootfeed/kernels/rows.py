@@ -119,59 +119,72 @@ def _ask_for_vector(addresses, lengths, number, element_bytes, i):
 
 
 @kernel(
-    "(uint64[:,::1], int32[:,::1], int64, int64, uint8[::1], uint8[::1], uint8[:,::1], uint8[:,::1])"
+    "(uint64[:,::1], int32[:,::1], int64, int64, int64[::1], uint8[::1], uint8[::1], uint8[:,::1], "
+    "uint8[:,::1])"
 )
-def gather_padded(addresses, lengths, number, element_bytes, padding, marks, out, mask):
-    """Copy the vectors of some rows, filled up to one length, and tell what is real.
+def gather_padded(addresses, lengths, number, element_bytes, sizes, padding, marks, out, mask):
+    """Copy the vectors of some batches, filled up to one length, and tell what is real.
 
     Parameters
     ----------
-    addresses : ndarray of uint64, shape (n, vectors)
-        Of each vector's first element.
-    lengths : ndarray of int32, shape (n, vectors)
-        Elements, of which no vector has more than ``mask.shape[1]``.
+    addresses : ndarray of uint64, shape (rows, vectors)
+        Of each vector's first element. Each batch has ``rows // batches`` of them, of which it needs
+        the first.
+    lengths : ndarray of int32, shape (rows, vectors)
+        Elements, of which no vector has more than a row of padding.
     number : int
         Which of the vectors.
     element_bytes : int
         Bytes of an element, all columns together.
-    padding : ndarray of uint8, shape (out.shape[1],)
+    sizes : ndarray of int64, shape (batches,)
+        Vectors of each batch.
+    padding : ndarray of uint8, shape (length * element_bytes,)
         A row of nothing but padding.
     marks : ndarray of uint8, shape (2 * length,)
         As many ones as zeros after them.
-    out : ndarray of uint8, shape (n, length * element_bytes)
-    mask : ndarray of uint8, shape (n, length)
+    out : ndarray of uint8, shape (batches, length * element_bytes * size or more)
+    mask : ndarray of uint8, shape (batches, length * size or more)
         Gets a one for each element.
     """
-    count, width = out.shape
-    length = mask.shape[1]
+    width, length = padding.size, marks.size // 2
     fill, first_mark = np.uint64(padding.ctypes.data), np.uint64(marks.ctypes.data)
-    for i in range(count):
-        _ask_for_vector(addresses, lengths, number, element_bytes, i)
-        kept = np.int64(lengths[i, number])
-        size = kept * element_bytes
-        target = np.uint64(out.ctypes.data) + np.uint64(i * width)
-        _copy_bytes(target, addresses[i, number], size)
-        _copy_bytes(target + np.uint64(size), fill, width - size)
-        mask_target = np.uint64(mask.ctypes.data) + np.uint64(i * length)
-        _copy_short(mask_target, first_mark + np.uint64(length - kept), length)
+    for b in range(sizes.size):
+        first = b * (addresses.shape[0] // sizes.size)
+        target = np.uint64(out.ctypes.data) + np.uint64(b * out.shape[1])
+        mask_target = np.uint64(mask.ctypes.data) + np.uint64(b * mask.shape[1])
+        for i in range(first, first + sizes[b]):
+            _ask_for_vector(addresses, lengths, number, element_bytes, i)
+            kept = np.int64(lengths[i, number])
+            size = kept * element_bytes
+            _copy_bytes(target, addresses[i, number], size)
+            _copy_bytes(target + np.uint64(size), fill, width - size)
+            _copy_short(mask_target, first_mark + np.uint64(length - kept), length)
+            target += np.uint64(width)
+            mask_target += np.uint64(length)
 
 
-@kernel("(uint64[:,::1], int32[:,::1], int64, int64, uint8[::1])")
-def gather_ragged(addresses, lengths, number, element_bytes, out):
-    """Copy the vectors of some rows one after another: see `gather_padded`.
+@kernel("(uint64[:,::1], int32[:,::1], int64, int64, int64[::1], uint8[:,::1], int64[:,::1])")
+def gather_ragged(addresses, lengths, number, element_bytes, sizes, out, offsets):
+    """Copy the vectors of some batches, in each one after another: see `gather_padded`.
 
     Parameters
     ----------
-    addresses, lengths, number, element_bytes
-    out : ndarray of uint8
-        As long as these vectors together, or longer.
+    addresses, lengths, number, element_bytes, sizes
+    out : ndarray of uint8, shape (batches, bytes)
+        As many as the vectors of a batch have together, or more.
+    offsets : ndarray of int64, shape (batches, size + 1 or more)
+        Gets the number of elements before each vector of a batch, and before its end.
     """
-    target = np.uint64(out.ctypes.data)
-    for i in range(addresses.shape[0]):
-        _ask_for_vector(addresses, lengths, number, element_bytes, i)
-        size = np.int64(lengths[i, number]) * element_bytes
-        _copy_bytes(target, addresses[i, number], size)
-        target += np.uint64(size)
+    for b in range(sizes.size):
+        first = b * (addresses.shape[0] // sizes.size)
+        target = np.uint64(out.ctypes.data) + np.uint64(b * out.shape[1])
+        offsets[b, 0] = 0
+        for i in range(sizes[b]):
+            _ask_for_vector(addresses, lengths, number, element_bytes, first + i)
+            kept = np.int64(lengths[first + i, number])
+            _copy_bytes(target, addresses[first + i, number], kept * element_bytes)
+            target += np.uint64(kept * element_bytes)
+            offsets[b, i + 1] = offsets[b, i] + kept
 
 
 _SIDE = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,84 +11,99 @@ from rootfeed import kernels
 from rootfeed.layout import Layout
 from rootfeed.schema import Array
 
-__all__ = ["batches", "gathered", "run_places"]
-
-_LINE_BYTES = 64
+__all__ = ["batches", "gathered"]
 
 Rows = npt.NDArray[np.uint8]
 Order = npt.NDArray[np.uint32]
 
 
-def run_places(layout: Layout, rows: int) -> list[int]:
-    """Return where each array of a run of batches starts in its memory, and where the last one ends."""
-    places = [0]
-    for size in layout.batch_sizes:
-        places.append(-(-(places[-1] + rows * size) // _LINE_BYTES) * _LINE_BYTES)
-    return places
-
-
-def gathered(layout: Layout, memory: Rows, rows: Rows, wanted: Order) -> list[tuple[Array, ...]]:
+def gathered(
+    layout: Layout, memory: Rows, rows: Rows, wanted: Order, sizes: Sequence[int], batch_size: int
+) -> list[tuple[Array, ...]]:
     """Copy rows, and what lies beside them, into the arrays of a run of batches.
 
     Parameters
     ----------
     layout : Layout
     memory : ndarray of uint8
-        Of `run_places` for so many rows, or more. Nothing else is written to.
+        As long as `layout.places` says, or longer, at a multiple of 64 bytes. Nothing else is written.
     rows : ndarray of uint8, shape (rows, layout.row_bytes)
         The vectors that they refer to must stay where they are meanwhile: somebody must hold them.
     wanted : ndarray of uint32, shape (n,)
         Rows to copy.
+    sizes : sequence of int
+        Of each batch; n, together.
+    batch_size : int
+        Of which no batch has more.
 
     Returns
     -------
     list of tuple of ndarray
-        For each part: a matrix (n, columns), or an array (n, *shape); for padded vectors (n, length,
-        columns) and a mask (n, length); for ragged ones values (total, columns) and offsets (n + 1,).
+        For each part, with all batches, equally far from one to the next: matrices (batches, most,
+        columns), or arrays (batches, most, *shape); for padded vectors (batches, batch_size, length,
+        columns) and masks (batches, batch_size, length); for ragged ones values (batches, most, columns)
+        and offsets (batches, most). What lies behind the rows of a batch means nothing.
     """
-    count, parts = len(wanted), layout.parts
-    starts = run_places(layout, count)
-    outs = [
-        memory[start : start + count * size].reshape(count, size)
-        for start, size in zip(starts, layout.batch_sizes, strict=False)
+    parts, count = layout.parts, len(sizes)
+    places, pitches = layout.places(count, batch_size)
+    pitch = layout.pitch(batch_size)
+    arrays = [
+        memory[place : place + count * size].reshape(count, size)
+        for place, size in zip(places, pitches, strict=False)
     ]
+    wanted = _apart(wanted, sizes, pitch)
     fixed = [number for number, size in enumerate(layout.sizes) if size]
     offsets = np.array([layout.offsets[number] for number in fixed], np.int64)
-    kernels.gather(rows, wanted, offsets, tuple(outs[number] for number in fixed))
+    outs = [arrays[number].reshape(-1, layout.sizes[number])[: len(wanted)] for number in fixed]
+    kernels.gather(rows, wanted, offsets, tuple(outs))
     found: list[tuple[Array, ...]] = []
-    for part, out in zip(parts, outs, strict=False):
+    for part, array in zip(parts, arrays, strict=False):
         if part.is_beside:
             found.append(())
         else:
             shape = (len(part.columns),) if part.shape is None else part.shape
-            found.append((out.view(part.dtype).reshape(count, *shape),))
+            found.append((array.view(part.dtype).reshape(count, pitch, *shape),))
     if not layout.beside:
         return found
-    addresses, lengths = outs[len(parts)].view(np.uint64), outs[len(parts) + 1].view(np.int32)
-    masks = iter(outs[len(layout.sizes) :])
-    for number, each in enumerate(layout.beside):
-        part, out = parts[each.part], outs[each.part]
+    kinds = len(layout.beside)
+    addresses, lengths = arrays[len(parts)].view(np.uint64), arrays[len(parts) + 1].view(np.int32)
+    vectors, lasts = (addresses.reshape(-1, kinds), lengths.reshape(-1, kinds)), arrays[-kinds:]
+    numbers = np.array(sizes, np.int64)
+    for number, (each, last) in enumerate(zip(layout.beside, lasts, strict=True)):
+        part, out = parts[each.part], arrays[each.part]
         columns = len(part.columns)
         element_bytes = columns * part.dtype.itemsize
+        values = out[:, : batch_size * each.length * element_bytes].view(part.dtype)
         if part.ragged:
-            flat = out.reshape(-1)
-            kernels.gather_ragged(addresses, lengths, number, element_bytes, flat)
-            ends = np.zeros(count + 1, np.int64)
-            np.cumsum(lengths[:, number], out=ends[1:])
-            values = flat[: ends[-1] * element_bytes].view(part.dtype)
-            found[each.part] = values.reshape(-1, columns), ends
+            ends = last.view(np.int64)
+            kernels.gather_ragged(*vectors, number, element_bytes, numbers, out, ends)
+            found[each.part] = values.reshape(count, batch_size * each.length, columns), ends
         else:
-            mask = next(masks)
             padding = np.full(each.length * columns, each.value, part.dtype).view(np.uint8)
             marks = np.repeat(np.array([1, 0], np.uint8), each.length)
-            kernels.gather_padded(addresses, lengths, number, element_bytes, padding, marks, out, mask)
-            shaped = out.view(part.dtype).reshape(count, each.length, columns)
-            found[each.part] = shaped, mask.view(np.bool_)
+            kernels.gather_padded(*vectors, number, element_bytes, numbers, padding, marks, out, last)
+            mask = last[:, : batch_size * each.length].view(np.bool_)
+            found[each.part] = (
+                values.reshape(count, batch_size, each.length, columns),
+                mask.reshape(count, batch_size, each.length),
+            )
     return found
 
 
+def _apart(wanted: Order, sizes: Sequence[int], pitch: int) -> Order:
+    """Return the rows of batches at equal distances: between two of them, any row."""
+    if not sizes or len(wanted) == pitch * (len(sizes) - 1) + sizes[-1]:
+        return wanted
+    found = np.full((len(sizes), pitch), wanted[0])
+    stop = 0
+    for batch, size in zip(found, sizes, strict=True):
+        start, stop = stop, stop + size
+        batch[:size] = wanted[start:stop]
+    return found.reshape(-1)
+
+
 def batches(
-    layout: Layout, run: Sequence[tuple[Array, ...]], sizes: Iterable[int]
+    layout: Layout, run: Sequence[tuple[Array, ...]], sizes: Sequence[int]
 ) -> Iterator[tuple[Array, ...]]:
     """Yield the arrays of each batch of a run.
 
@@ -96,19 +111,17 @@ def batches(
     ----------
     layout : Layout
     run : sequence of tuple of ndarray
-        What was `gathered`: a batch has the same arrays, of fewer rows. Offsets begin at zero in each.
-    sizes : iterable of int
+        What was `gathered`: a batch has the same arrays, without the first dimension.
+    sizes : sequence of int
         Rows of each batch.
     """
-    stop = 0
-    for size in sizes:
-        start, stop = stop, stop + size
+    for number, size in enumerate(sizes):
         arrays: list[Array] = []
         for part, found in zip(layout.parts, run, strict=True):
             if part.ragged:
                 values, ends = found
-                offsets = ends[start : stop + 1] - ends[start]
-                arrays += [values[ends[start] : ends[stop]], offsets]
+                offsets = ends[number, : size + 1]
+                arrays += [values[number, : offsets[size]], offsets]
             else:
-                arrays += [array[start:stop] for array in found]
+                arrays += [array[number, :size] for array in found]
         yield tuple(arrays)

@@ -132,7 +132,7 @@ def epoch_plan(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, sha
     cached_bytes = sizes.window_bytes - schedule.room_bytes
     longest = max((len(block) for block in blocks), default=0)
     scratch = longest * scratch_row_bytes(layout, dataset.files) + scratch_page_bytes(dataset.files)
-    batches = sizes.runs_ahead * sizes.run_rows * layout.batch_row_bytes
+    batches = sizes.runs_ahead * sizes.run_rows * layout.batch_row_bytes(schedule.spec.batch_size)
     needed = int(np.searchsorted(reads.first, per_run))
     return EpochPlan(
         epoch=epoch,

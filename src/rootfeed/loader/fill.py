@@ -16,7 +16,7 @@ from rootfeed.dataset import MADE_BYTES, Dataset, NotFinite, Taken
 from rootfeed.engine import Task
 from rootfeed.errors import ArgumentError, EvaluationError, NotFiniteError, UnequalLengthsError
 from rootfeed.layout import Vectors
-from rootfeed.loader.batches import gathered, run_places
+from rootfeed.loader.batches import gathered
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, altered, cast, is_exact
 from rootfeed.loader.memory import Pool
 from rootfeed.loader.staging import Staging, staged, stride
@@ -409,11 +409,8 @@ def prepare(dataset: Dataset) -> None:
     _prepare_vectors(dataset)
     compile_declared()
     layout = dataset.layout
-    memory, rows = (
-        np.empty(run_places(layout, 0)[-1], np.uint8),
-        np.empty((0, layout.row_bytes), np.uint8),
-    )
-    gathered(layout, memory, rows, np.empty(0, np.uint32))
+    rows = np.empty((0, layout.row_bytes), np.uint8)
+    gathered(layout, np.empty(0, np.uint8), rows, np.empty(0, np.uint32), (), 1)
 
 
 def _prepare_vectors(dataset: Dataset) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 import numpy.typing as npt
 
-from rootfeed.arguments import as_tuple, integer
+from rootfeed.arguments import as_tuple, integer, one_of
 from rootfeed.dataset import (
     Columns,
     Features,
@@ -20,15 +20,18 @@ from rootfeed.dataset import (
     checked_spec,
 )
 from rootfeed.errors import ArgumentError
-from rootfeed.formats import Batch, load_torch, numpy_format
+from rootfeed.formats import Batch, installed, load, numpy_format
 from rootfeed.loader import parts
 from rootfeed.loader.epoch_plan import EpochPlan
 from rootfeed.loader.memory import Pool
 from rootfeed.loader.parts import Split
 from rootfeed.loader.pipeline import Pipeline
+from rootfeed.loader.whole import joined
 from rootfeed.plan import Tail
 
 if TYPE_CHECKING:
+    from rootfeed.loader.jax import JaxBatches
+    from rootfeed.loader.keras import KerasBatches
     from rootfeed.loader.torch import TorchBatches
 
 __all__ = ["Loader", "Split", "split_exactly", "varied"]
@@ -282,6 +285,34 @@ class Loader:
         """Start the next epoch, or go on where a loaded state ends; batches are NumPy arrays."""
         return self._pipeline.start(numpy_format(self._pipeline.spec.layout.names))
 
+    def __getitem__(self, index: Any) -> NoReturn:
+        """Refuse: batches have no numbers. A DataLoader that is given a loader asks for some.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        raise ArgumentError(
+            "batches come one after another, and have no numbers: iterate over the loader. For a "
+            "DataLoader of PyTorch, write DataLoader(loader.torch(), batch_size=None)."
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the next epoch in one piece, for what fits into memory.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``x``, an array or a dict of them as in a batch, with a target ``y`` and with weights ``w``:
+            of shape (n,) where they are one column.
+
+        Raises
+        ------
+        ArgumentError
+            Where memory for the rows, twice, is not free.
+        """
+        return joined(self, self.plan().batch_rows, self._pipeline.spec.layout)
+
     def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
         """Return the same batches as torch tensors.
 
@@ -303,12 +334,128 @@ class Loader:
             that of `set_epoch`; where it was not called, it follows from the loader's seed and
             PyTorch's, which `torch.manual_seed` fixes.
         """
-        formats = load_torch()
+        formats = load("torch")
         from rootfeed.loader.torch import TorchBatches  # which imports torch
 
         names = self._pipeline.spec.layout.names
         format = formats.torch_format(names, device, pin_memory, prefetch)
         return TorchBatches(self, format)
+
+    def tensorflow(self) -> Any:
+        """Return the same batches as a TensorFlow dataset, for loops and ``model.fit``.
+
+        Returns
+        -------
+        tf.data.Dataset
+            Each iteration is the loader's next epoch, `len` its number of batches. Ragged inputs are
+            ``tf.RaggedTensor``, without offsets. Tensors share memory with what was gathered, where
+            `batch_size` is a multiple of 64; of 16 for float32. In `tf.distribute` strategies each
+            process has the batches of its rank.
+
+        Raises
+        ------
+        ArgumentError
+            Where TensorFlow is not installed.
+
+        Notes
+        -----
+        What was used is not known here in the middle of an epoch: see ``state_dict(used=...)``. After
+        `load_state_dict` in the middle of an epoch, each iteration has as many batches as an epoch: the
+        first one has the rest, and the beginning of the next epoch. An iteration that is left before its
+        second batch counts as none: Keras looks at a batch to build a model. In ``fit``, say
+        ``shuffle=False``, or Keras warns that it does not shuffle this.
+
+        An error while reading is one of TensorFlow, whose text holds ours.
+        """
+        load("tensorflow")
+        from rootfeed.loader.tensorflow import dataset  # which imports tensorflow
+
+        return dataset(self._pipeline)
+
+    def keras(self) -> KerasBatches:
+        """Return the same batches as a Keras dataset, for ``model.fit`` with any backend.
+
+        Returns
+        -------
+        KerasBatches
+            A `keras.utils.PyDataset` over this loader, with `set_epoch`, `state_dict`,
+            `load_state_dict`, `split` and `folds`: each epoch of Keras is the loader's next one. Weights
+            are Keras' sample weights. Batches are NumPy arrays; what ``shuffle`` says in ``fit`` changes
+            nothing.
+
+        Raises
+        ------
+        ArgumentError
+            Where Keras is not installed.
+
+        Notes
+        -----
+        In the middle of an epoch, ``state_dict(used=...)`` must be told the batches that Keras has used.
+        After `load_state_dict` in the middle of an epoch, each epoch of Keras has as many batches as one
+        of the loader: the first one has the rest, and the beginning of the next.
+        """
+        installed("keras")
+        from rootfeed.loader.keras import KerasBatches  # which imports keras
+
+        return KerasBatches(self, numpy_format(self._pipeline.spec.layout.names))
+
+    def jax(
+        self,
+        device: Any = None,
+        *,
+        sharding: Any = None,
+        remainder: Literal["keep", "pad"] = "keep",
+        prefetch: int = 2,
+    ) -> JaxBatches:
+        """Return the same batches as JAX arrays.
+
+        Parameters
+        ----------
+        device : jax.Device, optional
+            None is JAX's default device. On a CPU arrays share memory with those that were gathered.
+        sharding : jax.sharding.Sharding, optional
+            Of the rows of all processes, such as ``NamedSharding(mesh, PartitionSpec("data"))``: each
+            process has the batches of its rank, which make global arrays together
+            (`jax.make_array_from_process_local_data`).
+        remainder : "keep" or "pad"
+            ``"pad"`` gives all batches the same shape, so that nothing is compiled twice: a shorter one
+            is filled up with zeros, and each batch has a mask more, ``(x, y, mask)``, of shape
+            (batch_size,): True where a row is real.
+        prefetch : int
+            On an accelerator, batches that are copied ahead while the ones before are used.
+
+        Returns
+        -------
+        JaxBatches
+            Iterating it gives an epoch; it has `set_epoch`, `state_dict`, `load_state_dict`, `split` and
+            `folds`, too. Offsets of ragged inputs are int32, unless JAX keeps 64 bits.
+
+        Raises
+        ------
+        ArgumentError
+            Where ragged inputs are asked for in one shape, or shards of unequal sizes; when iterating,
+            before the first batch, where JAX would make 32 bits of numbers of 64 (it does unless
+            ``jax_enable_x64`` is set), or where the loader's ranks are not JAX's processes.
+        """
+        formats = load("jax")
+        from rootfeed.loader.jax import JaxBatches  # which imports jax
+
+        one_of("remainder", remainder, ("keep", "pad"))
+        spec, pad = self._pipeline.spec, remainder == "pad"
+        if device is not None and sharding is not None:
+            raise ArgumentError("give a device or a sharding, not both: a sharding names its devices.")
+        if (pad or sharding is not None) and any(part.ragged for part in spec.layout.parts):
+            raise ArgumentError(
+                "ragged inputs have another shape in each batch, and no even parts: "
+                "ask for rootfeed.padded instead."
+            )
+        if sharding is not None and not (pad or spec.drop_last):
+            raise ArgumentError(
+                "a shorter last batch cannot be divided evenly among devices: choose remainder='pad' "
+                "here, or drop_last=True where the loader is made."
+            )
+        format = formats.jax_format(spec.layout, spec.batch_size, device, sharding, pad, prefetch)
+        return JaxBatches(self, format)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next epoch to be started; the ones after it follow on.
@@ -351,11 +498,24 @@ class Loader:
         """
         return self._pipeline.follow(epoch)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, used: int | None = None) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
 
         A kilobyte or two that JSON can hold; see `load_state_dict`. After an epoch's last batch
         it is the beginning of the next epoch.
+
+        Parameters
+        ----------
+        used : int, optional
+            Batches of the iteration in progress behind which the state is, counted from where it began.
+            None counts all that were received; TensorFlow and Keras ask for some before they use them,
+            so that this must be said in the middle of an epoch: ``used=batch + 1`` in a callback's
+            ``on_train_batch_end(batch, logs)``.
+
+        Raises
+        ------
+        StateError
+            Where it must be said.
 
         Notes
         -----
@@ -363,7 +523,7 @@ class Loader:
         before: the beginning of the epoch that was chosen. Use torchdata's ``StatefulDataLoader`` and
         its ``state_dict()``, or ``num_workers=0``, for states in the middle of an epoch.
         """
-        return self._pipeline.state_dict()
+        return self._pipeline.state_dict(used)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state ends: the next iteration gives the rest of that epoch.

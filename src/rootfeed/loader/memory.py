@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from rootfeed.dataset.dataset import Taken
 from rootfeed.errors import ArgumentError
+from rootfeed.layout import LINE_BYTES
 from rootfeed.plan import Epoch, Read, own_order
 from rootfeed.processes import ForkLock
 from rootfeed.sources import Scratch
@@ -35,8 +36,6 @@ _SPARE = 1.25
 
 _SMALL_BYTES = 1 << 16
 """How many bytes larger it may be in any case."""
-
-_LINE_BYTES = 64
 
 
 class ClosedError(Exception):
@@ -165,7 +164,7 @@ class Arena:
 
 
 class Lent:
-    """Memory that comes back by itself when nobody refers to it any more.
+    """Memory that comes back by itself when nobody refers to it any more, at multiples of 64 bytes.
 
     Parameters
     ----------
@@ -184,7 +183,9 @@ class Lent:
         try:
             memory = self._spare.pop()
         except IndexError:
-            memory = np.empty(self._size, np.uint8)
+            memory = np.empty(self._size + LINE_BYTES, np.uint8)
+            start = -memory.ctypes.data % LINE_BYTES
+            memory = memory[start : start + self._size]
         # NumPy makes this array, which does not own its memory, the base of all views of it.
         lent = np.frombuffer(memory.data, np.uint8)
         weakref.finalize(lent, self._spare.append, memory).atexit = False
@@ -256,7 +257,7 @@ class Pool:
             while self._memory and freed < size:
                 freed += len(self._memory.popleft())
         # Sizes in steps of an eighth: pieces for vectors of much the same number fit for each other.
-        step = max(1 << max(size.bit_length() - 4, 0), _LINE_BYTES)
+        step = max(1 << max(size.bit_length() - 4, 0), LINE_BYTES)
         return np.empty(-(-size // step) * step, np.uint8)
 
     def give_memory(self, memory: Rows) -> None:

@@ -182,9 +182,10 @@ class Pipeline:
         """Take a trainer's epoch for the next one: see `rootfeed.Loader.follow`."""
         return self.state.follow(None if epoch is None else _epoch(epoch), self.course)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, used: int | None = None) -> dict[str, Any]:
         """Return where the iteration is, as plain data."""
-        return saved(self.state.now(self.course), self.schedule.sizes, self._fingerprint)
+        count = None if used is None else integer("used", used, least=0)
+        return saved(self.state.now(self.course, count), self.schedule.sizes, self._fingerprint)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state ends, with the sizes on which its order depends."""
@@ -220,6 +221,10 @@ class Pipeline:
             return Iteration(self._batches(format, begun))
         except RootfeedError as error:
             return map(_refuse, (error,))  # PyTorch tells of what happens while it asks for a batch
+
+    def iteration(self, format: Format, begun: Received) -> Iteration:
+        """Return the batches of an iteration that was begun, in this process."""
+        return Iteration(self._batches(format, begun))
 
     def _batches(self, format: Format, begun: Received | None) -> Generator[Batch, None, None]:
         course, state, passes = self.course, self.state, self.passes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -226,6 +226,58 @@ class Received:
     batches: int = 0
     over: bool = False
 
+    def now(self, course: Course, used: int | None = None) -> Position:
+        """Return where this is: behind the last batch that was received, or used."""
+        if self.over and used in (None, self.batches):
+            return course.after(self.position)
+        return course.behind(self.position, self.batches if used is None else used)
+
+
+@dataclass(slots=True)
+class Handed:
+    """How far a framework has come that asks for batches before it uses them.
+
+    Attributes
+    ----------
+    first : Position
+        Where it began.
+    chosen : int
+        How often somebody had chosen an epoch then.
+    iterations : list of (int, Received)
+        Those that it has gone through, and the batches before each.
+    open : bool
+        Whether some that were handed out may not have been used yet.
+    """
+
+    first: Position
+    chosen: int
+    iterations: list[tuple[int, Received]] = field(default_factory=list)
+    open: bool = True
+
+    @property
+    def batches(self) -> int:
+        """Batches that were handed out."""
+        return sum((before + received.batches for before, received in self.iterations[-1:]))
+
+    def now(self, course: Course, used: int | None = None) -> Position:
+        """Return where this is: behind the last batch that was used.
+
+        Raises
+        ------
+        StateError
+            Where it is not said which one that is.
+        """
+        if used is None and self.open and self.batches:
+            raise StateError(
+                "this framework asks for batches before it uses them: say how many of this epoch it has "
+                "used, state_dict(used=...), or save the state when the epoch has ended."
+            )
+        wanted = self.batches if used is None else used
+        for before, received in reversed(self.iterations):
+            if before <= wanted:
+                return received.now(course, wanted - before)
+        return self.first
+
 
 class IteratorState:
     """Where the iterations of a loader are, in this process.
@@ -238,7 +290,7 @@ class IteratorState:
     ----------
     next : Position
         Where the next iteration begins.
-    last : Received or None
+    last : Received, Handed or None
         The iteration that has received a batch last; None if there was none since `go_to`.
     chosen : int
         How often somebody has chosen an epoch; then a trainer's does not count.
@@ -248,7 +300,7 @@ class IteratorState:
 
     def __init__(self, course: Course) -> None:
         self.next = course.start(0)
-        self.last: Received | None = None
+        self.last: Received | Handed | None = None
         self.chosen = 0
         self.told = False
         self._followed: tuple[int, Position, int] | None = None  # choices, next, the trainer's epoch
@@ -282,12 +334,27 @@ class IteratorState:
         self.chosen, self.told = self.chosen + 1, True
         self.next, self.last = position, None
 
-    def now(self, course: Course) -> Position:
-        """Return where the iteration is: behind the last batch that was received."""
-        last = self.last
-        if last is None:
-            return self.next
-        return course.after(last.position) if last.over else course.behind(last.position, last.batches)
+    def now(self, course: Course, used: int | None = None) -> Position:
+        """Return where the iteration is: behind the last batch that was received, or used.
+
+        Raises
+        ------
+        ArgumentError
+            Where more batches were used than received.
+        StateError
+            Where a framework does not say how many it has used.
+        """
+        received = 0 if self.last is None else self.last.batches
+        if used is not None and used > received:
+            raise ArgumentError(
+                f"used={used}, but only {received} batches were received since this iteration began."
+            )
+        return self.next if self.last is None else self.last.now(course, used)
+
+    def take_back(self, handed: Handed) -> None:
+        """Forget batches that nobody has used, unless somebody has chosen an epoch since."""
+        if self.chosen == handed.chosen:
+            self.next, self.last = handed.first, None
 
     def take(self, shard: Shard, course: Course, base_seed: int | None = None) -> Received:
         """Begin an iteration, and count on.
@@ -311,8 +378,8 @@ class IteratorState:
                 _check_alone(shard, course)
                 self.next, self.told = course.start(_seeded(base_seed)), True
             position = course.begin(self.next, shard)
-            self.next, self.last = course.after(position), Received(position)
-            return self.last
+            self.next, self.last = course.after(position), (begun := Received(position))
+            return begun
 
 
 def _check_alone(shard: Shard, course: Course) -> None:

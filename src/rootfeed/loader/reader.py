@@ -21,7 +21,7 @@ from rootfeed.errors import (
 )
 from rootfeed.expression import written
 from rootfeed.layout import Layout
-from rootfeed.loader.batches import batches, gathered, run_places
+from rootfeed.loader.batches import batches, gathered
 from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations
 from rootfeed.loader.fill import fill_tasks, prepare
 from rootfeed.loader.memory import Arena, ClosedError, Held, HeldBlock, Lent, Pool
@@ -65,7 +65,8 @@ class Reader:
         self._layout = schedule.dataset.layout
         self._threads = threads
         self._pool = pool
-        self._lent = Lent(run_places(self._layout, self._sizes.run_rows)[-1], self._sizes.runs_ahead)
+        places, _ = self._layout.places(schedule.batches_of_run, schedule.spec.batch_size)
+        self._lent = Lent(places[-1], self._sizes.runs_ahead)
         self._whole: Arena | None = None
         self._loading = ForkLock()
         self._prepared = False
@@ -223,6 +224,7 @@ class Reader:
                 held,
                 wanted,
                 work.plan.sizes[first:stop].tolist(),
+                self.schedule.spec.batch_size,
                 held.end_of(number),
             )
             yield gathered, [task]
@@ -331,11 +333,12 @@ class _Gathered:
         _held: Held,  # the rows' vectors lie in what it holds on to
         wanted: Numbers,
         sizes: Sequence[int],
+        batch_size: int,
         done: Callable[[], None],
         _: Event,
     ) -> None:
         """Copy rows into memory that belongs to whoever holds the batches."""
-        arrays = gathered(layout, lent.take(), rows, wanted)
+        arrays = gathered(layout, lent.take(), rows, wanted, sizes, batch_size)
         done()
         self.batches = batches(layout, arrays, sizes)
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from rootfeed.errors import ArgumentError
-from rootfeed.formats import Batch, Format
-from rootfeed.loader.parts import Split
-from rootfeed.loader.pipeline import Pipeline
+from rootfeed.formats import Batch
+from rootfeed.loader.wrapped import Wrapped
 
 __all__ = ["TorchBatches"]
 
 
-class TorchBatches(IterableDataset[Any]):
+class TorchBatches(Wrapped, IterableDataset[Any]):
     """A loader whose batches are torch tensors; it counts the loader's own epochs.
 
     Inside a DataLoader, with ``batch_size=None``, its workers get different batches of one epoch, in
@@ -26,10 +25,6 @@ class TorchBatches(IterableDataset[Any]):
     ----------
     loader : Loader
     """
-
-    def __init__(self, loader: Any, format: Format) -> None:
-        self.loader = loader
-        self._format = format
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the loader's next epoch, or go on where a loaded state ends.
@@ -50,45 +45,6 @@ class TorchBatches(IterableDataset[Any]):
             return self._pipeline.start(self._format)
         base_seed = info.seed - info.id  # which all workers of an iteration have in common
         return self._pipeline.start(self._format, info.id, info.num_workers, base_seed)
-
-    @property
-    def _pipeline(self) -> Pipeline:
-        found: Pipeline = self.loader._pipeline
-        return found
-
-    def __len__(self) -> int:
-        """Return the number of batches of an epoch, on this rank."""
-        return len(self.loader)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next epoch: see `Loader.set_epoch`."""
-        self.loader.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the iteration is: see `Loader.state_dict`."""
-        return self._pipeline.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state ends: see `Loader.load_state_dict`."""
-        self.loader.load_state_dict(state)
-
-    def split(self, fractions: float | Mapping[str, float] | None = None, **options: Any) -> Any:
-        """Divide the entries: see `Loader.split`."""
-        parts = self.loader.split(fractions, **options)
-        if isinstance(parts, dict):
-            return {name: self._of(part) for name, part in parts.items()}
-        return Split(*map(self._of, parts))
-
-    def folds(self, count: int, **options: Any) -> list[Split[TorchBatches]]:
-        """Divide the entries into folds: see `Loader.folds`."""
-        pairs = self.loader.folds(count, **options)
-        return [Split(*map(self._of, pair)) for pair in pairs]
-
-    def _of(self, loader: Any) -> TorchBatches:
-        return TorchBatches(loader, self._format)
-
-    def __repr__(self) -> str:
-        return f"<TorchBatches of {self.loader!r}>"
 
 
 def _check_collation(caller: Any) -> None:

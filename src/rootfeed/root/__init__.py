@@ -17,6 +17,9 @@ in ``TMVA.Experimental`` and ``Experimental.ML``.
 Data frames have ROOT's words for columns, cuts and answers; `RDF` has what is in ROOT's namespace of
 that name: `FromNumpy`, `FromCSV`, `RSnapshotOptions`, `RunGraphs`.
 
+Where ROOT itself is at hand, `RDataLoader` takes its data frames, with C++ in them, too; and `install`
+puts the loaders here in the place of ROOT's own, for programs that are not to be edited.
+
 Differences from ROOT, on purpose: every epoch has a new order, also with a seed; all frames of a list
 are read; a fixed seed gives the same batches whatever the number of threads; 64-bit integers that
 float32 cannot represent are reported; validation rows are not resampled.
@@ -38,6 +41,7 @@ from rootfeed.root.generators import (
 from rootfeed.root.loader import RDataLoader
 from rootfeed.root.namespaces import Namespace, missing
 from rootfeed.root.origins import FromCSV, FromNumpy
+from rootfeed.root.replacing import replace, restore
 from rootfeed.root.session import (
     LEVELS,
     DisableImplicitMT,
@@ -72,6 +76,8 @@ __all__ = [
     "RunGraphs",
     "gErrorIgnoreLevel",
     "gROOT",
+    "install",
+    "uninstall",
 ]
 
 gErrorIgnoreLevel = LEVELS["kUnset"]  # noqa: N816  # as ROOT calls it
@@ -95,6 +101,25 @@ RDF = Namespace(
 )
 Experimental = Namespace("ROOT.Experimental", ML=Namespace("ROOT.Experimental.ML", **_LOADING))
 TMVA = Namespace("ROOT.TMVA", Experimental=Namespace("ROOT.TMVA.Experimental", **_LOADING))
+
+
+def install() -> None:
+    """Let ROOT's own names of its loaders mean those here, until `uninstall`.
+
+    For programs that are not to be edited: they make their data frames in ROOT, and get our batches.
+    Names that the installed release of ROOT does not have stay missing.
+
+    Raises
+    ------
+    ArgumentError
+        Where ROOT is not installed.
+    """
+    replace(_LOADING)
+
+
+def uninstall() -> None:
+    """Let ROOT's names mean again what they meant before `install`."""
+    restore()
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,8 @@ from rootfeed.dataset import Flat, flat
 from rootfeed.errors import ArgumentError, nearest
 from rootfeed.expression import written
 from rootfeed.root.frame import RDataFrame, names_of
+from rootfeed.root.nodes import Node
+from rootfeed.sources import is_node
 
 __all__ = ["Chosen", "choose"]
 
@@ -57,7 +59,7 @@ def choose(
     """
     frames = _frames(rdataframes)
     asked = (*names_of(columns), *names_of(target), *names_of(weights))
-    frames = tuple(RDataFrame.over(frame.with_numbers(asked)) for frame in frames)
+    frames = tuple(frame.numbered(asked) for frame in frames)
     types = frames[0].frame.columns
     sizes = {str(name): size for name, size in (max_vec_sizes or {}).items()}
     vectors = {
@@ -106,11 +108,11 @@ def choose(
 
 
 def _frames(rdataframes: RDataFrames) -> tuple[RDataFrame, ...]:
-    frames = as_tuple(rdataframes)
+    frames = tuple(Node(frame) if is_node(frame) else frame for frame in as_tuple(rdataframes))
     for frame in frames or (rdataframes,):
         if not isinstance(frame, RDataFrame):
             raise ArgumentError(
-                f"rdataframes must be RDataFrame objects of rootfeed.root, got {frame!r}."
+                f"rdataframes must be RDataFrame objects of rootfeed.root, or of ROOT, got {frame!r}."
             )
     return frames
 

@@ -301,9 +301,13 @@ class RDataFrame:
 
         ``rdfentry_`` counts entries from 0 over all files, before any cut.
         """
+        return self.numbered(columns).frame
+
+    def numbered(self, columns: Iterable[str]) -> RDataFrame:
+        """Return the data frame that has the entries' numbers as a column: see `with_numbers`."""
         if ENTRY in columns and ENTRY not in self.frame.columns:
-            return self.frame.define(ENTRY, ENTRY)
-        return self.frame
+            return self.Define(ENTRY, ENTRY)
+        return self
 
     def _matching(self, columns: str | Sequence[str]) -> list[str]:
         """Return the columns of a list, or whose names match an expression; all if it is empty."""
@@ -326,7 +330,7 @@ class RDataFrame:
     @staticmethod
     def over(frame: Frame) -> RDataFrame:
         """Return a data frame over one of `rootfeed`, in C++'s meaning of expressions from here on."""
-        return _over(Frame(view_of(frame).in_dialect("c++")))
+        return _over(Frame(view_of(frame).in_dialect("c++"), list(frame.columns)))
 
     def __getattr__(self, name: str) -> Any:
         raise missing("RDataFrame", name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from rootfeed.arguments import as_tuple
 from rootfeed.errors import ArgumentError
@@ -247,7 +247,7 @@ def CreateTFDatasets(train: Rows, validation: Rows | None) -> Any:
 
 
 def _dataset(rows: Rows) -> Any:
-    side, loader = Side(rows), cast(Any, rows.loader)
+    side, loader = Side(rows), rows.loader
     dataset = loader.tensorflow()
     dataset.columns = side.columns
     dataset.train_columns = side.train_columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rootfeed.arguments import one_of, positive
 from rootfeed.errors import ArgumentError
@@ -170,11 +170,11 @@ class RDataLoader(Side):
 
         A short last batch has as many rows as there are: none of zeros.
         """
-        return cast(Any, self._rows.loader).tensorflow()
+        return self._rows.loader.tensorflow()
 
     def as_jax(self, device: Any = None) -> Any:
         """Return the batches as JAX arrays, on a device if one is named: see `as_numpy`."""
-        return cast(Any, self._rows.loader).jax(device)
+        return self._rows.loader.jax(device)
 
     def save(self, name: str, file: str | Path, *, output_format: str = "ttree") -> None:
         """Write this side's rows into a file: each once, in the order of frames and files.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from threading import Event
 from typing import Any
 
@@ -24,6 +23,7 @@ __all__ = [
     "ArraysLocation",
     "Table",
     "friends",
+    "identity_of",
     "index",
     "prepare",
     "read",
@@ -50,21 +50,14 @@ class Table:
         One number per entry, or several, or text. Read, never written to.
     types : mapping of str to ColumnType
     entries : int
+    identity : bytes
+        16 bytes that follow from names, types and all values.
     """
 
     columns: Mapping[str, Array | Jagged]
     types: Mapping[str, ColumnType]
     entries: int
-
-    @cached_property
-    def identity(self) -> bytes:
-        """16 bytes that follow from names, types and all values; costs one pass over them."""
-        digest = xxhash.xxh3_128(str(self.entries).encode())
-        for name, column in self.columns.items():
-            digest.update(f"{name!r} {self.types[name]!r}".encode())
-            for part in (column.values, column.offsets) if isinstance(column, Jagged) else (column,):
-                digest.update(np.ascontiguousarray(part).view(np.uint8).data)
-        return digest.digest()
+    identity: bytes
 
 
 @dataclass(frozen=True)
@@ -103,6 +96,10 @@ def table(arrays: Mapping[str, Any], entries: int | None = None) -> Table:
         Where lengths differ, or an entry has no value.
     UnsupportedColumnError
         Where a column holds neither numbers, nor vectors of numbers, nor text.
+
+    Notes
+    -----
+    All values are read once, for the table's identity.
     """
     if not isinstance(arrays, Mapping):
         raise ArgumentError(f"arrays must be a mapping of names to arrays, got {type(arrays).__name__}.")
@@ -121,7 +118,19 @@ def table(arrays: Mapping[str, Any], entries: int | None = None) -> Table:
         raise ArgumentError(
             f"arrays differ in length: {name!r} has {length} entries, others {expected}."
         )
-    return Table(columns, types, expected)
+    return Table(columns, types, expected, identity_of(columns, types, expected))
+
+
+def identity_of(
+    columns: Mapping[str, Array | Jagged], types: Mapping[str, ColumnType], entries: int
+) -> bytes:
+    """Return 16 bytes that tell columns from others. Costs one pass over their values."""
+    digest = xxhash.xxh3_128(str(entries).encode())
+    for name, column in columns.items():
+        digest.update(f"{name!r} {types[name]!r}".encode())
+        for part in (column.values, column.offsets) if isinstance(column, Jagged) else (column,):
+            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
+    return digest.digest()
 
 
 def types(location: ArraysLocation) -> tuple[str, Mapping[str, ColumnType]]:
@@ -135,7 +144,7 @@ def friends(location: ArraysLocation) -> list[str]:
 
 
 def index(location: ArraysLocation, names: Sequence[str]) -> ArraysIndex:
-    """Return what a loader knows of some columns. The first call reads all values, for `identity`."""
+    """Return what a loader knows of some columns."""
     found = location.table
     for name in names:
         if name not in found.types:

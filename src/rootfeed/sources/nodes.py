@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -27,7 +27,7 @@ import numpy as np
 from rootfeed.errors import ArgumentError, RootfeedError, UnsupportedColumnError
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged, Texts
 from rootfeed.sources import root
-from rootfeed.sources.arrays import ArraysLocation, Table
+from rootfeed.sources.arrays import ArraysLocation, Table, identity_of
 from rootfeed.sources.joined import TAKEN, JoinedLocation, Rows
 from rootfeed.sources.paths import Location, expand
 from rootfeed.sources.scratch import Scratch
@@ -216,10 +216,15 @@ class Written(Table):
     folder: Folder | None = field(kw_only=True)
 
     def __reduce__(self) -> Any:
-        return written, (self.path, tuple(self.types.items()))
+        return written, (self.path, tuple(self.types.items()), None, self.identity)
 
 
-def written(path: str, types: Sequence[tuple[str, ColumnType]], folder: Folder | None = None) -> Written:
+def written(
+    path: str,
+    types: Sequence[tuple[str, ColumnType]],
+    folder: Folder | None = None,
+    identity: bytes | None = None,
+) -> Written:
     """Return what ROOT has written to a folder: for each column its values, and where vectors end."""
     columns: dict[str, Array | Jagged] = {}
     for number, (name, type_) in enumerate(types):
@@ -233,7 +238,8 @@ def written(path: str, types: Sequence[tuple[str, ColumnType]], folder: Folder |
             offsets = np.concatenate([[0], _mapped(f"{path}/{number}.ends", np.dtype(np.int64))])
             columns[name] = (Texts if type_.kind == "text" else Jagged)(values, offsets)
     entries = len(next(iter(columns.values())))
-    return Written(columns, dict(types), entries, path=path, folder=folder)
+    identity = identity_of(columns, dict(types), entries) if identity is None else identity
+    return Written(columns, dict(types), entries, identity, path=path, folder=folder)
 
 
 def _mapped(path: str, dtype: Any) -> Array:
@@ -297,7 +303,7 @@ def _alone(node: Any) -> Located | None:
     files = _files(samples)
     if files is None or table.entries != sum(root.index(file, []).entries for file in files):
         return None
-    return Located(files, None, tuple(root.types(files[0])[1]))
+    return Located(files, None, _ordered(node, root.types(files[0])[1]))
 
 
 def _joined(node: Any, defined: Sequence[str]) -> Located | None:
@@ -313,13 +319,19 @@ def _joined(node: Any, defined: Sequence[str]) -> Located | None:
     rows = _matched(table, files, witnesses) if witnesses else None
     if rows is None:
         return None
-    stored = [name for name in known if name not in names]
     other = ArraysLocation(table.path, None, table=table)
     locations = tuple(
         JoinedLocation(file.path, file.object_path, other=other, rows=each, names=names)
         for file, each in zip(files, rows, strict=True)
     )
-    return Located(locations, TAKEN, (*stored, *names))
+    return Located(locations, TAKEN, _ordered(node, [*known, *names]))
+
+
+def _ordered(node: Any, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names in the order in which the node has them; those that it calls otherwise come last."""
+    names = dict.fromkeys(names)
+    first = [name for name in map(str, node.GetColumnNames()) if name in names]
+    return tuple(dict.fromkeys([*first, *names]))
 
 
 def _copied(node: Any) -> Located:

@@ -1,0 +1,1 @@
+"""Loaders for frameworks with datasets of their own: a module each, which imports its framework."""
