@@ -404,6 +404,26 @@ def test_snapshots_are_complete_or_absent(path: str, tmp_path: Path) -> None:
         frame.Snapshot("new", file, ["nothing"])
 
 
+def test_names_of_columns_in_snapshots(tmp_path: Path) -> None:
+    file = tmp_path / "new.root"
+    vectors = ak.Array([[1.0], [], [2.0]])
+    frame = ROOT.RDF.FromNumpy({"jet.pt": np.arange(3), "jet.hits": vectors, "a b": np.arange(3)})
+    real = load_root()
+    assert frame.Snapshot("t", file).Sum("jet.pt").GetValue() == 3
+    theirs = real.RDataFrame("t", str(file))
+    assert [theirs.Sum(name).GetValue() for name in ("jet.pt", "jet.hits", "a b")] == [3, 3, 3]
+    ntuple = options(ROOT, "kRNTuple")
+    made = frame.Snapshot("t", file, "jet.*", ntuple)
+    assert made.GetColumnNames() == ["jet_hits", "jet_pt"]
+    assert real.RDataFrame("t", str(file)).Sum("jet_hits").GetValue() == 3
+    with pytest.raises(ArgumentError, match=r"ROOT cannot read a column 'a b' of an ntuple\. .* Alias"):
+        frame.Snapshot("t", file, ["a b"], ntuple)
+    with pytest.raises(ArgumentError, match="beside another one of that name"):
+        frame.Alias("jet_pt", "jet.pt").Snapshot("t", file, ["jet.pt", "jet_pt"], ntuple)
+    with pytest.raises(ArgumentError, match=r"a column 'v\[2\]' of a tree"):
+        ROOT.RDF.FromNumpy({"v[2]": np.arange(3)}).Snapshot("t", file)
+
+
 def test_an_ntuple_has_an_entry(path: str, tmp_path: Path) -> None:
     frame = ROOT.RDataFrame("events", path).Filter("n > 99")
     with pytest.raises(EmptyDatasetError, match="an ntuple needs one"):

@@ -231,7 +231,8 @@ class RDataFrame:
             Local. A file of that name is replaced; it must not be one of those that are read.
         columnList : str or sequence of str
             A text is a regular expression of names; all columns if left out. Beside each vector that
-            is no array of fixed size, a tree has its number of elements: ``nv`` beside ``v``.
+            is no array of fixed size, a tree has its number of elements: ``nv`` beside ``v``. In the
+            names of an ntuple, points become underscores, as in ROOT.
         options : RSnapshotOptions, optional
 
         Returns
@@ -242,7 +243,8 @@ class RDataFrame:
         Raises
         ------
         ArgumentError
-            Where an option is not there, or the file is one of those that are read.
+            Where an option is not there, the file is one of those that are read, or ROOT cannot read a
+            column of some name.
         UnsupportedColumnError
             Where a column holds neither numbers, nor vectors of numbers, nor text.
         EmptyDatasetError

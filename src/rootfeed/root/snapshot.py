@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ _CLUSTER_BYTES = 32_000_000
 _FORMATS: dict[int, Format] = {0: "ttree", 1: "ttree", 2: "rntuple"}
 _ALGORITHMS = {1: "zlib", 2: "lzma", 4: "lz4", 5: "zstd"}
 _UNDEFINED = 6
+_NOT_IN_NAMES: dict[Format, str] = {"ttree": r"[\[\]]", "rntuple": r"[\s/\\]"}
+_A: dict[Format, str] = {"ttree": "a tree", "rntuple": "an ntuple"}
 
 ESnapshotOutputFormat = Namespace("ROOT.RDF.ESnapshotOutputFormat", kDefault=0, kTTree=1, kRNTuple=2)
 RCompressionSetting = Namespace(
@@ -100,12 +103,31 @@ def snapshot(
     path = writable(file, frame.files)
     view = view_of(frame)
     types = _types(view, names)
+    written = _written(names, format_)
     counters = {}
     if format_ == "ttree":
         counters = _counters(view, types)
         types = {name: type_ for name, type_ in types.items() if name not in counters.values()}
-    clusters = _clusters(view, types)
+    clusters = (
+        {written[name]: values for name, values in cluster.items()} for cluster in _clusters(view, types)
+    )
+    types = {written[name]: type_ for name, type_ in types.items()}
     write(path, tree, types, clusters, format_, counters=counters, compression=compression)
+
+
+def _written(names: Sequence[str], format: Format) -> dict[str, str]:
+    """Return what columns are called in a file that ROOT can read: an ntuple's names have no points."""
+    found: dict[str, str] = {}
+    for name in names:
+        called = name.replace(".", "_") if format == "rntuple" else name
+        beside = " beside another one of that name" if called in found.values() else ""
+        if beside or re.search(_NOT_IN_NAMES[format], called):
+            raise ArgumentError(
+                f"ROOT cannot read a column {called!r} of {_A[format]}{beside}. Write it under another "
+                f"name: Alias('name', {name!r})."
+            )
+        found[name] = called
+    return found
 
 
 def _types(view: View, names: Sequence[str]) -> dict[str, ColumnType]:
