@@ -24,6 +24,7 @@ from rootfeed.errors import (
     PrecisionWarning,
     UnsupportedColumnError,
 )
+from rootfeed.frame import view_of
 from rootfeed.view import View
 from rootfiles.environment import load_root
 from servers import serve
@@ -378,6 +379,20 @@ def test_snapshots_stream(tmp_path: Path) -> None:
     frame.Snapshot("t", tmp_path / "new.root", "x", options(ROOT, "kTTree", **best))
     with uproot.open(tmp_path / "new.root") as file:
         assert file.file.compression == uproot.LZ4(3)
+
+
+def test_blocks_are_small_where_much_is_defined() -> None:
+    frame = ROOT.RDataFrame(1_000_000)
+    names = [f"x{number}" for number in range(40)]
+    for name in names:
+        frame = frame.Define(name, "rdfentry_ * 1.5")
+    most = 0
+    for block, _, size in view_of(frame.frame).scan(
+        names, lambda _, __, values: sum(np.asarray(each).nbytes for each in values.values())
+    ):
+        most = max(most, size)
+        assert size == len(block) * 40 * 8
+    assert 16_000_000 < most <= 32_000_000
 
 
 def test_snapshots_are_complete_or_absent(path: str, tmp_path: Path) -> None:
