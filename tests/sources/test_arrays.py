@@ -133,6 +133,10 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "masked": ({"a": np.ma.masked_array([1, 2], [True, False])}, ArgumentError, "fill it"),
     "none": ({"a": ak.Array([1, None])}, ArgumentError, "fill_none"),
     "records": ({"a": ak.Array([{"b": 1}])}, UnsupportedColumnError, "fields of records"),
+    "a control character": ({"a\n": [1]}, ArgumentError, "without line breaks"),
+    "ragged lists": ({"a": [[1], [1, 2]]}, UnsupportedColumnError, "as an awkward array"),
+    "large integers": ({"a": [2**70]}, UnsupportedColumnError, "array of objects"),
+    "objects": ({"a": np.array([{}, 1], object)}, UnsupportedColumnError, "array of objects"),
     "nested": ({"a": ak.Array([[[1], []]])}, UnsupportedColumnError, "holds numbers, vectors"),
 }
 
@@ -142,6 +146,16 @@ def test_what_is_no_column_is_refused(case: str) -> None:
     arrays, kind, message = REFUSED[case]
     with pytest.raises(kind, match=message):
         rf.from_arrays(arrays)
+
+
+def test_texts_and_masks_without_effect() -> None:
+    frame = rf.from_arrays(
+        {"t": np.array(["", "é\0b", "c"]), "m": ak.mask(ak.Array([1, 2, 3]), [True] * 3)}
+    )
+    found = frame.arrays(["t", "m"])
+    assert found["t"].to_list() == ["", "é\0b", "c"]
+    assert found["m"].tolist() == [1, 2, 3]
+    assert rf.from_arrays({"t": np.array([], "U3")}).columns["t"].kind == "text"
 
 
 def test_a_column_that_is_missing() -> None:

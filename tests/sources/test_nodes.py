@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import numpy as np
 import pytest
 
 import rootfeed as rf
-from rootfeed.errors import ArgumentError, MissingColumnError, StateError
+from rootfeed.errors import ArgumentError, MissingColumnError, MissingFileError, StateError
 from rootfiles.environment import load_root
 
 ENTRIES = 3000
@@ -256,6 +259,117 @@ def test_entry_lists_and_parts_of_files(root: Any, paths: list[str]) -> None:
     spec.WithGlobalRange((ENTRIES + 5, ENTRIES + 105))
     check(root.RDataFrame(spec), ["id", "x"])
     check(root.RDataFrame(spec).Define("a", "id * 2").Filter("flag"), ["id", "a"])
+
+
+def test_witnesses_tell_entries_apart(root: Any, tmp_path: Path) -> None:
+    # With a list of entries, ROOT counts those of the list. Constant columns agree with any.
+    path = str(tmp_path / "constant.root")
+    made = (
+        root.RDataFrame(500)
+        .Define("one", "1.0")
+        .Define("nan", "0.0 / 0.0")
+        .Define("few", "rdfentry_ % 3")
+    )
+    made = made.Define("v", "ROOT::RVec<float>{float(rdfentry_)}")
+    for columns in (["one", "nan", "few", "v"], ["one", "v"]):
+        made.Snapshot("events", path, columns)
+        chain = root.TChain("events")
+        chain.Add(path)
+        some = root.TEntryList("some", "some", "events", path)
+        for number in (300, 303, 306):
+            some.Enter(number, "events", path)
+        chain.SetEntryList(some)
+        check(root.RDataFrame(chain), ["one", "v"])
+        check(root.RDataFrame(chain).Define("a", "v[0]").Filter("a > 0"), ["a", "v"])
+
+
+def test_redefined_columns_that_cannot_be_read_are_gone(root: Any, paths: list[str]) -> None:
+    node = root.RDataFrame("events", paths).Redefine("x", "std::complex<float>(x, x)").Filter("flag")
+    frame = rf.open(node)
+    assert "x" not in frame.columns
+    with pytest.raises(MissingColumnError, match="'x'"):
+        rf.Loader(frame, 10, ["x"])
+
+
+def test_older_cycles_are_not_the_newest(root: Any, tmp_path: Path) -> None:
+    path = str(tmp_path / "cycles.root")
+    with root.TFile(path, "recreate") as file:
+        for number in (1, 2):
+            tree = root.TTree("events", "")
+            value = np.zeros(1, np.float64)
+            tree.Branch("x", value, "x/D")
+            for entry in range(100):
+                value[0] = number * 1000 + entry
+                tree.Fill()
+            file.WriteTObject(tree)
+    check(root.RDataFrame("events;1", path), ["x"])
+    check(root.RDataFrame("events;1", path).Define("a", "x"), ["a", "x"])
+    check(root.RDataFrame("events", path), ["x"])
+
+
+def test_names_are_the_users(root: Any, paths: list[str]) -> None:
+    node = root.RDataFrame("events", paths).Define("_taken", "id % 2 == 0").Filter("id < 10")
+    check(node, ["_taken", "id"])
+
+
+def test_a_full_disk_is_an_error(root: Any, paths: list[str], temporary: Path) -> None:
+    script = """
+import resource, signal, sys, warnings
+warnings.simplefilter("ignore")
+import ROOT, rootfeed as rf
+node = ROOT.RDataFrame("events", sys.argv[1]).Define("a", "x").Define("w", "v")
+rf.open(node.Filter("id < 10"))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for most in (1 << 10, 1 << 16):
+    frame = ROOT.RDataFrame(50_000).Define("a", "rdfentry_ * 2").Define("v", "ROOT::RVec<int>(3)")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    try:
+        rf.open(frame)
+    except rf.errors.ArgumentError as error:
+        print("File too large" in str(error))
+"""
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, paths[0]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done.stderr
+    assert not list(temporary.iterdir())
+
+
+def test_more_columns_than_files_can_be_open(root: Any) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    node = root.RDataFrame(20)
+    for number in range(40):
+        node = node.Define(f"a{number}", f"rdfentry_ + {number}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, hard))
+    try:
+        frame = rf.open(node)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert frame.arrays(["a39"])["a39"].tolist() == list(range(39, 59))
+
+
+def test_threads_take_turns(root: Any, paths: list[str]) -> None:
+    nodes = [root.RDataFrame("events", path).Filter("flag").Define("a", "id") for path in paths]
+    with ThreadPoolExecutor(3) as pool:
+        frames = list(pool.map(rf.open, nodes))
+    assert [frame.count() for frame in frames] == [1000] * 3
+
+
+def test_a_copy_that_outlives_the_scratch_says_so(root: Any, paths: list[str]) -> None:
+    frame = rf.open(root.RDataFrame("events", paths).Filter("flag").Define("a", "x"))
+    kept, pickled = copy.deepcopy(frame), pickle.dumps(frame)
+    del frame
+    gc.collect()
+    assert kept.count() == 3000
+    del kept
+    gc.collect()
+    with pytest.raises(MissingFileError, match="Keep that frame, or open the RDataFrame again"):
+        pickle.loads(pickled)
 
 
 def test_several_threads_are_refused(root: Any, paths: list[str]) -> None:

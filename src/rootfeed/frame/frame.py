@@ -392,7 +392,7 @@ def _of_node(node: Any) -> Frame:
     found = sources.locate(node)
     frame = over(found.locations)
     if found.taken is not None:
-        frame = frame.filter(found.taken, "what ROOT's RDataFrame leaves out")
+        frame = frame.filter(f"`{found.taken}`", "what ROOT's RDataFrame leaves out")
     return frame.select(found.names)
 
 

@@ -106,8 +106,11 @@ def table(arrays: Mapping[str, Any], entries: int | None = None) -> Table:
     columns: dict[str, Array | Jagged] = {}
     types: dict[str, ColumnType] = {}
     for name, values in arrays.items():
-        if not isinstance(name, str) or not name:
-            raise ArgumentError(f"a column is named by a text that is not empty, got {name!r}.")
+        if not isinstance(name, str) or not name.isprintable() or not name:
+            raise ArgumentError(
+                "a column is named by a text without line breaks or control characters, which is not "
+                f"empty, got {name!r}."
+            )
         columns[name], types[name] = _column(name, values)
     lengths = {name: len(column) for name, column in columns.items()}
     if entries is None and not lengths:
@@ -222,11 +225,17 @@ def _index_column(name: str, table: Table) -> Column:
 def _column(name: str, values: Any) -> tuple[Array | Jagged, ColumnType]:
     if isinstance(values, ak.Array):
         return _of_awkward(name, values)
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # lists of different lengths, tensors on devices, ...
+        raise UnsupportedColumnError(
+            f"column {name!r} does not become a NumPy array ({error}): give vectors of different "
+            "lengths as an awkward array, and tensors as arrays in memory."
+        ) from error
     if isinstance(values, np.ma.MaskedArray):
         raise ArgumentError(f"column {name!r} is a masked array: fill it, array.filled(value).")
     if array.dtype.kind in "UTO" and array.ndim == 1:
-        return _of_awkward(name, ak.from_iter(array.tolist()))
+        return _of_texts(name, array)
     if array.ndim == 0:
         raise ArgumentError(f"column {name!r} must be an array of one value per entry, got {values!r}.")
     dtype = _native(name, array.dtype)
@@ -238,13 +247,26 @@ def _column(name: str, values: Any) -> tuple[Array | Jagged, ColumnType]:
     return Jagged(flat, offsets), ColumnType(_text(dtype, shape), "vector", dtype, shape)
 
 
+def _of_texts(name: str, array: Array) -> tuple[Array | Jagged, ColumnType]:
+    if not all(isinstance(each, str) for each in array):
+        raise UnsupportedColumnError(
+            f"column {name!r} is an array of objects: a column holds numbers, vectors of numbers or "
+            "text."
+        )
+    encoded = [each.encode("utf-8", "surrogatepass") for each in array.tolist()]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return Texts(np.frombuffer(b"".join(encoded), np.uint8), offsets), ColumnType("string", "text")
+
+
 def _of_awkward(name: str, values: ak.Array) -> tuple[Array | Jagged, ColumnType]:
     packed = ak.to_packed(values)
     layout = packed.layout
     if layout.is_unknown:  # no entry tells what it would be
         return np.empty(0), ColumnType("float64", "scalar", np.dtype(np.float64))
-    if layout.is_option:
+    if layout.is_option and ak.any(ak.is_none(packed)):
         raise ArgumentError(f"column {name!r} has entries without a value: fill them, ak.fill_none.")
+    if layout.is_option:
+        return _of_awkward(name, ak.drop_none(packed, axis=0))
     if layout.is_numpy:
         return _column(name, np.asarray(layout.data))
     if layout.parameter("__array__") == "string":

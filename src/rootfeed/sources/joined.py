@@ -38,8 +38,8 @@ __all__ = [
     "vector_bytes",
 ]
 
-TAKEN = "_taken"
-"""The column that holds where there is a row."""
+TAKEN = "entries that ROOT takes"
+"""The column that holds where there is a row; no branch and no definition is called so."""
 
 _TAKEN_TYPE = ColumnType("bool", "scalar", np.dtype(np.bool_))
 _GROUP = 1024  # entries whose rows are counted together
@@ -67,12 +67,11 @@ class Rows:
     before: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, numbers: npt.NDArray[np.int64], entries: int, first: int) -> Rows:
-        """Return the rows of entries with ascending numbers."""
-        taken = np.zeros(entries, np.bool_)
-        taken[numbers] = True
-        places = np.append(np.arange(0, entries, _GROUP), entries)
-        return cls(first, entries, np.packbits(taken), np.searchsorted(numbers, places))
+    def of(cls, taken: npt.NDArray[np.bool_], first: int) -> Rows:
+        """Return the rows of the entries that are taken."""
+        places = np.arange(0, len(taken), _GROUP)
+        counts = np.add.reduceat(taken, places, dtype=np.int64) if len(taken) else places
+        return cls(first, len(taken), np.packbits(taken), np.concatenate([[0], np.cumsum(counts)]))
 
     @property
     def count(self) -> int:

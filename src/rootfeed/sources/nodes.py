@@ -12,19 +12,21 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
+import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rootfeed.errors import ArgumentError, RootfeedError, UnsupportedColumnError
+from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, UnsupportedColumnError
+from rootfeed.processes import ForkLock
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged, Texts
 from rootfeed.sources import root
 from rootfeed.sources.arrays import ArraysLocation, Table, identity_of
@@ -35,14 +37,16 @@ from rootfeed.sources.scratch import Scratch
 __all__ = ["Located", "is_node", "locate"]
 
 _ENTRY = "rdfentry_"
-_SAMPLE = "number of the sample"
 _CHUNK = 1 << 20  # entries that are looked at together
+_SEEN = 1000  # entries by which it is judged whether witnesses tell entries apart
 _WITNESSES = 2
+_CANDIDATES = 50
+_ALIGNMENT = 64  # bytes
 
 _NODE = re.compile(r"ROOT::(RDataFrame|RDF::RInterface<.*)")
 _DTYPES = {
-    **dict.fromkeys(("double", "Double_t"), "f8"),
-    **dict.fromkeys(("float", "Float_t"), "f4"),
+    **dict.fromkeys(("double", "Double_t", "Double32_t"), "f8"),
+    **dict.fromkeys(("float", "Float_t", "Float16_t"), "f4"),
     **dict.fromkeys(("long", "Long_t", "long long", "Long64_t", "int64_t", "ssize_t"), "i8"),
     **dict.fromkeys(
         ("unsigned long", "ULong_t", "unsigned long long", "ULong64_t", "uint64_t", "size_t"), "u8"
@@ -63,34 +67,35 @@ _ARRAY = re.compile(rf"(?:std::)?array<{_NUMBER}, ?(\d+)[uUlL]* ?>")
 _TEXT = re.compile(r"(?:std::)?string")
 
 _HELPERS = r"""
+#ifndef ROOTFEED_NODES
+#define ROOTFEED_NODES
 #pragma cling optimize(2)
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 namespace rootfeed_nodes {
+// A file that is open only while something is appended to it: there may be more columns than open files.
 class File {
-   std::FILE *fFile;
    std::string fPath;
    std::vector<char> fBuffer;
    std::size_t fUsed = 0;
    void Store(const void *data, std::size_t size) {
-      if (std::fwrite(data, 1, size, fFile) != size)
-         throw std::runtime_error("cannot write to " + fPath + ": is the disk full?");
+      std::FILE *file = std::fopen(fPath.c_str(), "ab");
+      bool good = file && std::fwrite(data, 1, size, file) == size;
+      if (file)
+         good = std::fclose(file) == 0 && good;
+      if (!good)
+         throw std::runtime_error("cannot write to " + fPath + ": " + std::strerror(errno));
    }
 public:
-   explicit File(const std::string &path)
-      : fFile(std::fopen(path.c_str(), "wb")), fPath(path), fBuffer(1 << 17) {
-      if (!fFile)
-         throw std::runtime_error("cannot write to " + path);
-      std::setbuf(fFile, nullptr);
-   }
-   File(const File &) = delete;
-   ~File() { if (fFile) std::fclose(fFile); }
+   explicit File(const std::string &path) : fPath(path), fBuffer(1 << 15) {}
    void Write(const void *data, std::size_t size) {
       if (fUsed + size > fBuffer.size())
          Flush();
@@ -105,10 +110,16 @@ public:
    }
 };
 class Column {
-   File fValues, fEnds;
+   File fValues;
+   std::unique_ptr<File> fEnds; // of vectors: where they end, after a 0
    std::int64_t fEnd = 0;
 public:
-   explicit Column(const std::string &path) : fValues(path + ".values"), fEnds(path + ".ends") {}
+   Column(const std::string &path, bool isVector) : fValues(path + ".values") {
+      if (isVector) {
+         fEnds = std::make_unique<File>(path + ".ends");
+         fEnds->Write(&fEnd, sizeof fEnd);
+      }
+   }
    template <typename T> void Put(const T &value) { fValues.Write(&value, sizeof value); }
    template <typename T> void Put(const ROOT::RVec<T> &some) { PutAll(some.data(), some.size()); }
    template <typename T> void Put(const std::vector<T> &some) { PutAll(some.data(), some.size()); }
@@ -120,54 +131,73 @@ public:
    template <typename T> void PutAll(const T *values, std::size_t count) {
       fValues.Write(values, count * sizeof(T));
       fEnd += count;
-      fEnds.Write(&fEnd, sizeof fEnd);
+      fEnds->Write(&fEnd, sizeof fEnd);
    }
-   void Flush() { fValues.Flush(); fEnds.Flush(); }
+   void Flush() {
+      fValues.Flush();
+      if (fEnds)
+         fEnds->Flush();
+   }
 };
-}  // namespace rootfeed_nodes
-"""
-
-_PASS = """
-#pragma cling optimize(2)
-namespace rootfeed_nodes {{
-class Pass_{number} : public ROOT::Detail::RDF::RActionImpl<Pass_{number}> {{
-   std::shared_ptr<std::deque<Column>> fColumns;
-   std::shared_ptr<std::vector<std::string>> fSamples;
+using Columns = std::deque<Column>;
+struct Rows {
+   std::vector<std::string> samples;   // ROOT's names of them
+   std::vector<std::uint64_t> starts;  // the first row of each
+   std::uint64_t count = 0;
+};
+template <typename... Ts>
+class Write : public ROOT::Detail::RDF::RActionImpl<Write<Ts...>> {
+   std::shared_ptr<Columns> fColumns;
+   std::shared_ptr<Rows> fRows = std::make_shared<Rows>();
+   template <std::size_t... Is>
+   void Put(std::index_sequence<Is...>, const Ts &...values) { ((*fColumns)[Is].Put(values), ...); }
 public:
-   using Result_t = std::vector<std::string>;
-   Pass_{number}(const std::string &folder, std::size_t count)
-      : fColumns(std::make_shared<std::deque<Column>>()), fSamples(std::make_shared<Result_t>()) {{
-      for (std::size_t i = 0; i < count; ++i)
-         fColumns->emplace_back(folder + "/" + std::to_string(i));
-   }}
-   std::shared_ptr<Result_t> GetResultPtr() const {{ return fSamples; }}
-   void Initialize() {{}}
-   void InitTask(TTreeReader *, unsigned int) {{}}
-   void Exec(unsigned int{parameters}) {{
-      auto &columns = *fColumns;
-      columns[0].Put(static_cast<int>(fSamples->size()) - 1);
-      {puts}
-   }}
-   void Finalize() {{
-      for (auto &each : *fColumns)
-         each.Flush();
-   }}
-   std::string GetActionName() {{ return "rootfeed"; }}
-   ROOT::RDF::SampleCallback_t GetSampleCallback() final {{
-      return [samples = fSamples](unsigned int, const ROOT::RDF::RSampleInfo &info) {{
-         samples->push_back(info.AsString());
-      }};
-   }}
-}};
-std::vector<std::string> pass_{number}(ROOT::RDF::RNode node, const std::vector<std::string> &names,
-                                       const std::string &folder) {{
-   return node.Book<{types}>(Pass_{number}(folder, names.size() + 1), names).GetValue();
-}}
-}}  // namespace rootfeed_nodes
+   using Result_t = Rows;
+   explicit Write(std::shared_ptr<Columns> columns) : fColumns(std::move(columns)) {}
+   std::shared_ptr<Rows> GetResultPtr() const { return fRows; }
+   void Initialize() {}
+   void InitTask(TTreeReader *, unsigned int) {}
+   void Exec(unsigned int, const Ts &...values) {
+      Put(std::index_sequence_for<Ts...>{}, values...);
+      ++fRows->count;
+   }
+   void Finalize() {} // must not throw: `run` writes the rest
+   std::string GetActionName() { return "rootfeed"; }
+   ROOT::RDF::SampleCallback_t GetSampleCallback() final {
+      return [rows = fRows](unsigned int, const ROOT::RDF::RSampleInfo &info) {
+         rows->samples.push_back(info.AsString());
+         rows->starts.push_back(rows->count);
+      };
+   }
+};
+template <typename... Ts>
+Rows run(ROOT::RDF::RNode node, const std::vector<std::string> &names, const std::vector<int> &vectors,
+         const std::string &folder) {
+   auto columns = std::make_shared<Columns>();
+   for (std::size_t i = 0; i < names.size(); ++i)
+      columns->emplace_back(folder + "/" + std::to_string(i), vectors[i] != 0);
+   Rows rows = node.Book<Ts...>(Write<Ts...>(columns), names).GetValue();
+   for (auto &each : *columns)
+      each.Flush();
+   return rows;
+}
+}  // namespace rootfeed_nodes
+#endif
 """
 
-_numbers = itertools.count()
-_declared: set[int] = set()
+_FUNCTION = """
+namespace rootfeed_nodes {{
+Rows {name}(ROOT::RDF::RNode node, const std::vector<std::string> &names,
+            const std::vector<int> &vectors, const std::string &folder) {{
+   return run<{types}>(node, names, vectors, folder);
+}}
+}}
+"""
+
+_passes: dict[tuple[str, ...], str] = {}
+"""Names of the functions that ROOT has compiled, by the types of the columns that they write."""
+
+_lock = ForkLock()  # ROOT's interpreter is for one thread at a time
 
 
 class Located(NamedTuple):
@@ -202,50 +232,81 @@ def _remove(path: str, process: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Written(Table):
-    """A table in scratch files, which are mapped into memory: a copy in another process maps them, too.
+    """A table in a scratch file, which is mapped into memory: a copy in another process maps it, too.
 
     Attributes
     ----------
     path : str
-        Of the folder.
+    places : tuple of (int, int)
+        Where the values of each column begin in the file, and where its vectors' ends do.
     folder : Folder or None
-        What keeps it, in the process that made it.
+        What keeps the file, in the process that made it.
     """
 
     path: str = field(kw_only=True)
+    places: tuple[tuple[int, int], ...] = field(kw_only=True)
     folder: Folder | None = field(kw_only=True)
 
     def __reduce__(self) -> Any:
-        return written, (self.path, tuple(self.types.items()), None, self.identity)
+        types = tuple(self.types.items())
+        return written, (self.path, types, self.places, self.entries, None, self.identity)
+
+    def __deepcopy__(self, memo: Any) -> Written:
+        return self  # nothing of it changes
 
 
 def written(
     path: str,
     types: Sequence[tuple[str, ColumnType]],
+    places: tuple[tuple[int, int], ...],
+    entries: int,
     folder: Folder | None = None,
     identity: bytes | None = None,
 ) -> Written:
-    """Return what ROOT has written to a folder: for each column its values, and where vectors end."""
+    """Return what ROOT has written, as a table."""
+    if not os.path.exists(path):
+        raise MissingFileError(
+            f"{path} is gone: it held what ROOT computed, for as long as the frame lived that it was "
+            "computed for. Keep that frame, or open the RDataFrame again."
+        )
+    whole = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.empty(0, np.uint8)
+
+    def mapped(place: int, dtype: Any, count: int) -> Array:
+        return whole[place : place + count * np.dtype(dtype).itemsize].view(dtype)
+
     columns: dict[str, Array | Jagged] = {}
-    for number, (name, type_) in enumerate(types):
-        dtype = np.dtype(np.uint8) if type_.kind == "text" else type_.dtype
-        values = _mapped(f"{path}/{number}.values", dtype)
+    for (name, type_), (values, ends) in zip(types, places, strict=True):
+        dtype = np.uint8 if type_.kind == "text" else type_.dtype
         if type_.kind == "scalar":
-            columns[name] = values
+            columns[name] = mapped(values, dtype, entries)
         elif type_.shape:
-            columns[name] = Jagged(values, np.arange(0, len(values) + 1, type_.shape[0]))
+            offsets = np.arange(entries + 1) * type_.shape[0]
+            columns[name] = Jagged(mapped(values, dtype, int(offsets[-1])), offsets)
         else:
-            offsets = np.concatenate([[0], _mapped(f"{path}/{number}.ends", np.dtype(np.int64))])
-            columns[name] = (Texts if type_.kind == "text" else Jagged)(values, offsets)
-    entries = len(next(iter(columns.values())))
+            offsets = mapped(ends, np.int64, entries + 1)
+            made = Texts if type_.kind == "text" else Jagged
+            columns[name] = made(mapped(values, dtype, int(offsets[-1])), offsets)
     identity = identity_of(columns, dict(types), entries) if identity is None else identity
-    return Written(columns, dict(types), entries, identity, path=path, folder=folder)
+    return Written(columns, dict(types), entries, identity, path=path, places=places, folder=folder)
 
 
-def _mapped(path: str, dtype: Any) -> Array:
-    if not os.path.getsize(path):
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype, "r")
+def _gathered(folder: str, columns: int) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Put the files of all columns into one, which takes one of the files that can be open."""
+    path = os.path.join(folder, "rows")
+    places = []
+    with open(path, "wb") as out:
+        for number in range(columns):
+            place = []
+            for kind in ("values", "ends"):
+                out.seek(-(-out.tell() // _ALIGNMENT) * _ALIGNMENT)
+                place.append(out.tell())
+                piece = os.path.join(folder, f"{number}.{kind}")
+                if os.path.exists(piece):
+                    with open(piece, "rb") as file:
+                        shutil.copyfileobj(file, out, 1 << 20)
+                    os.remove(piece)
+            places.append((place[0], place[1]))
+    return path, tuple(places)
 
 
 def is_node(value: Any) -> bool:
@@ -269,62 +330,61 @@ def locate(node: Any) -> Located:
 
     Notes
     -----
-    As any result of a node does, this runs what else was booked on it. The scratch files have 20 bytes
-    for each entry that passes, and the values of definitions, in the folder for temporary files
-    (``TMPDIR``).
+    As any result of a node does, this runs what else was booked on it. ROOT goes through a few entries
+    first, and then once through all; where its rows turn out not to be entries of files, once more. The
+    scratch files have some 20 bytes for each entry that passes, and the values of definitions, in the
+    folder for temporary files (``TMPDIR``).
     """
     if node.GetNSlots() > 1:
         raise ArgumentError(
             "the RDataFrame was made with implicit multi-threading, in which ROOT does not tell which "
             "entries its rows are. Make it after ROOT.DisableImplicitMT(): rootfeed has its own threads."
         )
-    with _failing():
+    with _lock:
         defined = [str(name) for name in node.GetDefinedColumnNames()]
-        found = None
-        if not defined and not node.GetFilterNames().size():
-            found = _alone(node)
-        return found or _joined(node, defined) or _copied(node)
+        plain = not defined and not node.GetFilterNames().size()
+        # All rows of a plain node are counted, without reading a column; the first one of others.
+        seen = _run(node, []) if plain else _first(node, 1, [])
+        files = _files(seen.samples)
+        witnesses = _telling(files[0], defined) if files else []
+        if files is None or not witnesses:
+            return _copied(node)
+        found = _alone(node, files, seen.table.entries, witnesses) if plain else None
+        return found or _joined(node, defined, witnesses) or _copied(node)
 
 
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Tell what ROOT throws as an error of ours."""
-    try:
-        yield
-    except (RootfeedError, OSError):
-        raise
-    except Exception as error:
-        raise ArgumentError(f"ROOT cannot run the RDataFrame: {error}") from error
-
-
-def _alone(node: Any) -> Located | None:
-    """Return the node's files, if its rows are all of their entries. ROOT reads no column for this."""
-    table, samples = _run(node, [_ENTRY])
-    files = _files(samples)
-    if files is None or table.entries != sum(root.index(file, []).entries for file in files):
+def _alone(node: Any, files: Sequence[Location], count: int, witnesses: Sequence[str]) -> Located | None:
+    """Return the node's files, if its rows are all of their entries."""
+    indexes = [root.index(file, list(witnesses)) for file in files]
+    if count != sum(index.entries for index in indexes):
         return None
-    return Located(files, None, _ordered(node, root.types(files[0])[1]))
+    # An older cycle of a tree goes by the same name.
+    first = _first(node, _SEEN, [_ENTRY, *witnesses])
+    if (
+        first.files != tuple(files[: len(first.files or ())])
+        or _matched(first, indexes, witnesses) is None
+    ):
+        return None
+    return Located(tuple(files), None, _ordered(node, root.types(files[0])[1]))
 
 
-def _joined(node: Any, defined: Sequence[str]) -> Located | None:
+def _joined(node: Any, defined: Sequence[str], witnesses: Sequence[str]) -> Located | None:
     """Return the node's files, joined with what ROOT computes; None where its rows are not theirs."""
     names = _usable(node, defined)
-    witnesses = _telling(node, defined)
-    table, samples = _run(node, [*names, _ENTRY, *witnesses])
-    files = _files(samples)
-    if files is None:
+    seen = _run(node, [*names, _ENTRY, *witnesses])
+    if seen.files is None:
         return None
-    _, known = root.types(files[0])
-    witnesses = [name for name in witnesses if name in known]  # a friend's is not
-    rows = _matched(table, files, witnesses) if witnesses else None
+    _, known = root.types(seen.files[0])
+    rows = _matched(seen, [root.index(file, list(witnesses)) for file in seen.files], witnesses)
     if rows is None:
         return None
-    other = ArraysLocation(table.path, None, table=table)
+    other = ArraysLocation(seen.table.path, None, table=seen.table)
     locations = tuple(
-        JoinedLocation(file.path, file.object_path, other=other, rows=each, names=names)
-        for file, each in zip(files, rows, strict=True)
+        JoinedLocation(file.path, file.object_path, other=other, rows=each, names=tuple(names))
+        for file, each in zip(seen.files, rows, strict=True)
     )
-    return Located(locations, TAKEN, _ordered(node, [*known, *names]))
+    stored = [name for name in known if name not in defined]
+    return Located(locations, TAKEN, _ordered(node, [*stored, *names]))
 
 
 def _ordered(node: Any, names: Iterable[str]) -> tuple[str, ...]:
@@ -339,44 +399,47 @@ def _copied(node: Any) -> Located:
     names = _usable(node, [str(name) for name in node.GetColumnNames()])
     if not names:
         raise UnsupportedColumnError("the RDataFrame has no column of numbers, of vectors or of text.")
-    table, _ = _run(node, names)
+    table = _run(node, names).table
     return Located((ArraysLocation("ROOT's RDataFrame", None, table=table),), None, tuple(names))
 
 
-def _matched(table: Table, files: Sequence[Location], witnesses: Sequence[str]) -> list[Rows] | None:
+def _matched(seen: Seen, indexes: Sequence[FileIndex], witnesses: Sequence[str]) -> list[Rows] | None:
     """Return which entries of each file the rows are; None where they are not.
 
     A row is the entry of a file whose number follows from ROOT's, if some stored columns, the witnesses,
     have the same values in both: where ROOT goes by a list of entries, for example, they have not.
     """
-    indexes = [root.index(file, list(witnesses)) for file in files]
     starts = np.cumsum([0, *(each.entries for each in indexes)])
-    entries, samples = (table.columns[name] for name in (_ENTRY, _SAMPLE))
-    assert isinstance(entries, np.ndarray)
-    assert isinstance(samples, np.ndarray)
-    firsts = np.searchsorted(samples, np.arange(len(files) + 1))
+    firsts = [*seen.starts, seen.table.entries]
+    numbers = seen.table.columns[_ENTRY]
+    assert isinstance(numbers, np.ndarray)
     rows = []
-    for number, index in enumerate(indexes):
-        first, last = int(firsts[number]), int(firsts[number + 1])
-        local = entries[first:last].astype(np.int64) - starts[number]
-        if np.any(np.diff(local) <= 0) or np.any(samples[first:last] != number):
-            return None
-        if last > first and not 0 <= local[0] <= local[-1] < index.entries:
-            return None
-        for name in witnesses:
-            if not _agree(index, name, local, np.asarray(table.columns[name])[first:last]):
+    for number, (first, last) in enumerate(itertools.pairwise(firsts)):
+        index = indexes[number]
+        taken = np.zeros(index.entries, np.bool_)
+        previous = -1
+        for start in range(first, last, _CHUNK):
+            stop = min(start + _CHUNK, last)
+            local = numbers[start:stop].astype(np.int64) - starts[number]
+            if local[0] <= previous or local[-1] >= index.entries or np.any(np.diff(local) <= 0):
                 return None
-        rows.append(Rows.of(local, index.entries, first))
-    return rows if firsts[-1] == table.entries else None
+            for name in witnesses:
+                if not _agree(index, name, local, np.asarray(seen.table.columns[name])[start:stop]):
+                    return None
+            taken[local] = True
+            previous = int(local[-1])
+        rows.append(Rows.of(taken, first))
+    rows += [Rows.of(np.zeros(each.entries, np.bool_), firsts[-1]) for each in indexes[len(rows) :]]
+    return rows
 
 
 def _agree(index: FileIndex, name: str, entries: Array, values: Array) -> bool:
     """Whether a column has these values in some entries, in ascending order."""
-    for start in range(0, index.entries, _CHUNK):
-        stop = min(start + _CHUNK, index.entries)
-        first, last = np.searchsorted(entries, [start, stop])
+    begin, end = int(entries[0]), int(entries[-1]) + 1
+    for start in range(begin, end, _CHUNK):
+        first, last = np.searchsorted(entries, [start, start + _CHUNK])
         if first < last:
-            stored = _column(index, name, start, stop)[entries[first:last] - start]
+            stored = _column(index, name, start, min(start + _CHUNK, end))[entries[first:last] - start]
             found = values[first:last]
             if not np.all((stored == found) | ((stored != stored) & (found != found))):  # NaN is NaN
                 return False
@@ -411,22 +474,27 @@ def _file(sample: str) -> Location | None:
     return None
 
 
-def _telling(node: Any, defined: Sequence[str]) -> list[str]:
-    """Return some stored columns of one number per entry, those that tell most entries apart."""
-    names = [str(name) for name in node.GetColumnNames()]
-    kinds = {
-        name: match[1]
-        for name in names
-        if name.isidentifier()
-        and name not in defined
-        and (match := _SCALAR.fullmatch(_kind(node, name)))
-    }
-    return sorted(kinds, key=lambda name: list(_DTYPES).index(kinds[name]))[:_WITNESSES]
+def _telling(file: Location, defined: Sequence[str]) -> list[str]:
+    """Return stored columns of one number per entry that tell entries apart; none where none do."""
+    _, types = root.types(file)
+    names = [name for name, type_ in types.items() if type_.kind == "scalar" and name not in defined]
+    names.sort(key=lambda name: _order(types[name].dtype))
+    index = root.index(file, names[:_CANDIDATES])
+    count = min(index.entries, _SEEN)
+    values = {name: _column(index, name, 0, count) for name in index.columns}
+    different = {name: len(np.unique(column)) for name, column in values.items()}
+    chosen = sorted(different, key=lambda name: -different[name])[:_WITNESSES]
+    together = len({*zip(*(values[name].tolist() for name in chosen), strict=True)})
+    return chosen if 2 * together > count else []
+
+
+def _order(dtype: Any) -> int:
+    return list(dict.fromkeys(_DTYPES.values())).index(dtype.str[1:] if dtype != np.bool_ else "?")
 
 
 def _usable(node: Any, names: Sequence[str]) -> list[str]:
     """Return those columns that hold numbers, vectors of numbers, or text."""
-    return [name for name in dict.fromkeys(names) if name.isidentifier() and _type(_kind(node, name))]
+    return [name for name in dict.fromkeys(names) if _type(_kind(node, name))]
 
 
 def _kind(node: Any, name: str) -> str:
@@ -444,38 +512,66 @@ def _type(kind: str) -> ColumnType | None:
     return ColumnType(kind, "text") if _TEXT.fullmatch(kind) else None
 
 
-def _run(node: Any, names: Sequence[str]) -> tuple[Written, list[str]]:
+class Seen(NamedTuple):
+    """What ROOT has written of a node's rows.
+
+    Attributes
+    ----------
+    table : Written
+    samples : list of str
+        What ROOT calls its samples.
+    starts : list of int
+        The first row of each.
+    """
+
+    table: Written
+    samples: list[str]
+    starts: list[int]
+
+    @property
+    def files(self) -> tuple[Location, ...] | None:
+        """The samples as files; None where they are none."""
+        return _files(self.samples)
+
+
+def _run(node: Any, names: Sequence[str]) -> Seen:
     """Let ROOT go through a node and write some columns.
 
-    Returns
-    -------
-    Written
-        These columns, and the number of each row's sample.
-    list of str
-        What ROOT calls its samples.
+    Raises
+    ------
+    ArgumentError
+        Where ROOT cannot.
     """
     module: Any = sys.modules["ROOT"]
     kinds = [_kind(node, name).removeprefix("const ") for name in names]
-    number = next(_numbers)
-    source = _PASS.format(
-        number=number,
-        types=", ".join(kinds),
-        parameters="".join(f", const {kind} &a{i}" for i, kind in enumerate(kinds)),
-        puts=" ".join(f"columns[{i + 1}].Put(a{i});" for i in range(len(kinds))),
-    )
-    if id(module) not in _declared:
-        _declare(module, _HELPERS)
-        _declared.add(id(module))
-    _declare(module, source)
-    run = getattr(module.rootfeed_nodes, f"pass_{number}")
-    run.__release_gil__ = True
+    types = [(name, type_) for name, kind in zip(names, kinds, strict=True) if (type_ := _type(kind))]
+    vectors = [int(type_.kind == "text" or (type_.is_jagged and not type_.shape)) for _, type_ in types]
     folder = Folder()
-    samples = run(module.RDF.AsRNode(node), list(names), folder.path)
-    types = [(_SAMPLE, ColumnType("int", "scalar", np.dtype(np.int32)))]
-    types += [(name, type_) for name, kind in zip(names, kinds, strict=True) if (type_ := _type(kind))]
-    return written(folder.path, types, folder), [str(sample) for sample in samples]
+    try:
+        rows = _compiled(module, tuple(kinds))(
+            module.RDF.AsRNode(node), list(names), vectors, folder.path
+        )
+    except Exception as error:
+        raise ArgumentError(f"ROOT cannot run the RDataFrame: {error}") from error
+    path, places = _gathered(folder.path, len(types))
+    table = written(path, types, places, int(rows.count), folder)
+    return Seen(table, [str(each) for each in rows.samples], [int(each) for each in rows.starts])
 
 
-def _declare(module: Any, source: str) -> None:
-    if not module.gInterpreter.Declare(source):
-        raise RuntimeError("the interpreter does not compile what reads its rows")
+def _first(node: Any, count: int, names: Sequence[str]) -> Seen:
+    """Let ROOT write columns of the first rows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RDataFrame stopped processing")  # which is what we ask for
+        return _run(node.Range(count), names)
+
+
+def _compiled(module: Any, kinds: tuple[str, ...]) -> Any:
+    """Return ROOT's function that writes columns of some types; it is compiled once."""
+    name = _passes.get(kinds)
+    if name is None:
+        name = f"run_{secrets.token_hex(8)}"  # whoever else has declared some in this process
+        source = _FUNCTION.format(name=name, types=", ".join(kinds))
+        if not module.gInterpreter.Declare(_HELPERS + source):
+            raise RuntimeError("its interpreter does not compile what writes the rows")
+        _passes[kinds] = name
+    return getattr(module.rootfeed_nodes, name)
