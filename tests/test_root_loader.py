@@ -22,6 +22,7 @@ from rootfeed.errors import (
     RootfeedError,
 )
 from rootfeed.root.resampling import Resampled
+from rootfeed.schema import ColumnType
 from rootfeed.sources.writing import write as write_file
 from rootfiles.environment import load_root
 from samples import File, epoch_ids, write, write_columns
@@ -334,8 +335,9 @@ def test_a_file_is_replaced_when_all_is_written(tmp_path: Path) -> None:
         yield {"x": np.arange(3.0)}
         raise KeyboardInterrupt
 
+    types = {"x": ColumnType("float32", "scalar", np.dtype("f4"))}
     with pytest.raises(KeyboardInterrupt):
-        write_file(path, "events", {"x": np.dtype("f4")}, clusters(), "ttree")
+        write_file(path, "events", types, clusters(), "ttree")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

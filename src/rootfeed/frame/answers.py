@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from rootfeed.frame.moments import Measured, Moments, measured
 from rootfeed.schema import Block, Jagged
 from rootfeed.tables import html_table, text_table
 from rootfeed.view import Columns, CutCount, Take, View
 
-__all__ = ["Report", "Sketch", "Statistics", "Summary", "describe"]
-
-_EXACT = 2**53
-"""Up to here every integer is a float64."""
+__all__ = ["Report", "Sketch", "Statistics", "Summary", "describe", "moments"]
 
 Floats = npt.NDArray[np.float64]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -130,18 +129,33 @@ class Summary(dict[str, Statistics]):
 
 def describe(view: View, names: Sequence[str]) -> Summary:
     """Return statistics of columns over the entries that pass, in one pass."""
+    sketches = {name: Sketch() for name in names}
+    for name, summary in _measured(view, names, Sketch.summary):
+        sketches[name].add(summary)
+    return Summary({name: sketch.statistics() for name, sketch in sketches.items()})
 
-    def summaries(_: Block, __: Take, values: Columns) -> dict[str, Any]:
+
+def moments(view: View, names: Sequence[str]) -> dict[str, Moments]:
+    """Return count, sum, mean, spread and limits of columns over the entries that pass, in one pass."""
+    found = {name: Moments() for name in names}
+    for name, block in _measured(view, names, lambda values: measured(values)[0]):
+        found[name].add(block)
+    return found
+
+
+def _measured(
+    view: View, names: Sequence[str], measure: Callable[[npt.NDArray[Any]], Result]
+) -> Iterator[tuple[str, Result]]:
+    """Yield what a function makes of the values of columns, block by block."""
+
+    def all_of(_: Block, __: Take, values: Columns) -> dict[str, Result]:
         return {
-            name: Sketch.summary(found.values if isinstance(found, Jagged) else found)
+            name: measure(found.values if isinstance(found, Jagged) else found)
             for name, found in values.items()
         }
 
-    sketches = {name: Sketch() for name in names}
-    for _, _, found in view.scan(names, summaries):
-        for name, summary in found.items():
-            sketches[name].add(summary)
-    return Summary({name: sketch.statistics() for name, sketch in sketches.items()})
+    for _, _, found in view.scan(names, all_of):
+        yield from found.items()
 
 
 class Sketch:
@@ -151,9 +165,6 @@ class Sketch:
     values, each standing for n / m of them, are off by at most n / (2 m) in rank, and errors of blocks
     add up to no more than that share of the whole. Summaries are merged and thinned out again 64 at a
     time, which adds the same error once for each level.
-
-    Integers that float64 does not hold are looked at relative to the first block's least one: exactly,
-    unless they spread over more than 2^53.
     """
 
     POINTS = 4096
@@ -161,55 +172,21 @@ class Sketch:
     SHARES = (0.01, 0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95, 0.99)
 
     def __init__(self) -> None:
-        self.count = self.nan = self.infinite = 0
-        self.minimum: float | int = math.inf
-        self.maximum: float | int = -math.inf
-        self._origin: int | None = None
-        self.mean = self.squares = 0.0
+        self._moments = Moments()
         self._levels: list[list[tuple[Floats, Floats]]] = []
 
     @staticmethod
-    def summary(values: npt.NDArray[Any]) -> tuple[Any, ...]:
-        """Return what `add` takes of a block: its origin, and small arrays."""
-        is_integer, origin, least, most = values.dtype.kind in "iu", 0, 0, 0
-        real = values.astype(np.float64)
-        if is_integer and values.size:
-            least, most = int(values.min()), int(values.max())
-            if max(-least, most) > _EXACT and most - least < _EXACT:
-                origin = least
-                real = (values - values.dtype.type(least)).astype(np.float64)
-        nan = int(np.count_nonzero(np.isnan(real)))
-        finite = np.sort(real[np.isfinite(real)])
-        n = len(finite)
-        mean = float(finite.mean()) if n else 0.0
-        moments = np.array(
-            [len(real), nan, len(real) - nan - n, mean, float(((finite - mean) ** 2).sum())]
-        )
-        ends = (least, most) if is_integer else (finite[:1], finite[-1:])
-        return origin, moments, *_thinned(finite, np.ones(n), Sketch.POINTS), *ends
+    def summary(values: npt.NDArray[Any]) -> tuple[Measured, Floats, Floats]:
+        """Return what `add` takes of a block: small arrays."""
+        block, finite = measured(values)
+        return block, *_thinned(np.sort(finite), np.ones(len(finite)), Sketch.POINTS)
 
-    def add(self, summary: tuple[Any, ...]) -> None:
-        """Take in the summary of a block (Chan, Golub, LeVeque 1983 for the moments)."""
-        origin, moments, points, weights, least, most = summary
-        count, nan, infinite = (int(number) for number in moments[:3])
-        known = self.count - self.nan - self.infinite
-        new = count - nan - infinite
-        self.count, self.nan, self.infinite = (
-            self.count + count,
-            self.nan + nan,
-            self.infinite + infinite,
-        )
-        if new == 0:
-            return
-        if self._origin is None:
-            self._origin = origin
-        shift = float(origin - self._origin)
-        step = moments[3] + shift - self.mean
-        self.mean += step * new / (known + new)
-        self.squares += moments[4] + step * step * known * new / (known + new)
-        self.minimum = min(self.minimum, least if isinstance(least, int) else float(least[0]))
-        self.maximum = max(self.maximum, most if isinstance(most, int) else float(most[0]))
-        self._keep(0, points + shift, weights)
+    def add(self, summary: tuple[Measured, Floats, Floats]) -> None:
+        """Take in the summary of a block."""
+        block, points, weights = summary
+        shift = self._moments.add(block)
+        if block.finite:
+            self._keep(0, points + shift, weights)
 
     def _keep(self, level: int, points: Floats, weights: Floats) -> None:
         if level == len(self._levels):
@@ -222,27 +199,28 @@ class Sketch:
 
     def statistics(self) -> Statistics:
         """Return the statistics of all values so far."""
-        known = self.count - self.nan - self.infinite
-        if not known:
+        of = self._moments
+        infinite = of.above + of.below
+        if not of.finite:
             nothing = dict.fromkeys(self.SHARES, math.nan)
             return Statistics(
-                self.count, math.nan, math.nan, math.nan, math.nan, self.nan, self.infinite, nothing
+                of.count, math.nan, math.nan, math.nan, math.nan, of.nan, infinite, nothing
             )
         points, weights = _merged([each for level in self._levels for each in level])
         ranks = np.cumsum(weights)
         places = np.searchsorted(ranks, np.array(self.SHARES) * ranks[-1])
         found = points[np.minimum(places, len(points) - 1)].tolist()
-        if origin := self._origin or 0:
-            limits = int(self.minimum), int(self.maximum)
+        if origin := of.origin or 0:
+            limits = int(of.minimum), int(of.maximum)
             found = [min(max(origin + round(each), limits[0]), limits[1]) for each in found]
         return Statistics(
-            count=self.count,
-            mean=float(origin + self.mean),
-            std=math.sqrt(self.squares / known),
-            minimum=self.minimum,
-            maximum=self.maximum,
-            nan=self.nan,
-            infinite=self.infinite,
+            count=of.count,
+            mean=float(origin + of.mean),
+            std=math.sqrt(of.squares / of.finite),
+            minimum=of.minimum,
+            maximum=of.maximum,
+            nan=of.nan,
+            infinite=infinite,
             quantiles=dict(zip(self.SHARES, found, strict=True)),
         )
 

@@ -18,8 +18,16 @@ from rootfeed.view import Columns, Take, View
 __all__ = ["arrays"]
 
 
-def arrays(view: View, names: Sequence[str]) -> dict[str, Array | ak.Array]:
-    """Return columns of the entries that pass, in the order of the files."""
+def arrays(view: View, names: Sequence[str], most: int | None = None) -> dict[str, Array | ak.Array]:
+    """Return columns of the entries that pass, in the order of the files.
+
+    Parameters
+    ----------
+    view : View
+    names : sequence of str
+    most : int, optional
+        Only the first so many: what lies behind their block is not read.
+    """
     projection = view.projection(names)
     indexes = view.index(projection.columns)
 
@@ -35,16 +43,21 @@ def arrays(view: View, names: Sequence[str]) -> dict[str, Array | ak.Array]:
         return made
 
     parts: dict[str, list[Any]] = {name: [] for name in projection.names}
-    for _, _, made in view.scan(names, copies):
+    entries = 0
+    for _, take, made in view.scan(names, copies):
         for name, values in made.items():
             parts[name].append(values)
+        entries += len(take)
+        if most is not None and entries >= most:
+            break
     types = [projection.types(index) for index in indexes]
     found = {}
     for name, some in parts.items():
         type_ = types[0][name]
         if any(each[name].shape != type_.shape for each in types):
             type_ = replace(type_, shape=())  # arrays of one dimension, vectors of several lengths here
-        found[name], (dtypes, dtype, lost) = _joined(some, type_)
+        joined, (dtypes, dtype, lost) = _joined(some, type_)
+        found[name] = joined[:most]
         if lost:
             warn(
                 f"column {name!r} is {' and '.join(dtypes)} in different files: {lost} of its integers "

@@ -14,6 +14,9 @@ So does code for the functions that came before, in the forms of ROOT 6.30 to 6.
 `CreateNumPyGenerators`, `CreatePyTorchGenerators` and `CreateTFDatasets`. They are here and, as in ROOT,
 in ``TMVA.Experimental`` and ``Experimental.ML``.
 
+Data frames have ROOT's words for columns, cuts and answers; `RDF` has what is in ROOT's namespace of
+that name: `FromNumpy`, `FromCSV`, `RSnapshotOptions`, `RunGraphs`.
+
 Where ROOT itself is at hand, `RDataLoader` takes its data frames, with C++ in them, too; and `install`
 puts the loaders here in the place of ROOT's own, for programs that are not to be edited.
 
@@ -26,7 +29,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.root.frame import RDataFrame, Result
+from rootfeed.root.answers import CutFlow, CutInfo, Result, RunGraphs
+from rootfeed.root.describing import Description, Displayed
+from rootfeed.root.frame import RDataFrame
 from rootfeed.root.generators import (
     CreateNumPyGenerators,
     CreatePyTorchGenerators,
@@ -35,6 +40,7 @@ from rootfeed.root.generators import (
 )
 from rootfeed.root.loader import RDataLoader
 from rootfeed.root.namespaces import Namespace, missing
+from rootfeed.root.origins import FromCSV, FromNumpy
 from rootfeed.root.replacing import replace, restore
 from rootfeed.root.session import (
     LEVELS,
@@ -43,20 +49,31 @@ from rootfeed.root.session import (
     EnableThreadSafety,
     gROOT,
 )
+from rootfeed.root.snapshot import ESnapshotOutputFormat, RCompressionSetting, RSnapshotOptions
 
 __all__ = [
+    "RDF",
     "TMVA",
     "CreateNumPyGenerators",
     "CreatePyTorchGenerators",
     "CreateTFDatasets",
+    "CutFlow",
+    "CutInfo",
+    "Description",
     "DisableImplicitMT",
+    "Displayed",
     "EnableImplicitMT",
     "EnableThreadSafety",
     "Experimental",
+    "FromCSV",
+    "FromNumpy",
     "Generator",
+    "RCompressionSetting",
     "RDataFrame",
     "RDataLoader",
+    "RSnapshotOptions",
     "Result",
+    "RunGraphs",
     "gErrorIgnoreLevel",
     "gROOT",
     "install",
@@ -74,6 +91,14 @@ _LOADING = {
     "CreatePyTorchGenerators": CreatePyTorchGenerators,
     "CreateTFDatasets": CreateTFDatasets,
 }
+RDF = Namespace(
+    "ROOT.RDF",
+    ESnapshotOutputFormat=ESnapshotOutputFormat,
+    FromCSV=FromCSV,
+    FromNumpy=FromNumpy,
+    RSnapshotOptions=RSnapshotOptions,
+    RunGraphs=RunGraphs,
+)
 Experimental = Namespace("ROOT.Experimental", ML=Namespace("ROOT.Experimental.ML", **_LOADING))
 TMVA = Namespace("ROOT.TMVA", Experimental=Namespace("ROOT.TMVA.Experimental", **_LOADING))
 

@@ -58,6 +58,8 @@ def choose(
         target, or no feature is left.
     """
     frames = _frames(rdataframes)
+    asked = (*names_of(columns), *names_of(target), *names_of(weights))
+    frames = tuple(frame.numbered(asked) for frame in frames)
     types = frames[0].frame.columns
     sizes = {str(name): size for name, size in (max_vec_sizes or {}).items()}
     vectors = {

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rootfeed.errors import ArgumentError
+from rootfeed import sources
+from rootfeed.errors import ArgumentError, MissingColumnError, nearest
+from rootfeed.expression import Cut
 from rootfeed.frame import Frame, over, view_of
+from rootfeed.frame.arrays import arrays
+from rootfeed.root import answers, describing
+from rootfeed.root.answers import Result
+from rootfeed.root.namespaces import missing
+from rootfeed.root.snapshot import RSnapshotOptions, snapshot
 from rootfeed.sources import PathLike, expand
 
-__all__ = ["RDataFrame", "Result", "names_of"]
+__all__ = ["ENTRY", "RDataFrame", "names_of"]
 
 Expression = str | Callable[..., Any]
+
+ENTRY = "rdfentry_"
+"""The number of an entry, which can be used like a column."""
 
 _EVERYTHING = 1 << 50
 
 
 class RDataFrame:
-    """The entries of one tree or ntuple in one or several files.
+    """The entries of one tree or ntuple in one or several files; or so many entries without columns.
+
+    ``rdfentry_``, the number of an entry over all files, can be used like a column.
 
     Parameters
     ----------
-    tree : str
-        Name of the tree or ntuple.
+    tree : str or int
+        Name of the tree or ntuple; or the number of entries, without files.
     files : str, Path or iterable of these
         Paths, patterns or URLs.
     """
 
-    def __init__(self, tree: str, files: PathLike | Iterable[PathLike]) -> None:
-        # Both are names, never parts of one text: a tree may have a colon, an address a query.
-        frame = over(expand(files, tree))
+    frame: Frame
+
+    def __init__(self, tree: str | int, files: PathLike | Iterable[PathLike] | None = None) -> None:
+        if isinstance(tree, int | np.integer) and files is None:
+            frame = _counted(tree)
+        elif isinstance(tree, str) and files is not None:
+            # Both are names, never parts of one text: a tree may have a colon, an address a query.
+            frame = over(expand(files, tree))
+        else:
+            raise ArgumentError(
+                "RDataFrame takes the name of a tree and files, or a number of entries, got "
+                f"{tree!r} and {files!r}. RDF.FromNumpy and RDF.FromCSV take arrays and tables of text."
+            )
         self.frame = Frame(view_of(frame).in_dialect("c++"))
 
     def Define(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
@@ -54,6 +79,8 @@ class RDataFrame:
 
     def Alias(self, alias: str, column: str) -> RDataFrame:
         """Return a data frame in which a column has a second name."""
+        if column == ENTRY and column not in self.frame.columns:
+            return self.Define(alias, ENTRY)
         return _over(self.frame.alias(alias, column))
 
     def Filter(
@@ -84,58 +111,248 @@ class RDataFrame:
             begin, end = 0, begin
         return _over(self.frame.range(begin, end or _EVERYTHING, stride))
 
+    # --- answers ------------------------------------------------------------------------------
+
     def Count(self) -> Result:
-        """Return the number of entries; as in ROOT, ``GetValue()`` gives it, and so does ``int()``."""
+        """Return the number of entries."""
         return Result(self.frame.count)
 
+    def Sum(self, column: str) -> Result:
+        """Return the sum of a column, as a float; of vectors, all elements count.
+
+        NaN where a value is NaN. What is booked on one data frame before an answer is asked for comes
+        from one pass, this and `Mean`, `StdDev`, `Min` and `Max`.
+
+        Raises
+        ------
+        MissingColumnError
+        UnsupportedColumnError
+            Where the column holds no numbers.
+        """
+        return self._booked.result(column, answers.total)
+
+    def Mean(self, column: str) -> Result:
+        """Return the mean, as a float: see `Sum`. 0 without values."""
+        return self._booked.result(column, answers.mean)
+
+    def StdDev(self, column: str) -> Result:
+        """Return the standard deviation, with n - 1, as a float: see `Sum`. 0 below two values."""
+        return self._booked.result(column, answers.deviation)
+
+    def Min(self, column: str) -> Result:
+        """Return the least value, as a float: see `Sum`.
+
+        NaN is left out; ROOT goes by where it stands. Without values, it is the largest number.
+        """
+        return self._booked.result(column, answers.least)
+
+    def Max(self, column: str) -> Result:
+        """Return the greatest value, as a float: see `Min`. Without values, minus the largest number."""
+        return self._booked.result(column, answers.greatest)
+
     def Report(self) -> Result:
-        """Return the cut flow: ``Print()`` shows it."""
-        return Result(self.frame.report)
+        """Return the cut flow: ``Print()`` shows it, and it holds a cut after the other.
+
+        Cuts without a name are in it, too, under their text; `CutInfo` says what a cut tells.
+        """
+        return Result(lambda: answers.CutFlow(self.frame.report()))
 
     def AsNumpy(
-        self, columns: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Return columns as NumPy arrays; vectors as arrays of objects, which are arrays."""
+        self,
+        columns: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        lazy: bool = False,
+    ) -> Any:
+        """Return columns as NumPy arrays; vectors as arrays of objects, which are arrays.
+
+        All of it is in memory at once.
+
+        Parameters
+        ----------
+        columns, exclude : sequence of str, optional
+            All columns if left out, and those that are not taken.
+        lazy : bool
+            Read when it is asked for.
+
+        Returns
+        -------
+        dict of str to ndarray, or Result
+            Each of shape (entries,); a `Result` with `lazy`.
+        """
         left_out = set(names_of(exclude))
         names = [name for name in names_of(columns) or self.GetColumnNames() if name not in left_out]
-        arrays = self.frame.arrays(names)
-        return {name: _as_objects(array) for name, array in arrays.items()}
+        frame = self.with_numbers(names).select(names)
+
+        def found() -> dict[str, Any]:
+            return {name: _as_objects(array) for name, array in frame.arrays(names).items()}
+
+        return Result(found) if lazy else found()
+
+    def Display(
+        self, columnList: str | Sequence[str] = "", nRows: int = 5, nMaxCollectionElements: int = 10
+    ) -> Result:
+        """Return the first entries as a table: ``Print()`` shows it, ``AsString()`` returns it.
+
+        Parameters
+        ----------
+        columnList : str or sequence of str
+            A text is a regular expression of names; all columns if left out.
+        nRows : int
+            What lies behind these entries is not read.
+        nMaxCollectionElements : int
+            Elements of a vector that ``Print()`` shows.
+        """
+        names = self._matching(columnList)
+        every = list(dict.fromkeys([*names, ENTRY]))
+        view = view_of(self.with_numbers(every).select(every))
+
+        def found() -> describing.Displayed:
+            read = arrays(view, every, nRows)
+            numbers = np.asarray(read[ENTRY]).tolist()
+            return describing.displayed(read, names, numbers, nMaxCollectionElements)
+
+        return Result(found)
+
+    def Snapshot(
+        self,
+        treename: str,
+        filename: str | Path,
+        columnList: str | Sequence[str] = "",
+        options: RSnapshotOptions | None = None,
+    ) -> RDataFrame | Result:
+        """Write columns to a new file, block by block, and return the data frame over it.
+
+        The file is there when all of it is written, and not before.
+
+        Parameters
+        ----------
+        treename : str
+        filename : str or Path
+            Local. A file of that name is replaced; it must not be one of those that are read.
+        columnList : str or sequence of str
+            A text is a regular expression of names; all columns if left out. Beside each vector that
+            is no array of fixed size, a tree has its number of elements: ``nv`` beside ``v``. In the
+            names of an ntuple, points become underscores, as in ROOT.
+        options : RSnapshotOptions, optional
+
+        Returns
+        -------
+        RDataFrame or Result
+            A `Result` with ``fLazy``: the file is written when its value is asked for.
+
+        Raises
+        ------
+        ArgumentError
+            Where an option is not there, the file is one of those that are read, or ROOT cannot read a
+            column of some name.
+        UnsupportedColumnError
+            Where a column holds neither numbers, nor vectors of numbers, nor text.
+        EmptyDatasetError
+            Where an ntuple would have no entry; a tree may have none.
+        """
+        names = self._matching(columnList)
+        chosen = RSnapshotOptions() if options is None else options
+
+        def made() -> RDataFrame:
+            snapshot(self.with_numbers(names), names, treename, filename, chosen)
+            return RDataFrame(treename, Path(filename))
+
+        chosen.checked()
+        return Result(made) if chosen.fLazy else made()
+
+    def GetValue(self) -> RDataFrame:
+        """Return the data frame itself: what `Snapshot` returns may be asked for its value."""
+        return self
+
+    # --- what it is ---------------------------------------------------------------------------
 
     def GetColumnNames(self) -> list[str]:
-        """Return the names of all columns, sorted, as ROOT does for a TTree; defined ones come first."""
-        stored = view_of(self.frame).stored
-        made = [name for name in self.frame.columns if name not in stored]
-        return made + sorted(name for name in self.frame.columns if name in stored)
+        """Return the names of all columns, sorted."""
+        return sorted(self.frame.columns)
+
+    def GetDefinedColumnNames(self) -> list[str]:
+        """Return the names of columns that were defined or redefined."""
+        return describing.defined(self.frame)
+
+    def GetFilterNames(self) -> list[str]:
+        """Return the names of the cuts; of one without, its text."""
+        return [each.label for each in view_of(self.frame).transformations if isinstance(each, Cut)]
+
+    def GetColumnType(self, column: str) -> str:
+        """Return the type of a column, as ROOT calls it.
+
+        Raises
+        ------
+        MissingColumnError
+        """
+        return describing.type_name(self.with_numbers([column]), column)
+
+    def Describe(self) -> describing.Description:
+        """Return where entries come from, how many there are, cuts and columns; printed, it is a text.
+
+        This reads the metadata of each file.
+        """
+        return describing.described(self.frame, self.GetFilterNames())
+
+    def HasColumn(self, column: str) -> bool:
+        """Return whether there is such a column; ``rdfentry_`` is one."""
+        return column == ENTRY or column in self.frame.columns
+
+    def with_numbers(self, columns: Iterable[str]) -> Frame:
+        """Return the frame that has the entries' numbers as a column, if they are among some columns.
+
+        ``rdfentry_`` counts entries from 0 over all files, before any cut.
+        """
+        return self.numbered(columns).frame
+
+    def numbered(self, columns: Iterable[str]) -> RDataFrame:
+        """Return the data frame that has the entries' numbers as a column: see `with_numbers`."""
+        if ENTRY in columns and ENTRY not in self.frame.columns:
+            return self.Define(ENTRY, ENTRY)
+        return self
+
+    def _matching(self, columns: str | Sequence[str]) -> list[str]:
+        """Return the columns of a list, or whose names match an expression; all if it is empty."""
+        names = names_of(columns)
+        every = self.GetColumnNames()
+        if not names or not isinstance(columns, str) or self.HasColumn(columns):
+            return list(dict.fromkeys(names or every))
+        try:
+            found = [name for name in every if re.fullmatch(columns, name)]
+        except re.error as error:
+            raise ArgumentError(f"{columns!r} is no regular expression of names: {error}.") from None
+        if not found:
+            raise MissingColumnError(f"no column's name matches {columns!r}. {nearest(columns, every)}")
+        return found
+
+    @cached_property
+    def _booked(self) -> answers.Booked:
+        return answers.Booked(self.with_numbers)
+
+    @staticmethod
+    def over(frame: Frame) -> RDataFrame:
+        """Return a data frame over one of `rootfeed`, in C++'s meaning of expressions from here on."""
+        return _over(Frame(view_of(frame).in_dialect("c++"), list(frame.columns)))
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing("RDataFrame", name)
 
     def __repr__(self) -> str:
         return f"<RDataFrame over {self.frame!r}>"
-
-
-class Result:
-    """An answer that is computed when it is asked for."""
-
-    def __init__(self, compute: Callable[[], Any]) -> None:
-        self._compute = compute
-
-    def GetValue(self) -> Any:
-        """Return the answer; what it takes is kept by the data frame."""
-        return self._compute()
-
-    def Print(self) -> None:
-        """Print the answer."""
-        print(self._compute())
-
-    def __int__(self) -> int:
-        return int(self._compute())
-
-    def __str__(self) -> str:
-        return str(self._compute())
 
 
 def _over(frame: Frame) -> RDataFrame:
     made = object.__new__(RDataFrame)
     made.frame = frame
     return made
+
+
+def _counted(entries: int) -> Frame:
+    """Return a frame of so many entries, without a column."""
+    if entries < 0:
+        raise ArgumentError(f"a data frame has 0 entries or more, got {entries}.")
+    table = sources.table({}, int(entries))
+    return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=table)])
 
 
 def names_of(columns: str | Iterable[str] | None) -> list[str]:

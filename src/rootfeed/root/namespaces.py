@@ -17,7 +17,31 @@ _USE = {
     "std": "Python's lists serve as vectors",
     "RVec": "NumPy's and awkward's arrays serve as vectors",
     "VecOps": "expressions know its functions, as in Define('n', 'Sum(pt > 20)')",
-    "RDF": "RDataFrame takes trees and ntuples in files",
+    "MakeCsvDataFrame": "RDF.FromCSV",
+    "MakeNumpyDataFrame": "RDF.FromNumpy",
+    "MakeRootDataFrame": "RDataFrame(tree, files)",
+    "FromPandas": "RDF.FromNumpy({name: frame[name].to_numpy() for name in frame.columns})",
+    "FromRNTuple": "RDataFrame(ntuple, files)",
+    "AsNumpy": "the method AsNumpy of RDataFrame",
+    "AsRNode": "each method returns an RDataFrame",
+    "FromSpec": "RDataFrame(tree, files), several of them for a loader",
+    "Experimental": "threads are always used, and RDataFrame takes all files",
+    **dict.fromkeys(
+        ("Histo1D", "Histo2D", "Histo3D", "HistoND", "Profile1D", "Profile2D", "Graph", "Stats"),
+        "the package hist makes histograms of what AsNumpy returns; Mean, StdDev, Min and Max "
+        "need no array",
+    ),
+    **dict.fromkeys(
+        ("Foreach", "ForeachSlot", "Reduce", "Aggregate", "Fill", "Book", "Take", "Cache"),
+        "AsNumpy returns columns, and a loader gives batches of them",
+    ),
+    **dict.fromkeys(
+        ("DefineSlot", "DefineSlotEntry", "DefinePerSample", "DefaultValueFor", "Vary"),
+        "Define; what differs from file to file is a frame for each",
+    ),
+    **dict.fromkeys(
+        ("FilterAvailable", "FilterMissing", "Partition"), "Filter with an expression of the columns"
+    ),
     "Math": "expressions know the functions of <cmath>",
     "TH1D": "the package hist makes histograms of what AsNumpy returns",
     "TH1F": "the package hist makes histograms of what AsNumpy returns",

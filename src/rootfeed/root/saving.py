@@ -9,11 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from rootfeed.dataset import Flat
-from rootfeed.errors import ArgumentError
 from rootfeed.loader import varied
 from rootfeed.root.sides import Rows
-from rootfeed.schema import Array
-from rootfeed.sources.writing import write
+from rootfeed.schema import Array, ColumnType
+from rootfeed.sources.writing import writable, write
 
 __all__ = ["save"]
 
@@ -22,11 +21,9 @@ _CLUSTER_ROWS = 1 << 16
 
 def save(rows: Rows, name: str, file: str | Path, format: Literal["ttree", "rntuple"]) -> None:
     """Write rows into a file: see `rootfeed.root.RDataLoader.save`."""
-    path = Path(file)
-    read = [other for frame in rows.chosen.frames for other in frame.frame.files]
-    if path.exists() and any(Path(other).exists() and path.samefile(other) for other in read):
-        raise ArgumentError(f"{path} is one of the files that are read. Name another one to write.")
-    write(path, name, _dtypes(rows), _clusters(rows), format)
+    path = writable(file, [other for frame in rows.chosen.frames for other in frame.frame.files])
+    types = {name: ColumnType(str(dtype), "scalar", dtype) for name, dtype in _dtypes(rows).items()}
+    write(path, name, types, _clusters(rows), format)
 
 
 def _dtypes(rows: Rows) -> dict[str, np.dtype[Any]]:

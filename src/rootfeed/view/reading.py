@@ -31,6 +31,7 @@ def read_blocks(
     names: Sequence[str],
     work: Callable[[Block, Columns], Result],
     label: str,
+    made_bytes: int = 0,
 ) -> Iterator[tuple[Block, Result]]:
     """Read some stored columns of all files, and yield what `work` makes of each block, in order.
 
@@ -43,12 +44,16 @@ def read_blocks(
         Called on threads, with each column in its native dtype. It must not keep the inputs.
     label : str
         Of the progress bar, which appears when it takes longer than a second.
+    made_bytes : int
+        What `work` makes of an entry, in bytes, beside what is read of it.
     """
     files = [replace(index, columns={name: index.columns[name] for name in names}) for index in indexes]
     bounds = [boundaries(index.columns, index.entries) for index in files]
     # Pages that are longer than a block would be decompressed twice.
     entries = min(max(_BLOCK_ENTRIES, page_entries(bounds)), _MOST_BLOCK_ENTRIES)
-    entry_bytes = max((sum(_bytes(index, name) for name in names) for index in files), default=0)
+    entry_bytes = made_bytes + max(
+        (sum(_bytes(index, name) for name in names) for index in files), default=0
+    )
     entries = max(min(entries, int(_BLOCK_BYTES / max(entry_bytes, 1))), 1)
     blocks = [
         block

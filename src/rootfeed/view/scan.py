@@ -67,7 +67,10 @@ def scan(
         values = _values(projection, indexes[block.file], inputs, block, first_number, take)
         return take, apply(block, take, values), note
 
-    for block, (take, result, note) in read_blocks(indexes, read, work, "Reading columns"):
+    made = projection.types(indexes[0])
+    dtypes = [made[name].dtype for name in projection.defined]
+    made_bytes = sum(dtype.itemsize for dtype in dtypes if dtype is not None)
+    for block, (take, result, note) in read_blocks(indexes, read, work, "Reading columns", made_bytes):
         if cuts is not None:
             cuts.add(block, note)
         yield block, take, result
