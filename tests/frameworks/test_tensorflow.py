@@ -257,3 +257,35 @@ def test_strategies(frame: rf.Frame) -> None:
     outcome = run(STRATEGIES, list(frame.files))
     assert outcome.code == 0, outcome.err
     assert outcome.lines[-1] == "done"
+
+
+@pytest.mark.parametrize("size", [64, 130, 1300])
+def test_states_in_mid_epoch_are_refused_until_the_last_batch(frame: rf.Frame, size: int) -> None:
+    # Also where all batches are full, so that the last group is known to be the last.
+    loader = make(frame, batch_size=size, drop_last=True)
+    for number, _ in enumerate(loader.tensorflow(), 1):
+        if number < len(loader):
+            with pytest.raises(StateError, match="used"):
+                loader.state_dict()
+    assert (loader.state_dict()["epoch"], loader.state_dict()["batches"]) == (1, 0)
+
+
+@fits
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_epochs_of_one_batch_are_different_ones(frame: rf.Frame, eagerly: bool) -> None:
+    loader = make(frame, batch_size=700, drop_last=True)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=eagerly)
+    model.fit(loader.tensorflow(), epochs=5, shuffle=False, verbose=0)
+    assert loader.state_dict()["epoch"] == 5
+
+
+def test_an_old_iterator_that_goes_takes_nothing_back(frame: rf.Frame) -> None:
+    expected = epochs(frame, 5)
+    dataset = make(frame).tensorflow()
+    looked = iter(dataset)
+    next(looked)
+    found = [list(map(ids, dataset)) for _ in range(2)]
+    del looked
+    found += [list(map(ids, dataset)) for _ in range(2)]
+    assert found == expected[1:5]

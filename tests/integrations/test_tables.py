@@ -105,6 +105,8 @@ def test_rows_by_their_number(frame: rf.Frame) -> None:
         assert np.array_equal(rows[start:stop], X[start:stop])
     assert np.array_equal(rows[3:900:7], X[3:900:7])
     assert np.array_equal(rows[[4, 2000]], X[[4, 2000]])
+    assert np.array_equal(rows[900:3:-7], X[900:3:-7])
+    assert rows[[]].shape == (0, 3)
     assert np.array_equal(rows[-1], X[-1])
     with pytest.raises(IndexError):
         rows[ENTRIES]
@@ -133,6 +135,10 @@ def test_lightgbm_wants_the_order_of_the_files(frame: rf.Frame) -> None:
         dataset(make(frame))
     with pytest.raises(ArgumentError, match="target="):
         dataset(make(frame, target=None, shuffle=False))
+    with pytest.raises(ArgumentError, match="one column of labels"):
+        dataset(make(frame, target=["label", "weight"], shuffle=False))
+    with pytest.raises(ArgumentError, match="without epoch="):
+        dataset(make(frame, shuffle=False, epoch=3))
 
 
 # --- scikit-learn ---------------------------------------------------------------------------------

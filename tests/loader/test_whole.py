@@ -61,6 +61,14 @@ def test_inputs_masks_and_ragged_vectors() -> None:
     assert found["p"].shape == (ENTRIES, 2, 1)
 
 
+def test_a_loader_is_no_array() -> None:
+    loader = make()
+    for use in (np.asarray, np.array, np.sum):
+        with pytest.raises(ArgumentError, match="a loader is no array"):
+            use(loader)
+    assert loader.state_dict()["epoch"] == 0
+
+
 def test_more_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "free_bytes", lambda: 3_000)
     with pytest.raises(

@@ -7,7 +7,7 @@ there are no gaps between them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,12 @@ class Groups:
     def _has_gaps(self, shape: tuple[int, ...], dtype: Any, pitch: int) -> bool:
         return bool(pitch) and pitch != self._batch_size * int(np.prod(shape)) * dtype.itemsize
 
-    def elements(self, batches: Iterator[Arrays]) -> Iterator[Arrays]:
-        """Yield elements: the first batch, which may only be looked at, alone, and then groups."""
+    def elements(self, batches: Iterator[Arrays], complete: Callable[[], bool]) -> Iterator[Arrays]:
+        """Yield elements: the first batch, which may only be looked at, alone, and then groups.
+
+        Where `complete` says that there are no more, none is asked for: before it has used the last
+        ones, TensorFlow shall not be told that they are the last.
+        """
         first: Arrays = ()
         count, most, address = 0, 1, 0
         for arrays in batches:
@@ -92,7 +96,7 @@ class Groups:
                 count = 0
             first = arrays if count == 0 else first
             count, address = count + 1, found
-            if most == 1:
+            if most == 1 or complete():
                 yield self._joined(first, count)
                 count, most = 0, self._most
         if count:

@@ -34,6 +34,8 @@ class Rows(lightgbm.Sequence):
             raise ArgumentError(
                 "LightGBM asks for rows by their number: make the loader with shuffle=False."
             )
+        if loader._pipeline.spec.epoch_batches is not None:
+            raise ArgumentError("LightGBM takes all rows: make the loader without epoch=.")
         self.batch_size = loader.batch_size
         self._length = loader.plan().batch_rows
         self._begin()
@@ -45,12 +47,13 @@ class Rows(lightgbm.Sequence):
     def __getitem__(self, rows: int | slice | list[int]) -> Array:
         """Return a row, shape (features,), or several, shape (n, features)."""
         if isinstance(rows, slice):
-            return self._between(*rows.indices(self._length))
+            start, stop, step = rows.indices(self._length)
+            return self[list(range(start, stop, step))] if step < 0 else self._between(start, stop, step)
         if isinstance(rows, int | np.integer):
             number = range(self._length)[int(rows)]
             one: Array = self._between(number, number + 1, 1)[0]
             return one
-        return np.stack([self[row] for row in rows])
+        return np.array([self[row] for row in rows]).reshape(len(rows), len(self._loader.features))
 
     def _between(self, start: int, stop: int, step: int) -> Array:
         parts = []
@@ -96,6 +99,8 @@ def dataset(loader: Loader, **options: Any) -> lightgbm.Dataset:
     all rows, of which LightGBM keeps the numbers of bins.
     """
     rows = Rows(checked(loader, target=True))
+    if len(loader.target) > 1:
+        raise ArgumentError(f"LightGBM takes one column of labels, got {list(loader.target)}.")
     loader.set_epoch(0)
     found = list(_labels(loader))
     label = np.concatenate([y for y, _ in found])

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from rootfeed.arguments import integer
 from rootfeed.errors import ArgumentError
 from rootfeed.integrations.tables import checked, tables
 from rootfeed.loader import Loader
@@ -54,7 +55,7 @@ def partial_fit(
         )
     if "classes" in accepted and classes is None and loader.target:
         raise ArgumentError("a classifier needs all labels before the first batch: give classes=[0, 1].")
-    for _ in range(epochs):
+    for _ in range(integer("epochs", epochs, least=1)):
         for x, y, w in tables(loader):
             options: dict[str, Any] = {} if w is None else {"sample_weight": w}
             if "classes" in accepted and classes is not None:

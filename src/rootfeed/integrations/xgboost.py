@@ -7,6 +7,7 @@ from typing import Any
 
 import xgboost
 
+from rootfeed.arguments import integer
 from rootfeed.integrations.tables import Table, checked, tables
 from rootfeed.loader import Loader
 
@@ -16,9 +17,9 @@ __all__ = ["Batches"]
 class Batches(xgboost.DataIter):
     """A loader for ``xgboost.QuantileDMatrix`` and ``xgboost.ExtMemQuantileDMatrix``.
 
-    XGBoost goes through it several times, and gets the same batches each time: those of one epoch.
-    The next epoch of the loader is the one after it. Labels and weights come from the loader's target
-    and weights.
+    XGBoost goes through it several times, and gets the same batches each time: those of one epoch. To
+    use the loader afterwards, choose an epoch with its `set_epoch`. Labels and weights come from the
+    loader's target and weights.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class Batches(xgboost.DataIter):
 
     def __init__(self, loader: Loader, epoch: int = 0, cache_prefix: str | None = None) -> None:
         self._loader = checked(loader)
-        self._epoch = epoch
+        self._epoch = integer("epoch", epoch, least=0)
         self._batches: Iterator[Table] = iter(())
         super().__init__(cache_prefix=cache_prefix, release_data=True)
 

@@ -313,6 +313,15 @@ class Loader:
         """
         return joined(self, self.plan().batch_rows, self._pipeline.spec.layout)
 
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse to be an array: NumPy would read an epoch for it.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        raise ArgumentError("a loader is no array: `arrays` returns an epoch in one piece.")
+
     def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
         """Return the same batches as torch tensors.
 
@@ -420,7 +429,8 @@ class Loader:
         remainder : "keep" or "pad"
             ``"pad"`` gives all batches the same shape, so that nothing is compiled twice: a shorter one
             is filled up with zeros, and each batch has a mask more, ``(x, y, mask)``, of shape
-            (batch_size,): True where a row is real.
+            (batch_size,): True where a row is real. Full batches share one mask, which must not be
+            donated.
         prefetch : int
             On an accelerator, batches that are copied ahead while the ones before are used.
 
@@ -453,6 +463,11 @@ class Loader:
             raise ArgumentError(
                 "a shorter last batch cannot be divided evenly among devices: choose remainder='pad' "
                 "here, or drop_last=True where the loader is made."
+            )
+        if sharding is not None and spec.tail == "uneven" and self._pipeline.shard().world_size > 1:
+            raise ArgumentError(
+                'tail="uneven" gives some processes a batch more, for which they would wait for the '
+                'others: choose tail="pad" or tail="drop" where the loader is made.'
             )
         format = formats.jax_format(spec.layout, spec.batch_size, device, sharding, pad, prefetch)
         return JaxBatches(self, format)

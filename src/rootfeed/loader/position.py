@@ -352,8 +352,8 @@ class IteratorState:
         return self.next if self.last is None else self.last.now(course, used)
 
     def take_back(self, handed: Handed) -> None:
-        """Forget batches that nobody has used, unless somebody has chosen an epoch since."""
-        if self.chosen == handed.chosen:
+        """Forget batches that nobody has used, unless somebody has chosen an epoch or iterated since."""
+        if self.chosen == handed.chosen and self.last is handed:
             self.next, self.last = handed.first, None
 
     def take(self, shard: Shard, course: Course, base_seed: int | None = None) -> Received:

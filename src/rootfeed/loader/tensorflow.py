@@ -25,11 +25,12 @@ def dataset(pipeline: Pipeline) -> Any:
         batches = Ahead(pipeline, each(tuple))
         used = False
         try:
-            for element in groups.elements(batches):
+            for element in groups.elements(batches, lambda: batches.complete):
                 yield element
                 used = True
         finally:
-            batches.close(used=used)
+            # Who knows how many there are does not ask for more after the last one.
+            batches.close(used=used or batches.complete)
 
     made = tf.data.Dataset.from_generator(elements, output_signature=groups.signature)
     made = made.flat_map(groups.batches)
