@@ -181,8 +181,8 @@ def test_sharded_batches(frame: rf.Frame, options: dict[str, Any]) -> None:
 def test_arguments(frame: rf.Frame) -> None:
     with pytest.raises(ArgumentError, match="cannot be divided evenly among devices"):
         make(frame).jax(sharding=data_sharding(4))
+    uneven = make(frame, tail="uneven", rank=0, world_size=2)
     with pytest.raises(ArgumentError, match=r'choose tail="pad" or tail="drop"'):
-        uneven = make(frame, tail="uneven", rank=0, world_size=2)
         uneven.jax(sharding=data_sharding(4), remainder="pad")
     with pytest.raises(ArgumentError, match="give a device or a sharding, not both"):
         make(frame).jax(jax.devices()[0], sharding=data_sharding(4), remainder="pad")
