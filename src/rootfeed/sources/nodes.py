@@ -59,7 +59,9 @@ _DTYPES = {
     **dict.fromkeys(("unsigned char", "UChar_t", "uint8_t"), "u1"),
     **dict.fromkeys(("bool", "Bool_t"), "?"),
 }
-"""NumPy's types of C++'s where ROOT runs; those first of which few entries have equal values."""
+"""NumPy's types of C++'s where ROOT runs."""
+_ORDER = ("u8", "i8", "f8", "f4", "u4", "i4", "u2", "i2", "u1", "i1", "?")
+"""Those first of which few entries have equal values: numbers of events, reals."""
 _NUMBER = rf"(?:std::)?({'|'.join(sorted(_DTYPES, key=len, reverse=True))})"
 _SCALAR = re.compile(rf"(?:const )?{_NUMBER}")
 _VECTOR = re.compile(rf"(?:ROOT::(?:VecOps::)?RVec|(?:std::)?vector)<{_NUMBER} ?>")
@@ -330,8 +332,8 @@ def locate(node: Any) -> Located:
 
     Notes
     -----
-    As any result of a node does, this runs what else was booked on it. ROOT goes through a few entries
-    first, and then once through all; where its rows turn out not to be entries of files, once more. The
+    As any result of a node does, this runs what else was booked on it. ROOT goes through all entries
+    once; again where its rows turn out not to be entries of files, or the witnesses not to tell. The
     scratch files have some 20 bytes for each entry that passes, and the values of definitions, in the
     folder for temporary files (``TMPDIR``).
     """
@@ -342,30 +344,27 @@ def locate(node: Any) -> Located:
         )
     with _lock:
         defined = [str(name) for name in node.GetDefinedColumnNames()]
-        plain = not defined and not node.GetFilterNames().size()
-        # All rows of a plain node are counted, without reading a column; the first one of others.
-        seen = _run(node, []) if plain else _first(node, 1, [])
-        files = _files(seen.samples)
-        witnesses = _telling(files[0], defined) if files else []
-        if files is None or not witnesses:
-            return _copied(node)
-        found = _alone(node, files, seen.table.entries, witnesses) if plain else None
-        return found or _joined(node, defined, witnesses) or _copied(node)
+        found = None
+        if not defined and not node.GetFilterNames().size():
+            found = _alone(node)
+        return found or _joined(node, defined, _likely(node, defined)) or _copied(node)
 
 
-def _alone(node: Any, files: Sequence[Location], count: int, witnesses: Sequence[str]) -> Located | None:
-    """Return the node's files, if its rows are all of their entries."""
-    indexes = [root.index(file, list(witnesses)) for file in files]
-    if count != sum(index.entries for index in indexes):
+def _alone(node: Any) -> Located | None:
+    """Return the node's files, if its rows are all of their entries, which ROOT only counts."""
+    seen = _run(node, [])
+    witnesses = _telling(seen.files[0], []) if seen.files else []
+    if seen.files is None or not witnesses:
+        return _copied(node)
+    indexes = [root.index(file, witnesses) for file in seen.files]
+    if seen.table.entries != sum(index.entries for index in indexes):
         return None
     # An older cycle of a tree goes by the same name.
     first = _first(node, _SEEN, [_ENTRY, *witnesses])
-    if (
-        first.files != tuple(files[: len(first.files or ())])
-        or _matched(first, indexes, witnesses) is None
-    ):
+    files = first.files or ()
+    if files != seen.files[: len(files)] or _matched(first, indexes, witnesses) is None:
         return None
-    return Located(tuple(files), None, _ordered(node, root.types(files[0])[1]))
+    return Located(seen.files, None, _ordered(node, root.types(seen.files[0])[1]))
 
 
 def _joined(node: Any, defined: Sequence[str], witnesses: Sequence[str]) -> Located | None:
@@ -374,6 +373,11 @@ def _joined(node: Any, defined: Sequence[str], witnesses: Sequence[str]) -> Loca
     seen = _run(node, [*names, _ENTRY, *witnesses])
     if seen.files is None:
         return None
+    if not (telling := _telling(seen.files[0], defined, witnesses)):
+        # Those that were likely to tell entries apart do not. Others may.
+        others = _telling(seen.files[0], defined)
+        return _joined(node, defined, others) if others else None
+    witnesses = telling
     _, known = root.types(seen.files[0])
     rows = _matched(seen, [root.index(file, list(witnesses)) for file in seen.files], witnesses)
     if rows is None:
@@ -474,11 +478,23 @@ def _file(sample: str) -> Location | None:
     return None
 
 
-def _telling(file: Location, defined: Sequence[str]) -> list[str]:
+def _likely(node: Any, defined: Sequence[str]) -> list[str]:
+    """Return stored columns of types with which entries are probably told apart."""
+    names = [str(name) for name in node.GetColumnNames()]
+    kinds = {name: _kind(node, name) for name in names if name not in defined}
+    dtypes = {name: _DTYPES[match[1]] for name in kinds if (match := _SCALAR.fullmatch(kinds[name]))}
+    return sorted(dtypes, key=lambda name: _ORDER.index(dtypes[name]))[:_WITNESSES]
+
+
+def _telling(file: Location, defined: Sequence[str], among: Sequence[str] | None = None) -> list[str]:
     """Return stored columns of one number per entry that tell entries apart; none where none do."""
     _, types = root.types(file)
-    names = [name for name, type_ in types.items() if type_.kind == "scalar" and name not in defined]
-    names.sort(key=lambda name: _order(types[name].dtype))
+    names = [
+        name
+        for name, type_ in types.items()
+        if type_.kind == "scalar" and name not in defined and (among is None or name in among)
+    ]
+    names.sort(key=lambda name: -np.dtype(types[name].dtype).itemsize)
     index = root.index(file, names[:_CANDIDATES])
     count = min(index.entries, _SEEN)
     values = {name: _column(index, name, 0, count) for name in index.columns}
@@ -486,10 +502,6 @@ def _telling(file: Location, defined: Sequence[str]) -> list[str]:
     chosen = sorted(different, key=lambda name: -different[name])[:_WITNESSES]
     together = len({*zip(*(values[name].tolist() for name in chosen), strict=True)})
     return chosen if 2 * together > count else []
-
-
-def _order(dtype: Any) -> int:
-    return list(dict.fromkeys(_DTYPES.values())).index(dtype.str[1:] if dtype != np.bool_ else "?")
 
 
 def _usable(node: Any, names: Sequence[str]) -> list[str]:
