@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["LINE_BYTES", "Layout", "Part", "Vectors"]
+__all__ = ["LINE_BYTES", "Layout", "Part", "Role", "Vectors"]
+
+Role = Literal["values", "mask", "offsets"]
+"""What an array of a batch is: values, or of vectors which of them are there, or where each begins."""
 
 LINE_BYTES = 64
 """To whose multiples the arrays of batches are aligned: a line of the processor's cache."""
@@ -216,17 +219,38 @@ class Layout:
         """Names of the columns of ``w``: one, or none."""
         return tuple(name for part in self.parts[self.inputs + 1 :] for name, _ in part.scalars)
 
+    @cached_property
+    def arrays(self) -> tuple[tuple[int, Role], ...]:
+        """The arrays of a batch, in their order: of which part, and what of it."""
+        found: list[tuple[int, Role]] = []
+        for number, part in enumerate(self.parts):
+            found.append((number, "values"))
+            if part.is_beside:
+                found.append((number, "offsets" if part.ragged else "mask"))
+        return tuple(found)
+
+    def row_shape(self, number: int, role: Role) -> tuple[int, ...]:
+        """Return the shape of a row in an array of a batch; of ragged values that of an element."""
+        part = self.parts[number]
+        if role == "offsets":
+            return ()
+        if part.shape is not None:
+            return part.shape
+        if part.ragged or not part.is_beside:
+            return (len(part.columns),)
+        length = next(each.length for each in self.beside if each.part == number)
+        return (length,) if role == "mask" else (length, len(part.columns))
+
     @property
     def names(self) -> tuple[str, ...] | None:
         """Names of the arrays of ``x``; None where it is one array."""
         if not self.mapping:
             return None
-        found: list[str] = []
-        for part in self.parts[: self.inputs]:
-            found.append(part.name)
-            if part.is_beside:
-                found.append(f"{part.name}_offsets" if part.ragged else f"{part.name}_mask")
-        return tuple(found)
+        return tuple(
+            self.parts[number].name + ("" if role == "values" else f"_{role}")
+            for number, role in self.arrays
+            if number < self.inputs
+        )
 
 
 def _whole_lines(size: int) -> int:

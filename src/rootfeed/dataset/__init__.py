@@ -1,6 +1,6 @@
 """What was asked for, and which rows there are: their columns, classes, parts of splits, and blocks."""
 
-from rootfeed.dataset.budget import free_bytes
+from rootfeed.dataset.budget import budget_bytes, free_bytes
 from rootfeed.dataset.build import Built, build
 from rootfeed.dataset.dataset import (
     MADE_BYTES,
@@ -43,6 +43,7 @@ __all__ = [
     "Unit",
     "array",
     "balanced",
+    "budget_bytes",
     "build",
     "by_frame",
     "checked_spec",

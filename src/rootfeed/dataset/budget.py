@@ -18,26 +18,26 @@ _AUTO_SHARE = 4
 _AUTO_MOST = 4_000_000_000
 
 
-def budget_bytes(memory: int | float | str) -> int:
+def budget_bytes(memory: int | float | str, name: str = "memory") -> int:
     """Turn ``"1 GB"``, a number of bytes, or ``"auto"`` into bytes.
 
     ``"auto"`` is a quarter of the memory that is free now, 4 GB at most; ranks on one machine, which
     torchrun counts in ``LOCAL_WORLD_SIZE``, share that quarter. As in uproot,
-    ``MB`` is 1000² bytes and ``MiB`` is 1024².
+    ``MB`` is 1000² bytes and ``MiB`` is 1024². Errors call it by its `name`.
     """
     if memory == "auto":
         return min(free_bytes() // _AUTO_SHARE, _AUTO_MOST) // ranks_on_this_machine()
     if isinstance(memory, str):
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?\s*", memory, re.IGNORECASE)
         if match is None:
-            raise ArgumentError(f"memory must look like '500 MB', '2 GB' or 'auto', got {memory!r}.")
+            raise ArgumentError(f"{name} must look like '500 MB', '2 GB' or 'auto', got {memory!r}.")
         memory = float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].lower()]
     if (
         isinstance(memory, bool)
         or not isinstance(memory, int | float | np.integer | np.floating)
         or not 0 < memory < 2**60
     ):
-        raise ArgumentError(f"memory must be a positive number of bytes, got {memory!r}.")
+        raise ArgumentError(f"{name} must be a positive number of bytes, got {memory!r}.")
     return int(memory)
 
 

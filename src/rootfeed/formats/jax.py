@@ -40,9 +40,7 @@ def jax_format(
     prefetch : int
         Batches that are copied to an accelerator ahead.
     """
-    offsets = tuple(
-        kind for part in layout.parts for kind in ([False, part.ragged] if part.is_beside else [False])
-    )
+    offsets = tuple(role == "offsets" for _, role in layout.arrays)
     return ToJax(layout.names, offsets, batch_size if pad else None, device, sharding, prefetch)
 
 

@@ -50,23 +50,19 @@ class Groups:
         # Of each array of a batch: shape of a row, dtype, and bytes from batch to batch. Ragged ones
         # stay alone, since they have another shape in each batch.
         self._kinds: list[tuple[tuple[int, ...], Any, int]] = []
-        last = len(layout.sizes)
-        for number, part in enumerate(layout.parts):
-            columns = len(part.columns)
-            if not part.is_beside:
-                shape = (columns,) if part.shape is None else part.shape
-                self._kinds.append((shape, part.dtype, pitches[number]))
-                continue
-            length = layout.beside[last - len(layout.sizes)].length
-            if part.ragged:
-                self._kinds += [((columns,), part.dtype, 0), ((), np.dtype(np.int64), 0)]
-            else:
-                self._kinds.append(((length, columns), part.dtype, pitches[number]))
-                self._kinds.append(((length,), np.dtype(np.bool_), pitches[last]))
-            last += 1
+        beside = {each.part: place for place, each in enumerate(layout.beside, len(layout.sizes))}
+        for number, role in layout.arrays:
+            part = layout.parts[number]
+            pitch = pitches[beside[number] if role == "mask" else number]
+            dtype = {"values": part.dtype, "mask": np.dtype(bool), "offsets": np.dtype(np.int64)}[role]
+            self._kinds.append((layout.row_shape(number, role), dtype, 0 if part.ragged else pitch))
         names = layout.names
-        ragged = {f"{part.name}_offsets" for part in layout.parts if part.ragged}
-        self._names = None if names is None else [name for name in names if name not in ragged]
+        offsets = [
+            name
+            for name, (_, role) in zip(names or (), layout.arrays, strict=False)
+            if role == "offsets"
+        ]
+        self._names = None if names is None else [name for name in names if name not in offsets]
         self._gaps = [self._has_gaps(shape, dtype, pitch) for shape, dtype, pitch in self._kinds]
         self._most = 1 if any(part.ragged for part in layout.parts) else _MOST
         self.signature = tuple(
@@ -132,11 +128,9 @@ class Groups:
     def _nested(self, *arrays: Any) -> Batch:
         """Return tensors as a batch, ragged ones as such."""
         found: list[Any] = []
-        rest = iter(arrays)
-        for part in self._layout.parts:
-            found.append(next(rest))
-            if part.ragged:
-                found[-1] = tf.RaggedTensor.from_row_splits(found[-1], next(rest), validate=False)
-            elif part.is_beside:
-                found.append(next(rest))
+        for array, (_, role) in zip(arrays, self._layout.arrays, strict=True):
+            if role == "offsets":
+                found[-1] = tf.RaggedTensor.from_row_splits(found[-1], array, validate=False)
+            else:
+                found.append(array)
         return nested(self._names, found)

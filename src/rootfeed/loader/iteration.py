@@ -9,17 +9,28 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
+from typing import Any, Protocol
 
 from rootfeed import processes
 from rootfeed.errors import SharedIteratorError
 from rootfeed.formats import Batch
 from rootfeed.loader.position import Course, Position
-from rootfeed.loader.reader import Reader
-from rootfeed.schema import Array
+from rootfeed.loader.schedule import Schedule, Work
 
-__all__ = ["Iteration", "Passes"]
+__all__ = ["Iteration", "Passes", "Reading"]
 
-Arrays = Generator[tuple[Array, ...], None, None]
+Arrays = Generator[tuple[Any, ...], None, None]
+
+
+class Reading(Protocol):
+    """Makes the arrays of batches: of rows in files, or on a device."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """What a shard does in which epoch."""
+
+    def read(self, work: Work) -> Arrays:
+        """Yield the arrays of each batch."""
 
 
 class Iteration:
@@ -84,11 +95,11 @@ class Passes:
 
     Parameters
     ----------
-    reader : Reader
+    reader : Reading
     course : Course
     """
 
-    def __init__(self, reader: Reader, course: Course) -> None:
+    def __init__(self, reader: Reading, course: Course) -> None:
         self._reader = reader
         self._course = course
         self._left: deque[tuple[object, Position, Arrays]] = deque(maxlen=1)
@@ -117,7 +128,7 @@ class Passes:
             return []
 
 
-def _endless(reader: Reader, course: Course, position: Position) -> Arrays:
+def _endless(reader: Reading, course: Course, position: Position) -> Arrays:
     """Yield the arrays of a shard's batches, pass after pass; of one pass, where each is an epoch."""
     while True:
         before, worker = divmod(position.batches, position.shard.workers)

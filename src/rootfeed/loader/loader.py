@@ -322,7 +322,14 @@ class Loader:
         """
         raise ArgumentError("a loader is no array: `arrays` returns an epoch in one piece.")
 
-    def torch(self, device: Any = None, *, pin_memory: bool = False, prefetch: int = 2) -> TorchBatches:
+    def torch(
+        self,
+        device: Any = None,
+        *,
+        pin_memory: bool = False,
+        prefetch: int = 2,
+        resident: bool | int | str = False,
+    ) -> TorchBatches:
         """Return the same batches as torch tensors.
 
         Parameters
@@ -334,6 +341,12 @@ class Loader:
         prefetch : int
             On a CUDA device, batches that are copied ahead, on a stream of their own, while the
             ones before are used. 0 copies each when it is asked for.
+        resident : bool, int or str
+            True copies all rows to the device, once, before the first batch; batches are gathered there:
+            the same rows in the same batches. They may take what is free there, less a tenth, or as much
+            as is said, such as ``"20 GB"``. On `memory` the order of rows depends as it always does; at
+            most 500 MB of it are taken, while rows are copied. Each rank's device has the rows of all
+            ranks. `pin_memory` and `prefetch` change nothing then.
 
         Returns
         -------
@@ -342,11 +355,20 @@ class Loader:
             a DataLoader it takes ``batch_size=None``; its workers share the batches. Their order is
             that of `set_epoch`; where it was not called, it follows from the loader's seed and
             PyTorch's, which `torch.manual_seed` fixes.
+
+        Raises
+        ------
+        ArgumentError
+            Where PyTorch is not installed; while iterating, where resident rows take more than they may.
         """
         formats = load("torch")
         from rootfeed.loader.torch import TorchBatches  # which imports torch
 
         names = self._pipeline.spec.layout.names
+        if resident is not False:
+            from rootfeed.loader.resident import ResidentBatches
+
+            return ResidentBatches(self, device, resident)
         format = formats.torch_format(names, device, pin_memory, prefetch)
         return TorchBatches(self, format)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from rootfeed.dataset import Built, Dataset, Spec
 from rootfeed.errors import MixingWarning, warn
-from rootfeed.loader.memory import HeldBlock
 from rootfeed.plan import (
     MOST_DECOMPRESSED,
     MOST_LACKING_BITS,
@@ -245,7 +244,10 @@ def _rounded(number: float) -> int:
 
 
 def found_in(
-    dataset: Dataset, blocks: Sequence[HeldBlock], rows: npt.NDArray[np.uint8], regions: Sequence[int]
+    dataset: Dataset,
+    blocks: Mapping[int, npt.NDArray[np.uint32]],
+    labels: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.generic]],
+    regions: Sequence[int],
 ) -> Found:
     """Return what batches' labels lack, by the labels of blocks in memory.
 
@@ -254,28 +256,24 @@ def found_in(
     Parameters
     ----------
     dataset : Dataset
-    blocks : sequence of HeldBlock
-        Those that are in memory together.
-    rows : ndarray of uint8, shape (rows of the arena, bytes of a row)
+    blocks : mapping of int to ndarray of uint32
+        Of those that are in memory together, by their number, where rows lie.
+    labels : function
+        What the targets of rows are, of shape (rows, columns), by where they lie.
     regions : sequence of int
         First file of each.
     """
     layout = dataset.layout
     if dataset.strata is not None or len(layout.parts) == layout.inputs:
         return Found(0.0)
-    start, size = layout.offsets[layout.inputs], layout.sizes[layout.inputs]
-    found: dict[int, npt.NDArray[np.uint32]] = {}
-    for block in blocks:
-        if any(len(places) >= 2 for places in block.places):
-            found[block.read.block] = max(block.places, key=len)
-    if not size or len(found) < 2:
+    found = {number: places for number, places in blocks.items() if len(places) >= 2}
+    if layout.parts[layout.inputs].is_beside or len(found) < 2:
         return Found(0.0)
     numbers = np.array(sorted(found))  # in the order of files, and of entries there
     most = max(min(_LOOKED_AT, _MOST // len(numbers)), 2)
     # From all over a block, whose rows may be in the order of the file.
     places = [found[number][:: -(-len(found[number]) // most)] for number in numbers.tolist()]
-    part = layout.parts[layout.inputs]
-    seen = np.ascontiguousarray(rows[np.concatenate(places), start : start + size]).view(part.dtype)
+    seen = labels(np.concatenate(places))
     owner = np.repeat(np.arange(len(numbers)), [len(each) for each in places])
     rows_of = dataset.counts[numbers].sum(1)
     region = np.searchsorted(regions, dataset.block_files[numbers], "right")

@@ -201,7 +201,12 @@ class Pipeline:
         return fingerprint(self.schedule.dataset, self.spec)
 
     def start(
-        self, format: Format, worker: int = 0, workers: int = 1, seed: int | None = None
+        self,
+        format: Format,
+        worker: int = 0,
+        workers: int = 1,
+        seed: int | None = None,
+        passes: Passes | None = None,
     ) -> Iterator[Batch]:
         """Return the batches of the next epoch; in a worker of a DataLoader, its part of them.
 
@@ -213,9 +218,11 @@ class Pipeline:
         worker, workers : int
         seed : int or None
             That a DataLoader has drawn for all workers that iterate together; None outside of workers.
+        passes : Passes, optional
+            Where arrays come from; from files, if left out.
         """
         if seed is None:
-            return Iteration(self._batches(format, None))
+            return Iteration(self._batches(format, None, passes))
         try:
             begun = self.state.take(self.shard(worker, workers), self.course, seed)
             return Iteration(self._batches(format, begun))
@@ -226,8 +233,10 @@ class Pipeline:
         """Return the batches of an iteration that was begun, in this process."""
         return Iteration(self._batches(format, begun))
 
-    def _batches(self, format: Format, begun: Received | None) -> Generator[Batch, None, None]:
-        course, state, passes = self.course, self.state, self.passes
+    def _batches(
+        self, format: Format, begun: Received | None, passes: Passes | None = None
+    ) -> Generator[Batch, None, None]:
+        course, state, passes = self.course, self.state, passes or self.passes
         begun = state.take(self.shard(), course) if begun is None else begun
         position, alone = begun.position, begun.position.shard.workers == 1
         with ExitStack() as stack:

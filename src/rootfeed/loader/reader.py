@@ -232,8 +232,9 @@ class Reader:
     def _look_at_labels(self, work: Work, held: Held, window: Sequence[HeldBlock]) -> None:
         """Judge the order of labels by the blocks of the first batches; once, and by one shard."""
         if self._found is None and work.plan.shuffle and work.plan.shard.number == 0:
-            dataset, regions = self.schedule.dataset, self._sizes.regions
-            self._found = found_in(dataset, window, held.arena.rows, regions)
+            blocks = {block.read.block: max(block.places, key=len) for block in window}
+            labels = partial(_labels, self._layout, held.arena.rows)
+            self._found = found_in(self.schedule.dataset, blocks, labels, self._sizes.regions)
 
     def _batches(self, gathering: Prefetch[_Gathered]) -> Generator[Arrays, None, None]:
         while True:
@@ -341,6 +342,13 @@ class _Gathered:
         arrays = gathered(layout, lent.take(), rows, wanted, sizes, batch_size)
         done()
         self.batches = batches(layout, arrays, sizes)
+
+
+def _labels(layout: Layout, rows: Rows, wanted: Numbers) -> npt.NDArray[np.generic]:
+    """Return the targets of rows."""
+    number = layout.inputs
+    start, size = layout.offsets[number], layout.sizes[number]
+    return np.ascontiguousarray(rows[wanted, start : start + size]).view(layout.parts[number].dtype)
 
 
 def _put_in_order(block: HeldBlock, plan: Epoch, part: Taken, _: Event) -> None:
