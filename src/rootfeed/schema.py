@@ -361,6 +361,8 @@ class FileIndex:
         The columns that were asked for.
     duplicates : mapping of str to str
         Those of them whose name others have, too, and what to say of that.
+    joined : bytes
+        The identities of what lies beside the file; empty where nothing does.
     """
 
     path: str
@@ -373,6 +375,7 @@ class FileIndex:
     head: bytes = b""
     duplicates: Mapping[str, str] = field(default_factory=dict)
     tag: str = ""
+    joined: bytes = b""
 
     @property
     def version(self) -> Version:

@@ -47,9 +47,8 @@ def test_a_missing_column_may_be_a_friends(paths: tuple[Path, Path], asked: str)
     message = str(raised.value)
     assert "'score'" in message
     assert message.endswith(
-        f" The tree has friends, whose columns rootfeed does not join: 'scores' in {other}, 'own' in "
-        "this file. If it is one of theirs, write it into this tree (Snapshot of ROOT's RDataFrame does "
-        "that), or open the friend on its own."
+        f" The tree has friends: 'scores' in {other}, 'own' in this file. If it is a column of theirs, "
+        "rootfeed.open(..., friends=True) joins them."
     )
     assert message.count("The tree has friends") == 1
 

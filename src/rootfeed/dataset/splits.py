@@ -14,7 +14,7 @@ from rootfeed.arguments import fraction
 from rootfeed.dataset.dataset import Dataset
 from rootfeed.dataset.strata import by_label, new_name, values_of
 from rootfeed.errors import ArgumentError, UnsupportedColumnError
-from rootfeed.frame import Frame
+from rootfeed.frame import Frame, view_of
 from rootfeed.plan import (
     BitMask,
     all_set,
@@ -219,7 +219,7 @@ def _by_value(
 ) -> list[npt.NDArray[np.uint8]]:
     for frame in frames:
         for name in columns:
-            type_ = frame.columns.get(name)
+            type_ = view_of(frame).columns.get(name)
             is_integer = type_ is None or (type_.dtype is not None and type_.dtype.kind in "iub")
             if type_ is not None and not (type_.kind == "text" or is_integer):
                 raise UnsupportedColumnError(

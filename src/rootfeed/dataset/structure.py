@@ -93,7 +93,7 @@ def layout(
             )
     for frame in frames:
         with view_of(frame).naming_friends():
-            check_layout(frame.files[0], made, frame.columns)
+            check_layout(frame.files[0], made, view_of(frame).columns)
     return made
 
 
@@ -121,7 +121,7 @@ def _shapes(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, tuple[
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for frame in frames if columns else ():
         for name in columns:
-            type_ = _found(frame.files[0], name, frame.columns, "feature")
+            type_ = _found(frame.files[0], name, view_of(frame).columns, "feature")
             check_vector(frame.files[0], name, type_)
             if not type_.shape:
                 raise UnsupportedColumnError(
@@ -223,7 +223,7 @@ def _check_vectors(frames: Sequence[Frame], column: str) -> None:
     for frame in frames:
         where = frame.files[0]
         with view_of(frame).naming_friends():
-            type_ = _found(where, column, frame.columns, "feature")
+            type_ = _found(where, column, view_of(frame).columns, "feature")
         check_vector(where, column, type_)
 
 

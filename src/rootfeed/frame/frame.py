@@ -6,6 +6,7 @@ import functools
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,17 +27,19 @@ from rootfeed.expression import (
     label,
     parse,
     reference,
-    visible,
 )
 from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary, describe
 from rootfeed.frame.arrays import arrays
+from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import Location, Named
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
 
 __all__ = ["Frame", "from_arrays", "open", "over", "view_of"]
+
+_THREADS = 8
 
 Expression = str | Parsed | Callable[..., Any]
 Result = TypeVar("Result")
@@ -205,6 +208,49 @@ class Frame:
                 raise MissingColumnError(f"there is no column {name!r}. {nearest(name, known)}")
         return Frame(self._view, names)
 
+    def join(self, other: Frame, *, prefix: str = "") -> Frame:
+        """Return a frame with the columns of another one beside its own, entry by entry.
+
+        Entry 0 of each file goes with entry 0 of the other frame's file in the same place: files that
+        were written together, such as the scores of a network for each event. Entries keep their
+        identity, so that splits are the same as without.
+
+        Parameters
+        ----------
+        other : Frame
+            As many files, each with as many entries; without definitions and cuts, which come after.
+        prefix : str
+            Before the names of its columns here, for example where both have columns of one name.
+
+        Raises
+        ------
+        ArgumentError
+            Where files or entries differ in number (entries: when metadata is read first), or a name is
+            there already.
+        """
+        if not isinstance(other, Frame):
+            raise ArgumentError(f"join takes a frame, got {other!r}. Make one: rootfeed.open(...).")
+        mine, theirs = self._view, other._view
+        if theirs.transformations:
+            raise ArgumentError(
+                "join takes a frame without definitions, cuts and ranges: join it as it was opened, and "
+                "define and filter afterwards."
+            )
+        if len(mine.paths) != len(theirs.paths):
+            raise ArgumentError(
+                f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)}: each needs one "
+                "with as many entries beside it."
+            )
+        names = {f"{prefix}{name}": name for name in other.columns}
+        if both := [name for name in names if name in mine.types]:
+            more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+            raise ArgumentError(
+                f"both frames have a column {both[0]!r}{more}. Give the names of those that come in a "
+                'prefix, join(other, prefix="other_"), or select some of them.'
+            )
+        shown = None if self._selected is None else [*self._selected, *names]
+        return Frame(mine.beside(theirs, names), shown)
+
     def range(self, start: int, stop: int | None = None, step: int = 1) -> Frame:
         """Return a frame with some of the entries that pass so far, by their number, as `range` does.
 
@@ -281,9 +327,7 @@ class Frame:
     # --- helpers ------------------------------------------------------------------------------
 
     def _all_types(self) -> Mapping[str, ColumnType]:
-        if self._selected is None:
-            return self._columns
-        return {name: self._view.types[name] for name in visible(self._view.types)}
+        return self._columns if self._selected is None else self._view.columns
 
     def _with(self, added: Transformation, *, show: str | None = None) -> Frame:
         selected = self._selected
@@ -340,7 +384,7 @@ class Frame:
         return names
 
 
-def open(files: Named) -> Frame:
+def open(files: Named, *, friends: bool = False) -> Frame:
     """Describe a dataset in ROOT files.
 
     Parameters
@@ -353,6 +397,10 @@ def open(files: Named) -> Frame:
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
+    friends : bool
+        Join the friends that each file's tree names, as ROOT does: a friend's columns are called
+        ``friend.column``, and ``column`` where no other column is called so. They are looked for where
+        the tree says, and beside its file.
 
     Returns
     -------
@@ -385,7 +433,10 @@ def open(files: Named) -> Frame:
     ...     "pt > 20 && abs(eta) < 2.5"
     ... )  # doctest: +SKIP
     """
-    return _of_node(files) if sources.is_node(files) else over(sources.expand(files))
+    if sources.is_node(files):
+        return _of_node(files)
+    locations = sources.expand(files)
+    return over(locations, friends=friends)
 
 
 def _of_node(node: Any) -> Frame:
@@ -432,10 +483,22 @@ def from_arrays(arrays: Mapping[str, Any]) -> Frame:
     return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=sources.table(arrays))])
 
 
-def over(locations: Sequence[Location]) -> Frame:
+def over(locations: Sequence[Location], *, friends: bool = False) -> Frame:
     """Describe a dataset in files that are known: see `open`."""
+    short: set[str] = set()
+    if friends:
+        with (
+            ThreadPoolExecutor(min(_THREADS, len(locations)), "rootfeed-friends") as pool,
+            progress("Looking for friends", len(locations)) as advance,
+        ):
+            found = []
+            for each in pool.map(sources.with_friends, locations):
+                found.append(each)
+                advance(1)
+        locations, short = [joined for joined, _ in found], found[0][1]
     _, types = sources.types(locations[0])
-    return Frame(View(Files(locations, types)))
+    frame = Frame(View(Files(locations, types)))
+    return frame.select(name for name in types if name not in short) if short else frame
 
 
 def view_of(frame: Frame) -> View:

@@ -207,7 +207,8 @@ _MOST_SHOWN = 6
 
 def fingerprint(dataset: Dataset, spec: Spec) -> Fingerprint:
     """Return what a state must agree in with the loader that goes on with it."""
-    files = [(file.index.identity.hex(), file.index.entries) for file in dataset.files]
+    indexes = [file.index for file in dataset.files]
+    files = [((each.identity + each.joined).hex(), each.entries) for each in indexes]
     layout = dataset.layout
     columns = [
         (part.columns, str(part.dtype), part.length, part.ragged, *(part.shape or ()))

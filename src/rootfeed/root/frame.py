@@ -52,13 +52,14 @@ class RDataFrame:
             frame = _counted(tree)
         elif isinstance(tree, str) and files is not None:
             # Both are names, never parts of one text: a tree may have a colon, an address a query.
-            frame = over(expand(files, tree))
+            locations = expand(files, tree)
+            frame = over(locations, friends=bool(sources.friends(locations[0])))
         else:
             raise ArgumentError(
                 "RDataFrame takes the name of a tree and files, or a number of entries, got "
                 f"{tree!r} and {files!r}. RDF.FromNumpy and RDF.FromCSV take arrays and tables of text."
             )
-        self.frame = Frame(view_of(frame).in_dialect("c++"))
+        self.frame = Frame(view_of(frame).in_dialect("c++"), list(frame.columns))
 
     def Define(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
         """Return a data frame with one more column.

@@ -12,8 +12,11 @@ from typing import Protocol, cast
 import awkward as ak
 
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
-from rootfeed.sources import arrays, joined, root
+from rootfeed.sources import beside
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
+from rootfeed.sources.beside import BesideIndex, BesideLocation
+from rootfeed.sources.choosing import SOURCES, source_of
+from rootfeed.sources.friends import with_friends
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
@@ -22,6 +25,7 @@ from rootfeed.sources.storage import is_remote
 __all__ = [
     "IN_MEMORY",
     "ArraysLocation",
+    "BesideLocation",
     "Located",
     "Location",
     "Named",
@@ -41,6 +45,7 @@ __all__ = [
     "table",
     "types",
     "vector_bytes",
+    "with_friends",
 ]
 
 
@@ -98,8 +103,8 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
 def prepare(indexes: Iterable[FileIndex]) -> None:
     """Compile what reading these columns needs, so that threads need not."""
     indexes = list(indexes)
-    for source in (root, arrays, joined):
-        cast(Source, source).prepare([index for index in indexes if _source(index) is source])
+    for source in (*SOURCES, beside):
+        source.prepare([index for index in indexes if _source(index) is source])
 
 
 def read(
@@ -129,14 +134,6 @@ def vector_bytes(index: FileIndex, name: str) -> float:
 
 def _source(of: Location | FileIndex) -> Source:
     """Return the source that a location or an index belongs to."""
-    for source, kinds in _OTHERS:
-        if isinstance(of, kinds):
-            return source
-    return root
-
-
-# Each takes nothing but locations and indexes of its own.
-_OTHERS: tuple[tuple[Source, tuple[type, ...]], ...] = (
-    (cast(Source, arrays), (arrays.ArraysLocation, arrays.ArraysIndex)),
-    (cast(Source, joined), (joined.JoinedLocation, joined.JoinedIndex)),
-)
+    if isinstance(of, BesideLocation | BesideIndex):
+        return cast(Source, beside)
+    return cast(Source, source_of(of))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import uproot
@@ -28,7 +28,7 @@ from rootfeed.sources.storage import Storage, is_remote, open_storage
 from rootfeed.sources.uproot_internals import FileClasses, StorageSource
 from rootfeed.sources.web import web_page
 
-__all__ = ["RootObject", "damaged", "open_object"]
+__all__ = ["Friend", "RootObject", "damaged", "open_object"]
 
 _TREES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 _RNTUPLE = "ROOT::RNTuple"
@@ -36,6 +36,24 @@ _RNTUPLE_PREVIEW = "ROOT::Experimental::RNTuple"
 _POSITION_BYTES = 4
 _ENDS_BYTES = 64 << 10  # at each end of a file, fetched before they are asked for
 _LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
+
+
+class Friend(NamedTuple):
+    """A tree that another one names as its friend.
+
+    Attributes
+    ----------
+    alias, tree : str
+    path : str
+        As it was given when the friend was added; empty for the same file.
+    """
+
+    alias: str
+    tree: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.tree!r} in {self.path or 'this file'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +93,18 @@ class RootObject:
             for name, types in self._listing[1].items()
         }
 
-    def friends(self) -> list[str]:
-        """Return what the tree's friends are called, and where they lie; an open one with `friends`."""
+    def friends(self) -> list[Friend]:
+        """Return the tree's friends, where it was opened with `friends`."""
         listed = self.handle.member("fFriends", none_if_missing=True) if self.format == "TTree" else None
         return [
-            f"{str(friend.member('fTreeName'))!r} in {str(friend.member('fTitle')) or 'this file'}"
+            Friend(*(str(friend.member(name)) for name in ("fName", "fTreeName", "fTitle")))
             for friend in listed or []
         ]
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the tree has an index, by which ROOT finds a friend's entries; see `friends`."""
+        return self.format == "TTree" and bool(self.handle.member("fTreeIndex", none_if_missing=True))
 
     def columns(self, names: Iterable[str]) -> dict[str, Column]:
         """Return the page tables of some columns; unknown names are left out."""

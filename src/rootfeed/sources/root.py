@@ -46,7 +46,7 @@ def friends(location: Location) -> list[str]:
     """Return which friends a tree has, and in which files; none where that cannot be read."""
     try:
         with open_object(location.path, location.object_path, friends=True) as found:
-            return found.friends()
+            return [str(friend) for friend in found.friends()]
     except Exception:  # it is only asked for to help with another error
         return []
 

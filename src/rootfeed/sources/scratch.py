@@ -24,6 +24,13 @@ class Scratch:
     def __init__(self) -> None:
         self._buffers: dict[str, Array] = {}
         self._kept: tuple[Any, Any, ExitStack] | None = None
+        self._beside: Scratch | None = None
+
+    def beside(self) -> Scratch:
+        """Return another scratch, which goes with this one: what both hand out is valid together."""
+        if self._beside is None:
+            self._beside = Scratch()
+        return self._beside
 
     def array(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialized array, in the same memory as the last one of this name.
@@ -78,3 +85,5 @@ class Scratch:
             stack = self._kept[2]
             self._kept = None
             stack.close()
+        if self._beside is not None:
+            self._beside.close()

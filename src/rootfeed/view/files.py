@@ -71,12 +71,22 @@ class Files:
             if not friends:
                 raise
             told = MissingColumnError(
-                f"{error} The tree has friends, whose columns rootfeed does not join: "
-                f"{', '.join(friends)}. If it is one of theirs, write it into this tree (Snapshot of "
-                "ROOT's RDataFrame does that), or open the friend on its own."
+                f"{error} The tree has friends: {', '.join(friends)}. If it is a column of theirs, "
+                "rootfeed.open(..., friends=True) joins them."
             )
             told.names_friends = True
             raise told from error
+
+    def beside(self, other: Files, names: Mapping[str, str]) -> Files:
+        """Return these files, each with another one beside it: see `sources.BesideLocation`."""
+        pairs = zip(self.locations, other.locations, strict=True)
+        locations = [
+            sources.BesideLocation(
+                location.path, location.object_path, first=location, other=beside, names=names
+            )
+            for location, beside in pairs
+        ]
+        return Files(locations, {**self.types, **{new: other.types[old] for new, old in names.items()}})
 
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
         """Return the storage metadata of some stored columns, for each file.

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from rootfeed.expression import Cut, Definition, Dialect, infer
+from rootfeed.expression import Cut, Definition, Dialect, infer, visible
 from rootfeed.processes import ForkLock
 from rootfeed.schema import Block, ColumnType, FileIndex, Jagged
 from rootfeed.view.files import Files
@@ -71,9 +71,18 @@ class View:
         """Return a view with one more transformation."""
         return View(self.files, (*self.transformations, added), self.dialect)
 
+    def beside(self, other: View, names: Mapping[str, str]) -> View:
+        """Return a view of these files with those of another one beside them, before transformations."""
+        return View(self.files.beside(other.files, names), self.transformations, self.dialect)
+
     def in_dialect(self, dialect: Dialect) -> View:
         """Return a view whose expressions have C++'s or Python's meaning."""
         return View(self.files, self.transformations, dialect)
+
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        """Every column after all transformations, without those that only we have named."""
+        return {name: self.types[name] for name in visible(self.types)}
 
     @property
     def stored(self) -> Mapping[str, ColumnType]:

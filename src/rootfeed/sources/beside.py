@@ -1,0 +1,168 @@
+"""Two files side by side, entry by entry, as one source: a tree and its friend, for example."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import Any
+
+import awkward as ak
+
+from rootfeed.errors import ArgumentError
+from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
+from rootfeed.sources.choosing import source_of
+from rootfeed.sources.paths import Location
+from rootfeed.sources.scratch import Scratch
+
+__all__ = [
+    "BesideIndex",
+    "BesideLocation",
+    "friends",
+    "index",
+    "prepare",
+    "read",
+    "read_awkward",
+    "types",
+    "vector_bytes",
+]
+
+
+@dataclass(frozen=True)
+class BesideLocation(Location):
+    """A file, and another one with as many entries.
+
+    Attributes
+    ----------
+    first, other : Location
+        Each may be two files itself.
+    names : mapping of str to str
+        Of columns, what they are called in the other file. The rest are the first file's.
+    """
+
+    first: Location = field(kw_only=True)
+    other: Location = field(kw_only=True)
+    names: Mapping[str, str] = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class BesideIndex(FileIndex):
+    """The indexes of both, as one, which has the identity of the first: its entries are meant."""
+
+    first: FileIndex = field(kw_only=True, repr=False)
+    other: FileIndex = field(kw_only=True, repr=False)
+    names: Mapping[str, str] = field(kw_only=True, repr=False)
+
+
+def types(location: BesideLocation) -> tuple[str, Mapping[str, ColumnType]]:
+    """Return the name of the first file's object, and the columns of both."""
+    name, first = _source(location.first).types(location.first)
+    _, other = _source(location.other).types(location.other)
+    return name, {**first, **{new: other[old] for new, old in location.names.items()}}
+
+
+def friends(location: BesideLocation) -> list[str]:
+    """Return nothing: of friends, those that are wanted are here."""
+    return []
+
+
+def index(location: BesideLocation, names: Sequence[str]) -> BesideIndex:
+    """Return the page tables of columns of both.
+
+    Raises
+    ------
+    ArgumentError
+        Where one file has more entries than the other.
+    """
+    more = {name: location.names[name] for name in names if name in location.names}
+    mine = [name for name in names if name not in more]
+    first = _source(location.first).index(location.first, mine)
+    other = _source(location.other).index(location.other, list(dict.fromkeys(more.values())))
+    if first.entries != other.entries:
+        raise ArgumentError(
+            f"{first.where} has {first.entries} entries and {other.where} {other.entries}: they cannot "
+            "be joined entry by entry. Join files that were written together, in the same order."
+        )
+    columns = dict(first.columns)
+    for new, old in more.items():
+        columns[new] = replace(other.columns[old], name=new)
+    plain = {name: getattr(first, name) for name in FileIndex.__dataclass_fields__}
+    plain["columns"] = {name: columns[name] for name in names}
+    plain["joined"] = first.joined + other.identity + other.joined
+    return BesideIndex(**plain, first=first, other=other, names=more)
+
+
+def read(
+    index: BesideIndex,
+    names: Sequence[str],
+    start: int,
+    stop: int,
+    out_for: Callable[[str], Array],
+    scratch: Scratch,
+    stopped: Event,
+) -> Iterator[tuple[str, Array | Jagged]]:
+    """Read from both: see `Source.read`."""
+    mine = [name for name in names if name not in index.names]
+    if mine:
+        source = _source(index.first)
+        yield from source.read(index.first, mine, start, stop, out_for, scratch, stopped)
+    rest = [name for name in names if name in index.names]
+    while rest and not stopped.is_set():
+        # A column of the other file may have two names here: it is read for each.
+        some = {index.names[name]: name for name in reversed(rest)}
+        rest = [name for name in rest if name not in some.values()]
+        yield from _renamed(index.other, some, start, stop, out_for, scratch.beside(), stopped)
+
+
+def _renamed(
+    index: FileIndex,
+    names: Mapping[str, str],
+    start: int,
+    stop: int,
+    out_for: Callable[[str], Array],
+    scratch: Scratch,
+    stopped: Event,
+) -> Iterator[tuple[str, Array | Jagged]]:
+    """Read columns of the other file under other names."""
+
+    def renamed_out(old: str) -> Array:
+        return out_for(names[old])
+
+    found = _source(index).read(index, list(names), start, stop, renamed_out, scratch, stopped)
+    for old, values in found:
+        yield names[old], values
+
+
+def read_awkward(
+    index: BesideIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
+) -> ak.Array:
+    """Return the entries ``[start, stop)`` of a column of either."""
+    part, old = _of(index, name)
+    return _source(part).read_awkward(part, old, start, stop, scratch)
+
+
+def vector_bytes(index: BesideIndex, name: str) -> float:
+    """Return the bytes of an entry of a vector, on average."""
+    part, old = _of(index, name)
+    found: float = _source(part).vector_bytes(part, old)
+    return found
+
+
+def prepare(indexes: Iterable[BesideIndex]) -> None:
+    """Compile what reading the files needs."""
+    for index in indexes:
+        for part in (index.first, index.other):
+            _source(part).prepare([part])
+
+
+def _of(index: BesideIndex, name: str) -> tuple[FileIndex, str]:
+    if name in index.names:
+        return index.other, index.names[name]
+    return index.first, name
+
+
+def _source(of: Location | FileIndex) -> Any:
+    if isinstance(of, BesideLocation | BesideIndex):
+        return sys.modules[__name__]
+    return source_of(of)

@@ -1,0 +1,22 @@
+"""Which source a location or an index belongs to, of those that read files or memory themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rootfeed.sources import arrays, joined, root
+
+__all__ = ["SOURCES", "source_of"]
+
+SOURCES: tuple[Any, ...] = (root, arrays, joined)
+
+# Each takes nothing but locations and indexes of its own; `root` takes those that are no other's.
+_OTHERS: tuple[tuple[Any, tuple[type, ...]], ...] = (
+    (arrays, (arrays.ArraysLocation, arrays.ArraysIndex)),
+    (joined, (joined.JoinedLocation, joined.JoinedIndex)),
+)
+
+
+def source_of(of: Any) -> Any:
+    """Return the source of a location or an index."""
+    return next((source for source, kinds in _OTHERS if isinstance(of, kinds)), root)

@@ -1,0 +1,82 @@
+"""The friends that a TTree names: found, and joined with it entry by entry."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rootfeed.errors import ArgumentError, RootfeedError
+from rootfeed.schema import ColumnType
+from rootfeed.sources.beside import BesideLocation
+from rootfeed.sources.metadata import Friend, open_object
+from rootfeed.sources.paths import Location
+from rootfeed.sources.storage import is_remote
+
+__all__ = ["with_friends"]
+
+
+def with_friends(location: Location) -> tuple[Location, set[str]]:
+    """Return a file and its tree's friends, side by side; the file alone where there are none.
+
+    As in ROOT, a friend's column is called by the friend's name and its own, ``friend.column``, and by
+    its own name alone where no other column has it.
+
+    Returns
+    -------
+    location : Location
+    short : set of str
+        The second names of friends' columns.
+
+    Raises
+    ------
+    MissingFileError, MissingObjectError
+        Where a friend is not where the tree says.
+    ArgumentError
+        Where ROOT finds a friend's entries by an index, not by their numbers.
+    """
+    with open_object(location.path, location.object_path, friends=True) as found:
+        name, friends, known = found.object_path, found.friends(), set(found.types())
+    joined = location
+    short: set[str] = set()
+    for friend in friends:
+        where = _where(location, friend)
+        types = _types(where, f"{location.path}:{name}", friend)
+        names = {f"{friend.alias}.{column}": column for column in types}
+        alone = {column: column for column in types if column not in known}
+        short.update(alone)
+        known.update(alone, names)
+        joined = BesideLocation(
+            location.path, location.object_path, first=joined, other=where, names=names | alone
+        )
+    return joined, short
+
+
+def _types(where: Location, tree: str, friend: Friend) -> Mapping[str, ColumnType]:
+    try:
+        with open_object(where.path, where.object_path, friends=True) as found:
+            if found.is_indexed:
+                raise ArgumentError(
+                    f"{where.path}:{where.object_path}, a friend of {tree}, has an index, by which ROOT "
+                    "finds its entries: they cannot be joined by their numbers. Write the columns into "
+                    "one tree (Snapshot of ROOT's RDataFrame does that)."
+                )
+            return found.types()
+    except RootfeedError as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise type(error)(f"{error} It is the friend {friend.alias!r} of {tree}.") from error
+
+
+def _where(location: Location, friend: Friend) -> Location:
+    """Return where a friend lies: a relative path begins here, as in ROOT, or beside the tree's file."""
+    path = friend.path or location.path
+    if not (is_remote(path) or os.path.isabs(path)):
+        if is_remote(location.path):
+            path = posixpath.join(posixpath.dirname(location.path), path)
+        elif os.path.exists(path):
+            path = os.path.abspath(path)
+        else:
+            path = os.path.join(os.path.dirname(location.path), path)
+    return replace(location, path=path, object_path=friend.tree)

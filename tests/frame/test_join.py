@@ -1,0 +1,244 @@
+"""Files side by side, entry by entry: other frames, and the friends that trees name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+import rootfeed as rf
+import rootfeed.root
+from rootfeed.errors import ArgumentError, MissingFileError, StateError
+from samples import File, in_a_row, open_events, values, write, write_columns
+
+FILES = in_a_row(File(400, page=50), File(177, page=30, format="RNTuple"), File(150, page=60))
+ENTRIES = 727
+IDS = np.arange(ENTRIES)
+
+
+def scores(ids: Any) -> np.ndarray:
+    return np.sin(np.asarray(ids)).astype("f4")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> tuple[rf.Frame, rf.Frame]:
+    """Files, and others with as many entries in pages of other sizes, and of the other format."""
+    folder = tmp_path_factory.mktemp("join")
+    paths = [write(folder / f"{number}.root", file) for number, file in enumerate(FILES)]
+    beside = []
+    for number, file in enumerate(FILES):
+        lengths = file.ids % 4
+        columns = {
+            "score": scores(file.ids),
+            "half": file.ids.astype("f8"),
+            "v": ak.unflatten(np.repeat(file.ids, lengths).astype("f4"), lengths),
+        }
+        path = folder / f"beside_{number}.root"
+        with uproot.recreate(path) as out:
+            tree = out.mktree("scores", {"score": "f4", "half": "f8", "v": "var * float32"})
+            for start in range(0, file.entries, 37):
+                tree.extend({name: column[start : start + 37] for name, column in columns.items()})
+        beside.append({path: "scores"})
+    return open_events(paths), rf.open({path: name for each in beside for path, name in each.items()})
+
+
+def test_columns_of_both_are_there(frames: tuple[rf.Frame, rf.Frame]) -> None:
+    frame, other = frames
+    joined = frame.join(other, prefix="net_")
+    assert list(joined.columns) == [
+        *frame.columns,
+        *(f"net_{name}" for name in ("score", "half", "nv", "v")),
+    ]
+    assert joined.num_entries == ENTRIES
+    found = joined.arrays(["id", "net_score", "half", "net_half", "net_v"])
+    assert np.array_equal(found["id"], IDS)
+    assert np.array_equal(found["net_score"], scores(IDS))
+    assert np.array_equal(found["half"], values("half", IDS))
+    assert np.array_equal(found["net_half"], IDS)
+    assert ak.num(found["net_v"]).tolist() == (IDS % 4).tolist()
+    assert np.array_equal(ak.flatten(found["net_v"]), np.repeat(IDS, IDS % 4))
+
+
+@pytest.mark.parametrize("memory", [{}, {"chunk_entries": 200, "block_entries": 23}])
+def test_batches_hold_rows_of_both(frames: tuple[rf.Frame, rf.Frame], memory: dict[str, int]) -> None:
+    joined = frames[0].join(frames[1].select(["score", "v"])).filter("score > -0.5 && Sum(v) >= 0")
+    joined = joined.define("twice", "2 * score + half")
+    features = {"event": ["id", "twice"], "vectors": rf.padded(["v"], length=3)}
+    loader = rf.Loader(joined, 32, features, "score", seed=3, **memory)
+    for _ in range(2):
+        batches = list(loader)
+        event = np.concatenate([x["event"] for x, _ in batches])
+        ids = event[:, 0].astype(int)
+        assert np.array_equal(np.sort(ids), IDS[scores(IDS) > -0.5])
+        assert np.allclose(event[:, 1], 2 * scores(ids) + ids / 2)
+        assert np.array_equal(np.concatenate([y for _, y in batches])[:, 0], scores(ids))
+        mask = np.concatenate([x["vectors_mask"] for x, _ in batches])
+        assert np.array_equal(mask.sum(1), ids % 4)
+        padded = np.concatenate([x["vectors"] for x, _ in batches])[..., 0]
+        assert np.array_equal(padded, np.where(mask, ids[:, None], 0))
+
+
+def test_splits_are_those_of_the_files_alone(frames: tuple[rf.Frame, rf.Frame]) -> None:
+    frame, joined = frames[0], frames[0].join(frames[1], prefix="net_")
+    ids = [
+        np.sort(rf.Loader(each, 64, ["id"], seed=1, dtype="int64").split(0.3).test.arrays()["x"])
+        for each in (frame, joined)
+    ]
+    assert np.array_equal(ids[0], ids[1])
+
+
+def test_a_state_knows_what_lay_beside(frames: tuple[rf.Frame, rf.Frame]) -> None:
+    frame, other = frames
+
+    def loader(beside: rf.Frame) -> rf.Loader:
+        return rf.Loader(frame.join(beside), 64, ["id", "score"], seed=1)
+
+    first = loader(other.select(["score"]))
+    batches = iter(first)
+    next(batches)
+    state = json.loads(json.dumps(first.state_dict()))
+    rest = [x.tolist() for x in batches]
+    again = loader(other.select(["score"]))
+    again.load_state_dict(state)
+    assert [x.tolist() for x in again] == rest
+    paths = [{path: "events"} for path in frame.files]
+    tables = rf.open({path: name for each in paths for path, name in each.items()})
+    tables = tables.select(["half"])
+    changed = rf.Loader(frame.join(tables, prefix="score_"), 64, ["id", "score_half"], seed=1)
+    with pytest.raises(StateError, match="files"):
+        changed.load_state_dict(state)
+
+
+def test_arrays_lie_beside_a_file(tmp_path: Path) -> None:
+    write_columns(tmp_path / "data.root", {"id": np.arange(100)}, 10, "TTree")
+    table = rf.from_arrays({"score": scores(np.arange(100)), "name": ak.Array(["a", "b"] * 50)})
+    joined = rf.open(tmp_path / "data.root").join(table).join(table.select(["score"]), prefix="again_")
+    found = joined.filter("name == 'b'").arrays(["id", "score", "again_score", "name"])
+    assert np.array_equal(found["id"], np.arange(1, 100, 2))
+    assert np.array_equal(found["score"], scores(np.arange(1, 100, 2)))
+    assert np.array_equal(found["again_score"], found["score"])
+    twin = pickle.loads(pickle.dumps(joined))
+    assert np.array_equal(twin.arrays(["again_score"])["again_score"], scores(np.arange(100)))
+
+
+def test_mistakes_are_told(frames: tuple[rf.Frame, rf.Frame], tmp_path: Path) -> None:
+    frame, other = frames
+    with pytest.raises(ArgumentError, match=r"both frames have a column 'half'\. Give the names"):
+        frame.join(other)
+    with pytest.raises(ArgumentError, match="join it as it was opened"):
+        frame.join(other.filter("score > 0"), prefix="net_")
+    with pytest.raises(ArgumentError, match="3 files cannot be joined with 1"):
+        frame.join(rf.from_arrays({"score": np.zeros(ENTRIES)}))
+    with pytest.raises(ArgumentError, match=r"join takes a frame, got 'scores\.root'"):
+        frame.join("scores.root")  # type: ignore[arg-type]
+    short = rf.from_arrays({"score": np.zeros(9)})
+    write_columns(tmp_path / "data.root", {"id": np.arange(10)}, 10, "TTree")
+    joined = rf.open(tmp_path / "data.root").join(short)
+    with pytest.raises(ArgumentError, match="has 10 entries and arrays in memory 9: they cannot be"):
+        joined.count()
+    with pytest.raises(ArgumentError, match="has 10 entries and arrays in memory 9: they cannot be"):
+        rf.Loader(joined, 2, ["id"])
+
+
+# --- friends -----------------------------------------------------------------------------------------
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
+
+
+@pytest.fixture(scope="module")
+def befriended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with friends in two files, one of them by another name, written by ROOT."""
+    import ROOT
+
+    folder = tmp_path_factory.mktemp("befriended")
+    for tree, name, factor in (("events", "main", 1), ("extra", "other", 10)):
+        frame = ROOT.RDataFrame(50).Define("x", f"int(rdfentry_ * {factor})")
+        column = "y" if tree == "extra" else "run"
+        frame.Define(column, f"float(rdfentry_ + {factor})").Snapshot(tree, f"{folder}/{name}.root")
+    file = ROOT.TFile(f"{folder}/main.root", "UPDATE")
+    tree = file.Get("events")
+    tree.AddFriend("extra", f"{folder}/other.root")
+    tree.AddFriend("second=extra", f"{folder}/other.root")
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    return folder
+
+
+@linux
+def test_friends_are_joined_as_in_root(befriended: Path) -> None:
+    import ROOT
+
+    path = f"{befriended}/main.root"
+    frame = rf.open(f"{path}:events", friends=True)
+    theirs = ROOT.RDataFrame("events", path)
+    names = [str(name) for name in theirs.GetColumnNames()]
+    assert sorted(frame.columns) == sorted(names)
+    ours = rootfeed.root.RDataFrame("events", path)
+    assert sorted(map(str, ours.GetColumnNames())) == sorted(names)
+    every = [*names, "y"]  # which has no other column beside it of that name
+    expected = theirs.AsNumpy(every)
+    for found in (frame.arrays(every), ours.AsNumpy(every)):
+        for name in every:
+            assert np.array_equal(found[name], expected[name]), name
+    expression = "extra.x + second.y - x + y"
+    expected = theirs.Define("z", expression).Filter("extra.x > 100").AsNumpy(["z"])["z"]
+    assert np.array_equal(
+        frame.define("z", expression).filter("extra.x > 100").arrays(["z"])["z"], expected
+    )
+    loader = rf.Loader(frame, 10, ["x", "y", "second.x"], "extra.y", seed=1)
+    x, y = (np.concatenate(each) for each in zip(*loader, strict=True))
+    assert np.array_equal(x[:, 1], y[:, 0])
+    assert np.array_equal(x[:, 2], 10 * x[:, 0])
+
+
+@linux
+def test_friends_are_found_beside_the_file(
+    befriended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ROOT
+
+    for name in ("main", "other"):
+        (tmp_path / f"{name}.root").write_bytes((befriended / f"{name}.root").read_bytes())
+    file = ROOT.TFile(f"{tmp_path}/main.root", "UPDATE")
+    tree = file.Get("events")
+    for friend in list(tree.GetListOfFriends()):
+        tree.GetListOfFriends().Remove(friend)
+    with monkeypatch.context() as there:
+        there.chdir(tmp_path)
+        tree.AddFriend("extra", "other.root")
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    frame = rf.open(f"{tmp_path}/main.root:events", friends=True)
+    assert np.array_equal(frame.arrays(["extra.x"])["extra.x"], 10 * np.arange(50))
+    (tmp_path / "other.root").unlink()
+    with pytest.raises(MissingFileError, match=r"other\.root.*It is the friend 'extra' of"):
+        rf.open(f"{tmp_path}/main.root:events", friends=True)
+
+
+@linux
+def test_friends_with_an_index_are_refused(befriended: Path, tmp_path: Path) -> None:
+    import ROOT
+
+    for name in ("main", "other"):
+        (tmp_path / f"{name}.root").write_bytes((befriended / f"{name}.root").read_bytes())
+    file = ROOT.TFile(f"{tmp_path}/other.root", "UPDATE")
+    tree = file.Get("extra")
+    tree.BuildIndex("x")
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    file = ROOT.TFile(f"{tmp_path}/main.root", "UPDATE")
+    tree = file.Get("events")
+    for friend in list(tree.GetListOfFriends()):
+        tree.GetListOfFriends().Remove(friend)
+    tree.AddFriend("extra", f"{tmp_path}/other.root")
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    with pytest.raises(ArgumentError, match="has an index, by which ROOT finds its entries"):
+        rf.open(f"{tmp_path}/main.root:events", friends=True)
