@@ -141,6 +141,22 @@ def test_statistics_are_those_of_root(path: str, cut: str) -> None:
             assert found == pytest.approx(expected, rel=1e-12, abs=1e-9), (name, statistic)
 
 
+STATISTIC = ("N", "W", "W2", "Mean", "MeanErr", "Var", "RMS", "Min", "Max")
+
+
+@pytest.mark.parametrize("cut", ["id >= 0", "id == 250", "id < 0"])
+def test_all_statistics_at_once_are_those_of_root(path: str, cut: str) -> None:
+    real = load_root().RDataFrame("events", path).Filter(cut)
+    ours = ROOT.RDataFrame("events", path).Filter(cut)
+    for name in ("id", "x", "pt"):
+        expected, found = real.Stats(name).GetValue(), ours.Stats(name).GetValue()
+        for statistic in STATISTIC:
+            asked = f"Get{statistic}"
+            value, theirs = getattr(found, asked)(), getattr(expected, asked)()
+            assert value == pytest.approx(theirs, rel=1e-12, abs=1e-9), (name, statistic)
+        assert f"Count = {expected.GetN()}" in str(found)
+
+
 def test_statistics_come_from_one_pass(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     scan = View.scan

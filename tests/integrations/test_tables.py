@@ -29,6 +29,23 @@ def make(frame: rf.Frame, **options: Any) -> rf.Loader:
     return rf.Loader(frame, 333, **(settings | options))
 
 
+def test_data_frames_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    import rootfeed.root as ROOT
+
+    table = pandas.DataFrame(
+        {"x": [1.5, 2.5, 4.0], "n": [3, 1, 2], "s": ["a", "bc", ""], "b": [True, False, True]}
+    )
+    frame = ROOT.RDF.FromPandas(table[table["n"] > 1])
+    assert frame.GetColumnType("n") == "Long64_t"
+    found = frame.Define("twice", "2 * n").Filter('s == "a" || b').AsNumpy(["x", "twice", "s"])
+    assert found["x"].tolist() == [1.5, 4.0]
+    assert found["twice"].tolist() == [6, 4]
+    assert list(found["s"]) == ["a", ""]
+    with pytest.raises(ArgumentError, match="no value"):
+        ROOT.RDF.FromPandas(pandas.DataFrame({"s": ["a", None]}))
+
+
 # --- XGBoost --------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ So does code for the functions that came before, in the forms of ROOT 6.30 to 6.
 in ``TMVA.Experimental`` and ``Experimental.ML``.
 
 Data frames have ROOT's words for columns, cuts and answers; `RDF` has what is in ROOT's namespace of
-that name: `FromNumpy`, `FromCSV`, `RSnapshotOptions`, `RunGraphs`.
+that name: `FromNumpy`, `FromPandas`, `FromCSV`, `RSnapshotOptions`, `RunGraphs`.
 
 Where ROOT itself is at hand, `RDataLoader` takes its data frames, with C++ in them, too; and `install`
 puts the loaders here in the place of ROOT's own, for programs that are not to be edited.
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.root.answers import CutFlow, CutInfo, Result, RunGraphs
+from rootfeed.root.answers import CutFlow, CutInfo, Result, RunGraphs, Statistic
 from rootfeed.root.describing import Description, Displayed
 from rootfeed.root.frame import RDataFrame
 from rootfeed.root.generators import (
@@ -40,7 +40,7 @@ from rootfeed.root.generators import (
 )
 from rootfeed.root.loader import RDataLoader
 from rootfeed.root.namespaces import Namespace, missing
-from rootfeed.root.origins import FromCSV, FromNumpy
+from rootfeed.root.origins import FromCSV, FromNumpy, FromPandas
 from rootfeed.root.replacing import replace, restore
 from rootfeed.root.session import (
     LEVELS,
@@ -67,6 +67,7 @@ __all__ = [
     "Experimental",
     "FromCSV",
     "FromNumpy",
+    "FromPandas",
     "Generator",
     "RCompressionSetting",
     "RDataFrame",
@@ -74,6 +75,7 @@ __all__ = [
     "RSnapshotOptions",
     "Result",
     "RunGraphs",
+    "Statistic",
     "gErrorIgnoreLevel",
     "gROOT",
     "install",
@@ -96,6 +98,7 @@ RDF = Namespace(
     ESnapshotOutputFormat=ESnapshotOutputFormat,
     FromCSV=FromCSV,
     FromNumpy=FromNumpy,
+    FromPandas=FromPandas,
     RSnapshotOptions=RSnapshotOptions,
     RunGraphs=RunGraphs,
 )

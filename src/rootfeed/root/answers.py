@@ -14,7 +14,7 @@ from rootfeed.frame.answers import moments
 from rootfeed.frame.moments import Moments
 from rootfeed.view import CutCount
 
-__all__ = ["Booked", "CutFlow", "CutInfo", "Result", "RunGraphs"]
+__all__ = ["Booked", "CutFlow", "CutInfo", "Result", "RunGraphs", "Statistic"]
 
 _MOST = sys.float_info.max
 
@@ -98,7 +98,7 @@ class Booked:
         self._frame = frame
         self._found: dict[str, Moments | None] = {}
 
-    def result(self, name: str, answer: Callable[[Moments], float]) -> Result:
+    def result(self, name: str, answer: Callable[[Moments], Any]) -> Result:
         """Return what a function makes of a column's moments.
 
         Raises
@@ -169,6 +169,55 @@ def greatest(of: Moments) -> float:
     if of.below:
         return -math.inf
     return math.nan if of.nan else -_MOST
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Number, mean, spread and limits of all values, as ROOT's `TStatistic` tells them."""
+
+    moments: Moments
+
+    def GetN(self) -> int:
+        """Return how many values there are."""
+        return self.moments.count
+
+    def GetW(self) -> float:
+        """Return the sum of their weights, which are 1."""
+        return float(self.moments.count)
+
+    def GetW2(self) -> float:
+        """Return the sum of the squares of their weights."""
+        return float(self.moments.count)
+
+    def GetMean(self) -> float:
+        """Return the mean; 0 without values."""
+        return mean(self.moments)
+
+    def GetVar(self) -> float:
+        """Return the unbiased variance; 0 of one value, -1 without values."""
+        return deviation(self.moments) ** 2 if self.moments.count else -1.0
+
+    def GetRMS(self) -> float:
+        """Return the standard deviation; -1, as in ROOT, where there is none above 0."""
+        return deviation(self.moments) or -1.0
+
+    def GetMeanErr(self) -> float:
+        """Return the uncertainty of the mean; 0 without values."""
+        return deviation(self.moments) / math.sqrt(self.moments.count) if self.moments.count else 0.0
+
+    def GetMin(self) -> float:
+        """Return the least value; the largest number without values."""
+        return least(self.moments)
+
+    def GetMax(self) -> float:
+        """Return the greatest value; minus the largest number without values."""
+        return greatest(self.moments)
+
+    def __str__(self) -> str:
+        return (
+            f"Mean = {self.GetMean():.5g} +- {self.GetMeanErr():.4g}  RMS = {self.GetRMS():.5g}  "
+            f"Count = {self.GetN()}  Min = {self.GetMin():.5g}  Max = {self.GetMax():.5g}"
+        )
 
 
 @dataclass(frozen=True)

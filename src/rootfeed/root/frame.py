@@ -151,6 +151,14 @@ class RDataFrame:
         """Return the greatest value, as a float: see `Min`. Without values, minus the largest number."""
         return self._booked.result(column, answers.greatest)
 
+    def Stats(self, column: str) -> Result:
+        """Return number, mean, spread and limits of a column, as ROOT's `TStatistic`: see `Sum`.
+
+        Without weights, which would be a second argument in ROOT: the mean of `x` with weights `w` is
+        the `Sum` of ``w * x`` over that of ``w``.
+        """
+        return self._booked.result(column, answers.Statistic)
+
     def Report(self) -> Result:
         """Return the cut flow: ``Print()`` shows it, and it holds a cut after the other.
 

@@ -20,14 +20,13 @@ _USE = {
     "MakeCsvDataFrame": "RDF.FromCSV",
     "MakeNumpyDataFrame": "RDF.FromNumpy",
     "MakeRootDataFrame": "RDataFrame(tree, files)",
-    "FromPandas": "RDF.FromNumpy({name: frame[name].to_numpy() for name in frame.columns})",
     "FromRNTuple": "RDataFrame(ntuple, files)",
     "AsNumpy": "the method AsNumpy of RDataFrame",
     "AsRNode": "each method returns an RDataFrame",
     "FromSpec": "RDataFrame(tree, files), several of them for a loader",
     "Experimental": "threads are always used, and RDataFrame takes all files",
     **dict.fromkeys(
-        ("Histo1D", "Histo2D", "Histo3D", "HistoND", "Profile1D", "Profile2D", "Graph", "Stats"),
+        ("Histo1D", "Histo2D", "Histo3D", "HistoND", "Profile1D", "Profile2D", "Graph"),
         "the package hist makes histograms of what AsNumpy returns; Mean, StdDev, Min and Max "
         "need no array",
     ),

@@ -18,7 +18,7 @@ from rootfeed.frame import from_arrays
 from rootfeed.root.frame import RDataFrame
 from rootfeed.sources import PathLike
 
-__all__ = ["FromCSV", "FromNumpy"]
+__all__ = ["FromCSV", "FromNumpy", "FromPandas"]
 
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _TYPES = {"O": "bool", "L": "Long64_t", "D": "double", "T": "string"}
@@ -42,6 +42,36 @@ def FromNumpy(arrays: Mapping[str, Any]) -> RDataFrame:
         Where a column holds neither numbers, nor vectors of numbers, nor text.
     """
     return RDataFrame.over(from_arrays(arrays))
+
+
+def FromPandas(dataframe: Any) -> RDataFrame:
+    """Return a data frame over the columns of a pandas data frame, whose index is left out.
+
+    Numbers are not copied where pandas need not, and must not change while they are used.
+
+    Parameters
+    ----------
+    dataframe : pandas.DataFrame
+
+    Raises
+    ------
+    ArgumentError
+        Where an entry has no value.
+    UnsupportedColumnError
+        Where a column holds neither numbers nor text.
+    """
+    arrays: dict[str, Any] = {}
+    for name in dataframe.columns:
+        values = dataframe[name].to_numpy()
+        if values.dtype.kind not in "biuf":
+            if (missing := dataframe[name].isna()).any():
+                raise ArgumentError(
+                    f"column {name!r} has no value in {int(missing.sum())} entries: fill them "
+                    "(fillna), or leave them out (dropna)."
+                )
+            values = ak.Array(values.tolist())
+        arrays[str(name)] = values
+    return FromNumpy(arrays)
 
 
 def FromCSV(
