@@ -67,6 +67,17 @@ def ids(batch: Any) -> tuple[int, ...]:
 # --- threads --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "lazy-longest-numpy",
+        "lazy-balanced-torch",
+        "lazy-each once-numpy",
+        "lazy-drawn-torch",
+        "kept-each once-torch",
+        "kept-drawn-numpy",
+        "kept-longest-torch",
+    ]
+)
 @pytest.mark.usefixtures("_many_switches")
 def test_one_iterator_in_four_threads(
     frame: rf.Frame, sizes: dict[str, int], sampling: Any, use: Any
@@ -175,6 +186,21 @@ def in_child(work: Callable[[], str]) -> str:
     return said
 
 
+@pytest.mark.thorough(
+    but=[
+        "kept-each once-numpy-0",
+        "kept-balanced-torch-1",
+        "kept-longest-numpy-2",
+        "kept-drawn-torch-50",
+        "lazy-each once-torch-1",
+        "lazy-balanced-numpy-50",
+        "lazy-longest-torch-0",
+        "lazy-drawn-numpy-2",
+        "lazy-longest-numpy-50",
+        "lazy-each once-torch-2",
+        "kept-drawn-numpy-1",
+    ]
+)
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it is what is tested
 @pytest.mark.parametrize("received", [0, 1, 2, 50])
 def test_a_forked_child_gets_no_batch(

@@ -534,6 +534,9 @@ INTERRUPTED = {
 }
 
 
+@pytest.mark.thorough(
+    but=["in a busy body-in memory", "while storage hangs-lazy", "while slow pages are awaited-lazy"]
+)
 @pytest.mark.parametrize(
     ("where", "mode"),
     [
@@ -630,6 +633,15 @@ ENDS = {
 }
 
 
+@pytest.mark.thorough(
+    but=[
+        "many iterators-lazy",
+        "exit in the loop-lazy",
+        "a global iterator-in memory",
+        "a cycle-lazy",
+        "hanging storage-lazy",
+    ]
+)
 @pytest.mark.parametrize(
     ("how", "mode"),
     [
@@ -676,6 +688,7 @@ def forked(path: Path, mode: dict[str, int], script: str) -> None:
     assert outcome.lines
 
 
+@pytest.mark.thorough(but=["lazy"])
 @pytest.mark.parametrize("mode", ["lazy", "in memory"], indirect=True)
 def test_a_forked_child_iterates(files: dict[str, Path], mode: dict[str, int]) -> None:
     script = """

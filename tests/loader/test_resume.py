@@ -205,6 +205,9 @@ def make(request: Any, frame: rf.Frame, classes: rf.Frame, vectors: rf.Frame) ->
     return functools.partial(CASES[request.param], frame, classes, vectors)
 
 
+@pytest.mark.thorough(
+    "longest, nothing kept", "small chunks", "drawn, lazy", "weights", "balanced, lazy"
+)
 @pytest.mark.filterwarnings("ignore::rootfeed.errors.CutVectorWarning")
 def test_the_rest_is_the_same_from_every_step(make: Any) -> None:
     whole = make(threads=2)

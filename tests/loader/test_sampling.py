@@ -230,7 +230,7 @@ def test_ranks_share_an_epoch(
             assert set(seen) == set(range(ENTRIES))
 
 
-@settings(max_examples=12)
+@settings(max_examples=settings.default.max_examples // 6)
 @given(
     worlds=st.lists(st.integers(1, 6), min_size=2, max_size=4),
     done=st.lists(st.integers(1, 6), min_size=3, max_size=3),

@@ -158,6 +158,14 @@ def iterate(calls: Calls, loader: rf.Loader, epochs: int = 2) -> None:
 pytestmark = pytest.mark.filterwarnings("ignore::rootfeed.errors.RootfeedWarning")
 
 
+#: Of each scenario one, with formats and memory in turns.
+ALWAYS = [
+    f"{FORMATS[number % 2]}-{name}-{list(MEMORY)[number // 2 % 2]}"
+    for number, name in enumerate(SCENARIOS)
+]
+
+
+@pytest.mark.thorough(but=ALWAYS)
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_loaders(frame: rf.Frame, compiled_late: Calls, scenario: str, memory: str) -> None:
@@ -214,6 +222,7 @@ with event.install_recorder("numba:compiler_lock") as recorder:
 """
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-kept"])
 @pytest.mark.parametrize("memory", MEMORY)
 def test_in_a_process_of_its_own(frame: rf.Frame, memory: str) -> None:
     path = f"{Path(frame.files[0]).parent}/*.root:events"

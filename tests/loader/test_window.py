@@ -152,6 +152,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.thorough("one stream", "classes", "shares", "a rank")
 @pytest.mark.parametrize("case", CASES)
 def test_going_on_reads_a_window_at_most(
     frame: rf.Frame, case: str, monkeypatch: pytest.MonkeyPatch
@@ -427,7 +428,7 @@ def passing(jets: Jets, cut: str) -> list[int]:
     return np.flatnonzero(every[CUTS.index(cut)]).tolist()
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     cut=st.sampled_from(CUTS),
     threads=st.integers(1, 4),

@@ -288,6 +288,7 @@ def test_where_the_rows_of_pieces_lie_among_those_that_are_read(
     assert _new(owner, begin, stop).sum() == sum(map(len, read.values()))
 
 
+@pytest.mark.thorough(but=["uses3-20-10"])
 @pytest.mark.parametrize(
     ("uses", "blocks", "rows"),
     [((2, 4), 20, 10), ((1, 2), 15, 10), ((2, 6), 15, 6), ((0.5, 2.5), 20, 10)],
