@@ -159,7 +159,7 @@ def test_a_tenth_in_memory(files: Files, format: str, threads: int) -> None:
     bounded(files[format], "lazy", 20, threads=threads)
 
 
-@pytest.mark.thorough(but=["RNTuple"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_a_quarter_in_memory(files: Files, format: str) -> None:
     bounded(files[format], "lazy", 50, batch_size=4096)
@@ -171,7 +171,7 @@ def test_twice_as_wide(files: Files, format: str) -> None:
     bounded(files[format], "lazy", 50, dtype="float64", target_dtype="int64")
 
 
-@pytest.mark.thorough(but=["TTree-turns", "RNTuple-interleaved"])
+@pytest.mark.thorough(but=["TTree-turns"])
 @pytest.mark.parametrize("use", ["turns", "interleaved"])
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_both_sides_of_a_split(files: Files, format: str, use: str) -> None:
@@ -305,6 +305,7 @@ def test_wide_rows_of_classes_that_are_repeated(tmp_path: Path) -> None:
         assert 0.4 * budget < peak < budget + MARGIN
 
 
+@pytest.mark.thorough
 def test_rows_that_are_far_longer_in_some_files(tmp_path: Path) -> None:
     # In one file of eight, vectors are thirty times as long as in the others: on average five times.
     paths = []

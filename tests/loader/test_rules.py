@@ -342,6 +342,9 @@ def test_classes_keep_their_fractions(folder: Path, sizes: str) -> None:
 # --- folds ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=["entries-lazy", "by two values-a budget", "by a value-kept", "stratified-lazy", "blocks-kept"]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("rule", RULES)
 def test_folds(frame: rf.Frame, rule: str, sizes: str) -> None:

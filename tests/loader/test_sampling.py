@@ -109,6 +109,23 @@ SHARES = {
 }
 
 
+@pytest.mark.thorough(
+    but=[
+        "mixed-17-equal-kept",
+        "mixed-17-natural-lazy",
+        "mixed-17-rare-small",
+        "mixed-longest-natural-kept",
+        "mixed-longest-rare-lazy",
+        "mixed-shortest-given-small",
+        "mixed-shortest-rare-kept",
+        "sorted-17-given-lazy",
+        "sorted-17-one left out-small",
+        "sorted-longest-given-kept",
+        "sorted-longest-one left out-lazy",
+        "sorted-shortest-equal-small",
+        "sorted-shortest-one left out-kept",
+    ]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("shares", SHARES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 17])
@@ -205,6 +222,18 @@ def test_rows_are_drawn_with_replacement(stored: tuple[rf.Frame, np.ndarray], si
 # --- ranks and states -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "mixed-equal-12-kept",
+        "mixed-equal-longest-small",
+        "mixed-rare-12-lazy",
+        "mixed-rare-shortest-kept",
+        "sorted-equal-12-small",
+        "sorted-equal-shortest-lazy",
+        "sorted-rare-longest-kept",
+        "sorted-rare-shortest-small",
+    ]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 12])
 @pytest.mark.parametrize("shares", ["equal", "rare"])
@@ -377,6 +406,7 @@ def test_one_file_can_be_two_frames(frames: dict[str, rf.Frame]) -> None:
 # --- sides of a split -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["mixed-lazy", "sorted-kept"])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_test_sides_are_not_resampled(stored: tuple[rf.Frame, np.ndarray], sizes: str) -> None:
     frame, labels = stored

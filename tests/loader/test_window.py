@@ -152,7 +152,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.thorough("one stream", "classes", "shares", "a rank")
+@pytest.mark.thorough("one stream", "classes that are repeated", "shares", "a rank")
 @pytest.mark.parametrize("case", CASES)
 def test_going_on_reads_a_window_at_most(
     frame: rf.Frame, case: str, monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,7 @@ def batches_of(topology: Topology, shard: Shard | None = None) -> list[np.ndarra
 # --- mixing ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["8-10", "24-5", "48-2", "12-10"])
 @pytest.mark.parametrize("kinds", [2, 5, 10])
 @pytest.mark.parametrize("room", [8, 12, 24, 48])
 def test_batches_lack_as_much_entropy_as_is_told(kinds: int, room: int) -> None:
