@@ -49,8 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is thorough, unless it is named in pytest's arguments."""
-    named = tuple(argument for argument in config.args if "::" in argument)
+    """Deselect what is thorough, unless the test or the case is named in pytest's arguments."""
+    named = [argument.partition("::")[2] for argument in config.args if "::" in argument]
     kept, others, cases = [], [], set()
     for item in items:
         marker = item.get_closest_marker("thorough")
@@ -59,7 +59,7 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
         cases.update((test, each) for each in some)
         listed = case.removesuffix("]") in some
         is_thorough = marker is not None and listed == bool(marker.args)
-        is_named = any(item.nodeid.endswith(argument) for argument in named)
+        is_named = any(name in item.nodeid for name in named)
         (others if is_thorough and not is_named else kept).append(item)
     unknown = cases - {tuple(item.nodeid.removesuffix("]").split("[", 1)) for item in items}
     if unknown and not (named or config.option.keyword or config.option.markexpr):

@@ -146,6 +146,7 @@ def test_an_error_of_values_stays_what_it_is(frame: rf.Frame) -> None:
         next(iter(loader))
 
 
+@pytest.mark.thorough(but=["kept-torch", "lazy-numpy"])
 @pytest.mark.usefixtures("_many_switches")
 def test_an_iterator_for_each_thread_is_an_epoch_for_each(
     frame: rf.Frame, sizes: dict[str, int], use: Any

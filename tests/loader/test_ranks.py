@@ -117,6 +117,7 @@ def test_a_last_batch_of_a_repeated_row_only(frame: rf.Frame, sizes: str) -> Non
     assert (len(first), len(second)) == (26, 25) == (len(read(first)), len(read(second)))
 
 
+@pytest.mark.thorough(but=["kept", "lazy"])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_drop_last_gives_whole_batches(frame: rf.Frame, sizes: str) -> None:
     for world_size, tail in itertools.product((1, 3, 8), TAILS):
@@ -293,6 +294,7 @@ def test_after_a_chain_every_step_can_be_resumed(frame: rf.Frame, sizes: str) ->
                 assert loader.state_dict()["epoch"] == 1
 
 
+@pytest.mark.thorough(but=["kept-drop", "lazy-pad", "kept-uneven"])
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("sizes", ["kept", "lazy"])
 def test_more_ranks_than_rows_are_left(frame: rf.Frame, tail: str, sizes: str) -> None:

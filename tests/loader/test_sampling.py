@@ -332,6 +332,7 @@ def test_the_rest_is_dealt_anew(
         check_even(seen, labels, within=2 + segment)  # one more after each change of the ranks
 
 
+@pytest.mark.thorough(but=["10-kept", "longest-lazy", "shortest-small"])
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 10])
 def test_a_rare_class_that_is_used_up_when_ranks_change(folder: Path, epoch: Any, sizes: str) -> None:

@@ -172,6 +172,9 @@ def test_loaders(frame: rf.Frame, compiled_late: Calls, scenario: str, memory: s
     iterate(compiled_late, made(frame, **SCENARIOS[scenario], **MEMORY[memory]))
 
 
+@pytest.mark.thorough(
+    but=["RNTuple-plain-lazy", "TTree-balanced, longest, False, None-lazy", "TTree-plain-kept"]
+)
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("scenario", ["plain", "balanced, longest, False, None"])
 def test_a_resumed_epoch(frame: rf.Frame, compiled_late: Calls, scenario: str, memory: str) -> None:
@@ -195,6 +198,7 @@ def test_splits_cuts_and_definitions(frame: rf.Frame, compiled_late: Calls, memo
         iterate(compiled_late, part, epochs=1)
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-kept"])
 @pytest.mark.parametrize("memory", MEMORY)
 def test_mixed_frames(frame: rf.Frame, compiled_late: Calls, memory: str) -> None:
     frames = [frame.filter("label == 0"), frame.filter("label == 1")]

@@ -250,6 +250,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     assert not filling_threads()
 
 
+@pytest.mark.thorough(but=["close-1", "drop-4", "error-4"])
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("way", ["close", "drop", "error"])
 def test_who_waits_for_room_is_woken(

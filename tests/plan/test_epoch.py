@@ -378,6 +378,7 @@ def test_each_region_has_its_share_of_every_batch(
         assert (np.abs(taken[-1] - rows[-1] * shares) <= 2 + len(shares) * shares).all()
 
 
+@pytest.mark.thorough
 def test_a_region_of_one_row_is_used_sooner_or_later() -> None:
     counts = [1000] * 40 + [1] + [1000] * 40 + [2]
     regions = [0] * 40 + [1] + [2] * 40 + [3]

@@ -93,6 +93,7 @@ def test_rows_of_a_block_come_at_any_time_of_its_stay() -> None:
     assert abs(first - last) < 6 * 20_000 / math.sqrt(12 * 5 * 10_000)
 
 
+@pytest.mark.thorough
 def test_every_row_comes_at_any_time_of_an_epoch() -> None:
     rows = [np.concatenate(batches_of(plain(12, 5, 5, 15.0, seed=seed))) for seed in range(1500)]
     placed = np.zeros((60, 12))
