@@ -208,6 +208,7 @@ print(sum(kernels.permute.stats.cache_hits.values()))
 """
 
 
+@pytest.mark.thorough(but=["del caching.NullCache-True"])
 @pytest.mark.parametrize(
     ("missing", "kept"),
     [
@@ -300,6 +301,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert run(tmp_path, "full") == ""  # nothing has to be written
 
 
+@pytest.mark.thorough(but=[".nbc"])
 @pytest.mark.parametrize("suffix", [".py", ".nbc", ".nbi"])
 def test_whatever_is_damaged_is_written_again(tmp_path: Path, suffix: str) -> None:
     assert run(tmp_path) == ""

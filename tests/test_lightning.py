@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import multiprocessing
@@ -120,10 +121,16 @@ def make(frame: rf.Frame) -> rf.Loader:
 
 def order(frame: rf.Frame, how: str, epoch: int, start: int = 0, stop: int = STEPS) -> Rows:
     """Return the rows of some batches of an epoch, as the same DataLoader gives them."""
+    two = ("workers", "persistent workers", "in a dict", "in a dataset")
+    in_workers = how.removeprefix("StatefulDataLoader, ") in two
+    return list(in_order(frame, in_workers, epoch, start, stop))
+
+
+@functools.cache  # many tests ask for the same ones, for which workers have to be started
+def in_order(frame: rf.Frame, in_workers: bool, epoch: int, start: int, stop: int) -> Rows:
     batches = make(frame).torch()
     batches.set_epoch(epoch)
-    two = ("workers", "persistent workers", "in a dict", "in a dataset")
-    data = HOW["workers"](batches) if how.removeprefix("StatefulDataLoader, ") in two else batches
+    data = HOW["workers"](batches) if in_workers else batches
     found = itertools.islice(iter(data), start, stop)
     return [int(each) for batch in found for each in np.asarray(batch)[:, 0]]
 
@@ -150,6 +157,23 @@ def fit(data: Any, epochs: int, *callbacks: Any, resume: bool = False, **options
     return model
 
 
+@pytest.mark.thorough(
+    but=[
+        "direct-",
+        "direct-with set_epoch",
+        "DataLoader-",
+        "workers-",
+        "workers of a server-with set_epoch",
+        "persistent workers-with set_epoch",
+        "StatefulDataLoader-with set_epoch",
+        "StatefulDataLoader, workers-with set_epoch",
+        "StatefulDataLoader, persistent workers-",
+        "in a dict-with set_epoch",
+        "in a CombinedLoader-",
+        "in a dataset-",
+        "beside data without a length-with set_epoch",
+    ]
+)
 @pytest.mark.parametrize("hook", [False, True], ids=["", "with set_epoch"])
 @pytest.mark.parametrize("how", HOW)
 def test_jobs_in_a_chain_go_on(frame: rf.Frame, how: str, hook: bool) -> None:
@@ -160,6 +184,7 @@ def test_jobs_in_a_chain_go_on(frame: rf.Frame, how: str, hook: bool) -> None:
         assert seen == {job: order(frame, how, job)}
 
 
+@pytest.mark.thorough("persistent workers")
 @pytest.mark.parametrize("how", ["direct", "workers", "persistent workers"])
 def test_a_job_of_several_epochs_is_the_same(frame: rf.Frame, how: str) -> None:
     batches = make(frame).torch()
@@ -169,6 +194,7 @@ def test_a_job_of_several_epochs_is_the_same(frame: rf.Frame, how: str) -> None:
     assert seen == fit(HOW[how](batches), 4).seen  # from the start, with a loader that was used
 
 
+@pytest.mark.thorough("workers")
 @pytest.mark.parametrize("how", ["direct", "workers", "StatefulDataLoader, workers"])
 def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:
     model = Model()
@@ -180,6 +206,7 @@ def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:
     assert model.seen == {epoch: order(frame, how, epoch) for epoch in range(4)}
 
 
+@pytest.mark.thorough("StatefulDataLoader, workers")
 @pytest.mark.parametrize(
     "how", ["direct", "workers", "workers of a server", "StatefulDataLoader, workers"]
 )
@@ -192,6 +219,7 @@ def test_loaders_that_are_made_in_each_epoch(frame: rf.Frame, how: str) -> None:
     assert model.seen == {epoch: order(frame, how, epoch) for epoch in range(3)}
 
 
+@pytest.mark.thorough("StatefulDataLoader, workers")
 @pytest.mark.parametrize("how", ["direct", "StatefulDataLoader", "StatefulDataLoader, workers"])
 def test_the_middle_of_an_epoch_is_exact(frame: rf.Frame, how: str) -> None:
     kept = {"dirpath": "kept", "save_last": True, "every_n_train_steps": 5, "save_top_k": -1}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootfeed import kernels
@@ -159,6 +159,7 @@ def lying(draw: st.DrawFn, element_bytes: int, length: int) -> Lying:
 
 @pytest.mark.parametrize("element_bytes", [1, 2, 12, 40])
 @pytest.mark.parametrize("length", [1, 7, 40])
+@settings(suppress_health_check=[HealthCheck.data_too_large])  # those examples are left out
 @given(data=st.data())
 def test_gathered_vectors(element_bytes: int, length: int, data: Any) -> None:
     vectors, addresses, lengths = data.draw(lying(element_bytes, length))

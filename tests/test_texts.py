@@ -385,7 +385,7 @@ SPAWNED = """
             frame, 8, {"z": ["id", "z"], "image": rf.array("image")}, seed=3, threads=1,
             sampling=rf.balanced("s"), weights=rf.normalized("id + 1", per="s"), target="id",
         )
-        batches = DataLoader(loader.torch(), batch_size=None, num_workers=2,
+        batches = DataLoader(loader.torch(), batch_size=None, num_workers=1,
                              multiprocessing_context="spawn", timeout=50)
         print([(x["z"].tolist(), x["image"].tolist()) for x, y, w in batches])
 
@@ -394,6 +394,7 @@ SPAWNED = """
 """
 
 
+@pytest.mark.thorough(but=["RNTuple"])
 def test_workers_that_are_spawned(path: str, tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(textwrap.dedent(SPAWNED))

@@ -146,21 +146,29 @@ def test_structure(
     assert [len(parts(batch)[0]) for batch in batches] == [64] * 20 + [20]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "target_dtype"),
-    [
-        ("float32", "float32"),
-        ("float64", "int64"),
-        ("float32", "int32"),
-        ("float64", "int16"),
-        ("float32", "uint8"),
-        ("float64", "float16"),
-        ("float32", "int8"),
-        ("float32", "uint16"),
-        ("float32", "uint32"),
-        ("float32", "uint64"),
-    ],
-)
+DTYPES = [
+    ("float32", "float32"),
+    ("float64", "int64"),
+    ("float32", "int32"),
+    ("float64", "int16"),
+    ("float32", "uint8"),
+    ("float64", "float16"),
+    ("float32", "int8"),
+    ("float32", "uint16"),
+    ("float32", "uint32"),
+    ("float32", "uint64"),
+]
+#: Of each pair a few, with formats and memory in turns.
+ALWAYS = [
+    f"{format_}-{('kept', 'lazy')[number % 2]}-{dtype}-{target_dtype}"
+    for number, (dtype, target_dtype) in enumerate(DTYPES)
+    for place, format_ in enumerate(FORMATS)
+    if (number + place) % 3 == 0
+]
+
+
+@pytest.mark.thorough(but=ALWAYS)
+@pytest.mark.parametrize(("dtype", "target_dtype"), DTYPES)
 def test_dtypes_and_values_are_those_of_numpy(
     frame: rf.Frame, format_: Format, sizes: dict[str, Any], dtype: str, target_dtype: str
 ) -> None:
@@ -357,6 +365,21 @@ def leaves(batch: Any) -> dict[str, Any]:
     return {key: np.asarray(array) for key, array in found.items()}
 
 
+@pytest.mark.thorough(
+    but=[
+        "jax-kept-both-50",
+        "jax-lazy-both-64",
+        "keras-kept-padded-50",
+        "keras-lazy-padded-64",
+        "numpy-kept-ragged-50",
+        "numpy-lazy-ragged-64",
+        "tensorflow-lazy-both-50",
+        "torch on a device-kept-both-64",
+        "torch on a device-lazy-padded-50",
+        "torch-kept-padded-64",
+        "torch-lazy-ragged-50",
+    ]
+)
 @pytest.mark.parametrize("batch_size", [64, 50])
 @pytest.mark.parametrize("kind", ["padded", "ragged", "both"])
 def test_dicts_of_inputs_with_vectors(
@@ -398,6 +421,20 @@ def test_a_rank_without_batches(frame: rf.Frame, format_: Format) -> None:
     assert list(formatted) == []
 
 
+@pytest.mark.thorough(
+    but=[
+        "jax-kept-0",
+        "jax-lazy-1",
+        "keras-kept-20",
+        "keras-lazy-7",
+        "numpy-lazy-0",
+        "tensorflow-kept-1",
+        "tensorflow-lazy-20",
+        "torch on a device-kept-7",
+        "torch-kept-0",
+        "torch-lazy-1",
+    ]
+)
 @pytest.mark.parametrize("done", [0, 1, 7, 20])
 def test_a_state_in_the_middle_of_an_epoch(
     frame: rf.Frame, format_: Format, sizes: dict[str, Any], done: int

@@ -278,6 +278,7 @@ COMPILE = """
 """
 
 
+@pytest.mark.thorough(but=["0.7"])
 @pytest.mark.skipif(sys.platform == "win32", reason="a console of Windows has no such signal")
 @pytest.mark.parametrize("after", [0.1, 0.7, 2.0])
 def test_an_interrupt_ends_a_compilation(after: float) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import pickle
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from expression import cases, oracle
 from expression.cases import CUT_FLOW, CUTS, EXPRESSIONS, GROUPS, NO_CUTS
 from expression.helpers import TOGETHER
 from expression.oracle import ENTRIES, SHORT, Truth, evaluate, frame_of_columns, is_cut
@@ -20,8 +26,18 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT e
 
 
 @pytest.fixture(scope="module")
-def truth() -> Truth:
-    return evaluate(EXPRESSIONS, CUTS, CUT_FLOW)
+def truth(pytestconfig: pytest.Config) -> Truth:
+    """What ROOT says; it takes 20 s to compile it all, so that is kept until ROOT or a text changes."""
+    texts = [Path(module.__file__).read_bytes() for module in (cases, oracle)]
+    key = hashlib.sha256(b"".join([version("root").encode(), *texts])).hexdigest()
+    kept = pytestconfig.cache.mkdir("oracle") / key
+    if kept.exists() and not pytestconfig.getoption("thorough"):
+        return pickle.loads(kept.read_bytes())
+    found = evaluate(EXPRESSIONS, CUTS, CUT_FLOW)
+    written = kept.with_suffix(f".{os.getpid()}")
+    written.write_bytes(pickle.dumps(found))
+    written.replace(kept)
+    return found
 
 
 def distance(found: Array, wanted: Array) -> Array:

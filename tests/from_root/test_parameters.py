@@ -226,6 +226,19 @@ def test_a_seed_gives_the_same_batches(way: Way, load_eager: bool) -> None:
 # --- train_test_split -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "nodes-0.2-False-False",
+        "nodes-0.29-True-True",
+        "nodes-0.3333-True-False",
+        "root-0.2-False-True",
+        "root-0.3-False-False",
+        "root-0.3333-True-True",
+        "rootfeed-0.2-True-False",
+        "rootfeed-0.3-False-True",
+        "rootfeed-0.9-False-False",
+    ]
+)
 @LOADING
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("test_size", [0.2, 0.3, 0.29, 0.3333, 0.9])
@@ -281,6 +294,20 @@ def expected_rows(kind: str, ratio: float, large: int, small: int) -> tuple[int,
     return large, int(ratio * large)
 
 
+@pytest.mark.thorough(
+    but=[
+        "nodes-False-0.31-oversampling",
+        "nodes-False-1-undersampling",
+        "nodes-True-0.5-oversampling",
+        "nodes-True-1.7-undersampling",
+        "root-False-1-oversampling",
+        "root-True-0.31-undersampling",
+        "root-True-1.7-oversampling",
+        "rootfeed-False-0.5-undersampling",
+        "rootfeed-True-0.31-oversampling",
+        "rootfeed-True-1-undersampling",
+    ]
+)
 @SAMPLING
 @pytest.mark.parametrize("ratio", [0.31, 0.5, 1, 1.7])
 @pytest.mark.parametrize("replacement", [False, True])

@@ -63,6 +63,7 @@ def test_it_is_an_epoch(frame: rf.Frame, sizes: dict[str, Any]) -> None:
     assert list(map(ids, loader)) == expected[3 * COUNT :]
 
 
+@pytest.mark.thorough(but=["kept-1", "kept-4", "kept-9", "lazy-3", "lazy-8", "numbered-2", "numbered-7"])
 @pytest.mark.parametrize("done", range(1, COUNT))
 def test_it_goes_on_with_a_state_as_long_as_an_epoch(
     frame: rf.Frame, sizes: dict[str, Any], done: int
@@ -79,6 +80,7 @@ def test_it_goes_on_with_a_state_as_long_as_an_epoch(
     assert list(map(ids, other)) == expected[2 * COUNT + done : 3 * COUNT]
 
 
+@pytest.mark.thorough(but=["kept-0", "lazy-5", "numbered-0"])
 @pytest.mark.parametrize("done", [0, 5])
 def test_any_batch_may_be_the_last_that_was_used(
     frame: rf.Frame, sizes: dict[str, Any], done: int

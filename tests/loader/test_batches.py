@@ -95,7 +95,7 @@ SIZES = st.one_of(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     files=layouts(),
     batch_size=st.one_of(st.integers(1, 100), st.just(100)),

@@ -194,7 +194,7 @@ def test_sorted(sample: Sample, sizes: dict[str, Any], ragged: bool) -> None:
             assert np.array_equal(found[:, 1], pt[order], equal_nan=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings.default.max_examples // 6, deadline=None)
 @given(
     length=st.integers(1, 12),
     batch_size=st.integers(1, 200),

@@ -258,6 +258,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
+@pytest.mark.thorough
 def test_a_training_that_is_killed_goes_on_with_fewer_ranks(events: list[str], tmp_path: Path) -> None:
     paths = json.dumps(events)
     checkpoint = tmp_path / "checkpoint.pt"

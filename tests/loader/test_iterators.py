@@ -67,6 +67,17 @@ def ids(batch: Any) -> tuple[int, ...]:
 # --- threads --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "lazy-longest-numpy",
+        "lazy-balanced-torch",
+        "lazy-each once-numpy",
+        "lazy-drawn-torch",
+        "kept-each once-torch",
+        "kept-drawn-numpy",
+        "kept-longest-torch",
+    ]
+)
 @pytest.mark.usefixtures("_many_switches")
 def test_one_iterator_in_four_threads(
     frame: rf.Frame, sizes: dict[str, int], sampling: Any, use: Any
@@ -135,6 +146,7 @@ def test_an_error_of_values_stays_what_it_is(frame: rf.Frame) -> None:
         next(iter(loader))
 
 
+@pytest.mark.thorough(but=["kept-torch", "lazy-numpy"])
 @pytest.mark.usefixtures("_many_switches")
 def test_an_iterator_for_each_thread_is_an_epoch_for_each(
     frame: rf.Frame, sizes: dict[str, int], use: Any
@@ -175,6 +187,21 @@ def in_child(work: Callable[[], str]) -> str:
     return said
 
 
+@pytest.mark.thorough(
+    but=[
+        "kept-each once-numpy-0",
+        "kept-balanced-torch-1",
+        "kept-longest-numpy-2",
+        "kept-drawn-torch-50",
+        "lazy-each once-torch-1",
+        "lazy-balanced-numpy-50",
+        "lazy-longest-torch-0",
+        "lazy-drawn-numpy-2",
+        "lazy-longest-numpy-50",
+        "lazy-each once-torch-2",
+        "kept-drawn-numpy-1",
+    ]
+)
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it is what is tested
 @pytest.mark.parametrize("received", [0, 1, 2, 50])
 def test_a_forked_child_gets_no_batch(

@@ -211,6 +211,7 @@ def test_threads_end_at_break(path: Path) -> None:
     assert threads() == []
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_threads_end_when_the_body_raises(path: Path, mode: dict[str, int]) -> None:
     loader = loader_of(path, threads=3, **mode)
 
@@ -248,6 +249,7 @@ def test_an_iterator_in_a_cycle_ends_with_it(path: Path) -> None:
     assert threads() == []
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_batches_survive_everything(path: Path, mode: dict[str, int]) -> None:
     loader = loader_of(path, shuffle=False, **mode)
     batches = list(loader)
@@ -264,6 +266,7 @@ def test_batches_survive_everything(path: Path, mode: dict[str, int]) -> None:
 # --- several iterators ----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_iterators_of_one_loader_at_once(path: Path, mode: dict[str, int]) -> None:
     loader = loader_of(path, **mode)
     expected = []
@@ -280,6 +283,7 @@ def test_iterators_of_one_loader_at_once(path: Path, mode: dict[str, int]) -> No
     assert len({tuple(one) for one in found}) == 3
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_iterators_of_one_loader_in_many_threads(path: Path, mode: dict[str, int]) -> None:
     loader = loader_of(path, threads=2, **mode)
     found: list[list[int]] = []
@@ -303,6 +307,7 @@ def test_iterators_of_one_loader_in_many_threads(path: Path, mode: dict[str, int
     assert len({tuple(one) for one in found}) == 12, "two iterators had the same epoch"
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_sides_of_a_split_in_turns_and_interleaved(path: Path, mode: dict[str, int]) -> None:
     train, test = loader_of(path, **mode).split(0.25)
     for _ in range(2):
@@ -316,6 +321,7 @@ def test_sides_of_a_split_in_turns_and_interleaved(path: Path, mode: dict[str, i
     assert set(sides[1]) == set(numbers(test))
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_a_closed_loader_reads_again(path: Path, mode: dict[str, int]) -> None:
     loader = loader_of(path, **mode)
     first = numbers(loader)
@@ -325,6 +331,7 @@ def test_a_closed_loader_reads_again(path: Path, mode: dict[str, int]) -> None:
     assert numbers(loader) == first
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_a_loader_is_a_context(path: Path, mode: dict[str, int]) -> None:
     with loader_of(path, **mode) as loader:
         iterator = iter(loader)
@@ -333,6 +340,7 @@ def test_a_loader_is_a_context(path: Path, mode: dict[str, int]) -> None:
     assert sorted(begun + numbers(iterator)) == list(range(ENTRIES))
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_closing_while_other_threads_iterate(path: Path, mode: dict[str, int]) -> None:
     loader = loader_of(path, **mode)
     found: list[list[int]] = []
@@ -430,6 +438,7 @@ def test_of_two_damaged_pages_the_first_is_always_named(copy: Path) -> None:
     assert "'wide'" in messages.pop()
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-in memory"])
 def test_a_deleted_file_is_named(copy: Path, mode: dict[str, int]) -> None:
     loader = loader_of(copy, **mode)
     copy.unlink()
@@ -534,6 +543,9 @@ INTERRUPTED = {
 }
 
 
+@pytest.mark.thorough(
+    but=["in a busy body-in memory", "while storage hangs-lazy", "while slow pages are awaited-lazy"]
+)
 @pytest.mark.parametrize(
     ("where", "mode"),
     [
@@ -630,6 +642,15 @@ ENDS = {
 }
 
 
+@pytest.mark.thorough(
+    but=[
+        "many iterators-lazy",
+        "exit in the loop-lazy",
+        "a global iterator-in memory",
+        "a cycle-lazy",
+        "hanging storage-lazy",
+    ]
+)
 @pytest.mark.parametrize(
     ("how", "mode"),
     [
@@ -676,6 +697,7 @@ def forked(path: Path, mode: dict[str, int], script: str) -> None:
     assert outcome.lines
 
 
+@pytest.mark.thorough(but=["lazy"])
 @pytest.mark.parametrize("mode", ["lazy", "in memory"], indirect=True)
 def test_a_forked_child_iterates(files: dict[str, Path], mode: dict[str, int]) -> None:
     script = """

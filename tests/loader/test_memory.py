@@ -151,6 +151,7 @@ def bounded(files: tuple[Path, Path], use: str, memory: int, **arguments: Any) -
     assert 0.4 * memory < peak < memory + MARGIN
 
 
+@pytest.mark.thorough(but=["TTree-4", "RNTuple-1"])
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_a_tenth_in_memory(files: Files, format: str, threads: int) -> None:
@@ -158,22 +159,26 @@ def test_a_tenth_in_memory(files: Files, format: str, threads: int) -> None:
     bounded(files[format], "lazy", 20, threads=threads)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_a_quarter_in_memory(files: Files, format: str) -> None:
     bounded(files[format], "lazy", 50, batch_size=4096)
 
 
+@pytest.mark.thorough(but=["TTree"])
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_twice_as_wide(files: Files, format: str) -> None:
     bounded(files[format], "lazy", 50, dtype="float64", target_dtype="int64")
 
 
+@pytest.mark.thorough(but=["TTree-turns"])
 @pytest.mark.parametrize("use", ["turns", "interleaved"])
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_both_sides_of_a_split(files: Files, format: str, use: str) -> None:
     bounded(files[format], use, 50)
 
 
+@pytest.mark.thorough(but=["TTree"])
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_everything_in_memory(files: Files, format: str) -> None:
     assert ENTRIES * ROW_BYTES > 0.6 * 350e6
@@ -188,6 +193,7 @@ def test_pages_larger_than_the_budget(files: Files) -> None:
     assert peak < 50 + page + MARGIN
 
 
+@pytest.mark.thorough(but=["RNTuple"])
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_memory_does_not_grow_from_epoch_to_epoch(tmp_path: Path, format: str) -> None:
     both = tmp_path / "large.root", tmp_path / "small.root"
@@ -299,6 +305,7 @@ def test_wide_rows_of_classes_that_are_repeated(tmp_path: Path) -> None:
         assert 0.4 * budget < peak < budget + MARGIN
 
 
+@pytest.mark.thorough
 def test_rows_that_are_far_longer_in_some_files(tmp_path: Path) -> None:
     # In one file of eight, vectors are thirty times as long as in the others: on average five times.
     paths = []

@@ -108,6 +108,20 @@ def written(folder: Path) -> dict[str, list[str]]:
 CASES = [(shape, rows) for shape in SHAPES for rows in (100, 400, 1600, 4000)]
 
 
+@pytest.mark.thorough(
+    but=[
+        "a file of three classes-400",
+        "a file in one page-100",
+        "a file in one page-1600",
+        "an ntuple in one cluster-400",
+        "ten classes in files-4000",
+        "ten classes in pages-400",
+        "sixty small files-1600",
+        "files of three kinds in turns-4000",
+        "very different files-1600",
+        "very different pages-400",
+    ]
+)
 @pytest.mark.parametrize(("shape", "chunk_entries"), CASES)
 def test_rows_mix_or_a_warning_says_so(
     written: dict[str, list[str]], shape: str, chunk_entries: int
@@ -200,6 +214,18 @@ def iterated(loader: rf.Loader) -> tuple[float, list[str]]:
     return lacks, [str(each.message) for each in caught]
 
 
+@pytest.mark.thorough(
+    but=[
+        "twenty classes in a file-RNTuple",
+        "runs-TTree",
+        "files of one class each-TTree",
+        "all classes in each file-RNTuple",
+        "shuffled-TTree",
+        "a file of each class-RNTuple",
+        "a rare class, anywhere-TTree",
+        "a share that drifts-RNTuple",
+    ]
+)
 @pytest.mark.parametrize("form", ["TTree", "RNTuple"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_labels_in_an_order_are_told_of_before_the_first_batch(

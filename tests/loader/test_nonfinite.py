@@ -171,6 +171,18 @@ def test_integers_and_whole_numbers_say_nothing(frame: rf.Frame, sizes: dict[str
 # --- vectors --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "RNTuple-kept-features0-4",
+        "RNTuple-kept-features5-4",
+        "RNTuple-lazy-features1-4",
+        "RNTuple-lazy-features6-4",
+        "TTree-kept-features2-0",
+        "TTree-kept-features7-4",
+        "TTree-lazy-features3-0",
+        "TTree-lazy-features8-0",
+    ]
+)
 @pytest.mark.parametrize(
     ("features", "expected"),
     [

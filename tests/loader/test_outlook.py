@@ -37,6 +37,16 @@ def make(frame: rf.Frame, **options: Any) -> rf.Loader:
     return rf.Loader(frame, **(settings | options))
 
 
+@pytest.mark.thorough(
+    but=[
+        "by hand-pad-3",
+        "lazy-drop-1",
+        "lazy-uneven-3",
+        "in memory-drop-3",
+        "by hand-drop-1",
+        "in memory-uneven-1",
+    ]
+)
 @pytest.mark.parametrize("world_size", [1, 3])
 @pytest.mark.parametrize("tail", ["drop", "pad", "uneven"])
 def test_batches_and_rows_come_as_planned(

@@ -55,6 +55,18 @@ def joined(batches: Sequence[Sequence[int]]) -> list[int]:
     return [id_ for batch in batches for id_ in batch]
 
 
+@pytest.mark.thorough(
+    but=[
+        "drop-tiny-shuffled",
+        "pad-lazy-shuffled",
+        "uneven-kept-shuffled",
+        "uneven-tiny-in order",
+        "drop-large blocks-shuffled",
+        "pad-kept-in order",
+        "uneven-large blocks-in order",
+        "drop-lazy-in order",
+    ]
+)
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("tail", TAILS)
@@ -105,6 +117,7 @@ def test_a_last_batch_of_a_repeated_row_only(frame: rf.Frame, sizes: str) -> Non
     assert (len(first), len(second)) == (26, 25) == (len(read(first)), len(read(second)))
 
 
+@pytest.mark.thorough(but=["kept", "lazy"])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_drop_last_gives_whole_batches(frame: rf.Frame, sizes: str) -> None:
     for world_size, tail in itertools.product((1, 3, 8), TAILS):
@@ -191,6 +204,18 @@ def chain(
     return seen, every
 
 
+@pytest.mark.thorough(
+    but=[
+        "worlds0-batches0-tiny-True",
+        "worlds1-batches1-lazy-True",
+        "worlds2-batches2-large blocks-True",
+        "worlds3-batches3-kept-True",
+        "worlds4-batches4-lazy-True",
+        "worlds0-batches0-kept-False",
+        "worlds3-batches3-lazy-False",
+        "worlds1-batches1-large blocks-True",
+    ]
+)
 @pytest.mark.parametrize(
     ("sizes", "shuffle"),
     [*((sizes, True) for sizes in SIZES), ("kept", False), ("lazy", False)],
@@ -219,7 +244,7 @@ def test_the_rest_is_dealt_anew(
         assert joined(read(loader)) == rows
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings.default.max_examples // 6)
 @given(
     worlds=st.lists(st.integers(1, 8), min_size=2, max_size=4),
     batches=st.lists(st.integers(1, 5), min_size=3, max_size=3),
@@ -246,6 +271,7 @@ def test_any_chain_of_ranks(
         assert sorted(seen) == list(range(ENTRIES))
 
 
+@pytest.mark.thorough(but=["kept"])
 @pytest.mark.parametrize("sizes", ["kept", "lazy"])
 def test_after_a_chain_every_step_can_be_resumed(frame: rf.Frame, sizes: str) -> None:
     settings_: dict[str, Any] = {"tail": "uneven", **SIZES[sizes]}
@@ -268,6 +294,7 @@ def test_after_a_chain_every_step_can_be_resumed(frame: rf.Frame, sizes: str) ->
                 assert loader.state_dict()["epoch"] == 1
 
 
+@pytest.mark.thorough(but=["kept-drop", "lazy-pad", "kept-uneven"])
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("sizes", ["kept", "lazy"])
 def test_more_ranks_than_rows_are_left(frame: rf.Frame, tail: str, sizes: str) -> None:
@@ -358,6 +385,7 @@ def test_the_state_of_one_worker_goes_on_with_that_worker() -> None:
     assert whole.seen_by(Shard(0, 3, 1, 2)).segments == (Segment(4, 3), Segment(3, 5))
 
 
+@pytest.mark.thorough(but=["uneven-tiny", "drop-lazy", "pad-large blocks", "drop-kept"])
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("tail", TAILS)
 def test_workers_of_a_rank_get_each_batch_once_in_turn(frame: rf.Frame, tail: str, sizes: str) -> None:

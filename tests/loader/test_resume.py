@@ -205,6 +205,9 @@ def make(request: Any, frame: rf.Frame, classes: rf.Frame, vectors: rf.Frame) ->
     return functools.partial(CASES[request.param], frame, classes, vectors)
 
 
+@pytest.mark.thorough(
+    "longest, nothing kept", "small chunks", "drawn, lazy", "weights", "balanced, lazy"
+)
 @pytest.mark.filterwarnings("ignore::rootfeed.errors.CutVectorWarning")
 def test_the_rest_is_the_same_from_every_step(make: Any) -> None:
     whole = make(threads=2)
@@ -324,6 +327,7 @@ def test_the_state_of_an_iterator_that_was_left(frame: rf.Frame) -> None:
 # --- the sizes of chunks and blocks ---------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["60-small", "20-lazy", "auto-20 kB", "lazy-auto", "lazy-small"])
 @pytest.mark.parametrize("before", [{}, LAZY, SMALL, MEMORY], ids=["auto", "lazy", "small", "20 kB"])
 @pytest.mark.parametrize(
     "after", [{}, LAZY, MEMORY, {"memory": "60 kB"}], ids=["auto", "lazy", "20", "60"]

@@ -67,6 +67,9 @@ RULES: dict[str, dict[str, Any]] = {
 # --- parts ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=["blocks-a budget", "by a value-kept", "by two values-lazy", "stratified-a budget"]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("rule", RULES)
 def test_named_parts_are_disjoint_and_complete(frame: rf.Frame, rule: str, sizes: str) -> None:
@@ -342,6 +345,9 @@ def test_classes_keep_their_fractions(folder: Path, sizes: str) -> None:
 # --- folds ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=["entries-lazy", "by two values-a budget", "by a value-kept", "stratified-lazy", "blocks-kept"]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("rule", RULES)
 def test_folds(frame: rf.Frame, rule: str, sizes: str) -> None:

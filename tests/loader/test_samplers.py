@@ -209,6 +209,9 @@ def test_neither_threads_nor_sizes_nor_ranks_decide_which_rows(frame: rf.Frame, 
         assert sorted(joined(joined(parts))) == offered
 
 
+@pytest.mark.thorough(
+    but=["sampler0-tiny", "sampler1-streamed", "sampler2-kept", "sampler3-streamed", "sampler3-kept"]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("sampler", [AtMost(300), Accept(), AtMostBalanced(200), Alternating()])
 def test_an_epoch_goes_on_from_every_batch(frame: rf.Frame, sampler: Any, sizes: str) -> None:
@@ -230,6 +233,16 @@ def test_an_epoch_goes_on_from_every_batch(frame: rf.Frame, sampler: Any, sizes:
         assert read(again) == following
 
 
+@pytest.mark.thorough(
+    but=[
+        "sampler0-worlds0-tiny",
+        "sampler1-worlds1-streamed",
+        "sampler0-worlds2-kept",
+        "sampler1-worlds3-tiny",
+        "sampler1-worlds0-kept",
+        "sampler0-worlds1-streamed",
+    ]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("worlds", [(1, 3), (3, 1), (2, 5, 2), (4, 3, 1)])
 @pytest.mark.parametrize("sampler", [AtMost(300), Accept()])

@@ -109,6 +109,23 @@ SHARES = {
 }
 
 
+@pytest.mark.thorough(
+    but=[
+        "mixed-17-equal-kept",
+        "mixed-17-natural-lazy",
+        "mixed-17-rare-small",
+        "mixed-longest-natural-kept",
+        "mixed-longest-rare-lazy",
+        "mixed-shortest-given-small",
+        "mixed-shortest-rare-kept",
+        "sorted-17-given-lazy",
+        "sorted-17-one left out-small",
+        "sorted-longest-given-kept",
+        "sorted-longest-one left out-lazy",
+        "sorted-shortest-equal-small",
+        "sorted-shortest-one left out-kept",
+    ]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("shares", SHARES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 17])
@@ -205,6 +222,18 @@ def test_rows_are_drawn_with_replacement(stored: tuple[rf.Frame, np.ndarray], si
 # --- ranks and states -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "mixed-equal-12-kept",
+        "mixed-equal-longest-small",
+        "mixed-rare-12-lazy",
+        "mixed-rare-shortest-kept",
+        "sorted-equal-12-small",
+        "sorted-equal-shortest-lazy",
+        "sorted-rare-longest-kept",
+        "sorted-rare-shortest-small",
+    ]
+)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 12])
 @pytest.mark.parametrize("shares", ["equal", "rare"])
@@ -230,7 +259,7 @@ def test_ranks_share_an_epoch(
             assert set(seen) == set(range(ENTRIES))
 
 
-@settings(max_examples=12)
+@settings(max_examples=settings.default.max_examples // 6)
 @given(
     worlds=st.lists(st.integers(1, 6), min_size=2, max_size=4),
     done=st.lists(st.integers(1, 6), min_size=3, max_size=3),
@@ -303,6 +332,7 @@ def test_the_rest_is_dealt_anew(
         check_even(seen, labels, within=2 + segment)  # one more after each change of the ranks
 
 
+@pytest.mark.thorough(but=["10-kept", "longest-lazy", "shortest-small"])
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 10])
 def test_a_rare_class_that_is_used_up_when_ranks_change(folder: Path, epoch: Any, sizes: str) -> None:
@@ -377,6 +407,7 @@ def test_one_file_can_be_two_frames(frames: dict[str, rf.Frame]) -> None:
 # --- sides of a split -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["mixed-lazy", "sorted-kept"])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_test_sides_are_not_resampled(stored: tuple[rf.Frame, np.ndarray], sizes: str) -> None:
     frame, labels = stored

@@ -158,6 +158,7 @@ def test_parts_and_folds_are_datasets_too(frame: rf.Frame) -> None:
 # --- in a DataLoader ------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["in memory-0", "lazy-1", "in memory-2"])
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_workers_share_the_epoch_that_was_chosen(
     frame: rf.Frame, sizes: dict[str, int], number: int
@@ -179,6 +180,7 @@ def test_workers_share_the_epoch_that_was_chosen(
     assert epoch(loader) == found[1 if number else 2]
 
 
+@pytest.mark.thorough(but=["in memory-2"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_without_set_epoch_the_seed_of_torch_decides(
     frame: rf.Frame, sizes: dict[str, int], number: int
@@ -205,6 +207,7 @@ def test_without_set_epoch_the_seed_of_torch_decides(
     assert epoch(dataset) == epochs(frame, 1, **sizes)[0]
 
 
+@pytest.mark.thorough(but=["in memory-5", "lazy-None"])
 @pytest.mark.parametrize("chosen", [None, 5])
 def test_workers_that_live_on_count(frame: rf.Frame, sizes: dict[str, int], chosen: int | None) -> None:
     def found(seed: int) -> list[Batches]:
@@ -257,6 +260,7 @@ SPAWNED = """
 """
 
 
+@pytest.mark.thorough("spawn-True")
 @pytest.mark.parametrize(("how", "persistent"), [("spawn", True), ("forkserver", False)])
 def test_workers_that_are_not_forked(
     paths: list[str], frame: rf.Frame, tmp_path: Path, how: str, persistent: bool
@@ -342,6 +346,7 @@ def test_the_number_of_workers_may_change(frame: rf.Frame) -> None:
     assert [found[1], found[2], found[4]] == [expected[1], expected[2], expected[4]]
 
 
+@pytest.mark.thorough(but=["torch-2", "torchdata-1"])
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("kind", ["torch", "torchdata"])
 def test_ranks_cannot_agree_without_set_epoch(frame: rf.Frame, number: int, kind: str) -> None:
@@ -355,6 +360,7 @@ def test_ranks_cannot_agree_without_set_epoch(frame: rf.Frame, number: int, kind
     assert len(epoch(make(frame, rank=1, world_size=2))) == len(dataset)  # without workers, as ever
 
 
+@pytest.mark.thorough(but=["lazy"])
 def test_ranks_and_workers(frame: rf.Frame, sizes: dict[str, int]) -> None:
     ranks = [make(frame, rank=rank, world_size=3, tail="uneven", **sizes).torch() for rank in range(3)]
     orders = set()
@@ -503,6 +509,7 @@ def test_states_of_a_dataset_are_those_of_its_loader(frame: rf.Frame, sizes: dic
     assert epoch(other.torch()) == expected[1]
 
 
+@pytest.mark.thorough(but=["in memory-1", "lazy-3"])
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_loaded_state_goes_on_in_workers(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
     dataset = make(frame, **sizes).torch()
@@ -538,6 +545,7 @@ def test_the_main_process_does_not_see_its_workers(frame: rf.Frame) -> None:
     assert dataset.state_dict()["epoch"] == 2
 
 
+@pytest.mark.thorough("lazy-2", "in memory-1")
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_stateful_dataloader(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
     def new(chosen: int = 0) -> Any:
@@ -573,6 +581,7 @@ def test_stateful_dataloader(frame: rf.Frame, sizes: dict[str, int], number: int
                 assert epoch(each) == expected[2][7:]
 
 
+@pytest.mark.thorough(but=["persistent"])
 @pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
 def test_stateful_dataloader_without_set_epoch(frame: rf.Frame, persistent: bool) -> None:
     def new() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections import Counter
@@ -40,8 +41,13 @@ pytestmark = pytest.mark.usefixtures("quiet_workers")
 
 
 @pytest.fixture(params=SIZES)
-def sizes(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return SIZES[request.param]
+def size(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def sizes(size: str) -> dict[str, Any]:
+    return SIZES[size]
 
 
 def make(frame: rf.Frame, epoch: int | None = None, **options: Any) -> rf.Loader:
@@ -63,17 +69,47 @@ def passes(frame: rf.Frame, count: int, **options: Any) -> Batches:
     return joined([read(loader) for _ in range(count)])
 
 
+@functools.cache
+def passes_of(frame: rf.Frame, sampling: str, size: str) -> Batches:
+    """Return the batches of as many passes as any test needs."""
+    return passes(frame, 200 // 13, sampling=SAMPLINGS[sampling], **SIZES[size])
+
+
+@functools.cache
+def passes_in_workers(frame: rf.Frame, size: str, number: int) -> Batches:
+    """Return the batches of four passes, as workers deal them."""
+    whole = make(frame, **SIZES[size]).torch()
+    found = []
+    for epoch in range(4):
+        whole.set_epoch(epoch)
+        found += read(workers(whole, number))
+    return found
+
+
 # --- the sequence ---------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "in memory-each once-8",
+        "in memory-longest-22",
+        "in memory-drawn-50",
+        "in memory-shortest-21",
+        "in memory-of 13 batches-1",
+        "lazy-each once-22",
+        "lazy-shortest-8",
+        "lazy-longest-50",
+        "lazy-of 13 batches-21",
+        "lazy-drawn-1",
+    ]
+)
 @pytest.mark.parametrize("count", [1, 8, 21, 22, 50])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_epochs_go_on_where_the_last_one_ended(
-    frame: rf.Frame, sizes: dict[str, Any], sampling: str, count: int
+    frame: rf.Frame, size: str, sampling: str, count: int
 ) -> None:
-    options = {"sampling": SAMPLINGS[sampling], **sizes}
-    expected = passes(frame, 200 // 13, **options)
-    loader = make(frame, count, **options)
+    expected = passes_of(frame, sampling, size)
+    loader = make(frame, count, sampling=SAMPLINGS[sampling], **SIZES[size])
     assert len(loader) == count
     epochs = [read(loader) for _ in range(min(150 // count, 12))]
     assert {len(epoch) for epoch in epochs} == {count}
@@ -129,13 +165,25 @@ def test_an_epoch_goes_on_with_what_was_read_ahead(frame: rf.Frame, sizes: dict[
 # --- states ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(
+    but=[
+        "in memory-8-each once",
+        "in memory-8-longest",
+        "in memory-8-of 13 batches",
+        "in memory-8-drawn",
+        "in memory-8-shortest",
+        "lazy-30-each once",
+        "lazy-30-longest",
+        "lazy-30-drawn",
+    ]
+)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("count", [8, 30])
 def test_the_rest_is_the_same_from_every_step(
-    frame: rf.Frame, sizes: dict[str, Any], sampling: str, count: int
+    frame: rf.Frame, size: str, sampling: str, count: int
 ) -> None:
-    options = {"sampling": SAMPLINGS[sampling], **sizes}
-    expected = passes(frame, 9, **options)
+    options = {"sampling": SAMPLINGS[sampling], **SIZES[size]}
+    expected = passes_of(frame, sampling, size)
     loader, other = make(frame, count, threads=1, **options), make(frame, count, threads=3, **options)
     for epoch in range(60 // count):
         for step in range(0, count + 1, 1 if count < 10 else 7):
@@ -178,7 +226,7 @@ def test_ranks_go_through_the_same_passes(frame: rf.Frame, sizes: dict[str, Any]
         assert found == joined([read(whole) for _ in range(4)])[:24]
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings.default.max_examples // 6)
 @given(
     worlds=st.lists(st.integers(1, 5), min_size=2, max_size=4),
     steps=st.lists(st.integers(1, 12), min_size=4, max_size=4),
@@ -252,19 +300,14 @@ def workers(dataset: Any, number: int, kind: str = "torch", **options: Any) -> A
     return of(dataset, batch_size=None, num_workers=number, **more, **options)
 
 
+@pytest.mark.thorough(but=["in memory-8-1", "lazy-25-3"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("count", [8, 25])
-def test_workers_take_the_batches_in_turn(
-    frame: rf.Frame, sizes: dict[str, Any], number: int, count: int
-) -> None:
-    whole = make(frame, **sizes).torch()
-    expected = []
-    for epoch in range(4):
-        whole.set_epoch(epoch)
-        expected += read(workers(whole, number))
+def test_workers_take_the_batches_in_turn(frame: rf.Frame, size: str, number: int, count: int) -> None:
+    expected = passes_in_workers(frame, size, number)
     if number == 1:
-        assert expected == passes(frame, 4, **sizes)
-    dataset = make(frame, count, **sizes).torch()
+        assert expected == passes(frame, 4, **SIZES[size])
+    dataset = make(frame, count, **SIZES[size]).torch()
     loader = workers(dataset, number)
     assert len(loader) == count
     for epoch in (0, 1, 2, 1):
@@ -290,6 +333,7 @@ def test_more_workers_than_batches(frame: rf.Frame) -> None:
     assert joined([read(loader) for _ in range(5)]) == expected[:10]
 
 
+@pytest.mark.thorough(but=["lazy-"])
 @pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
 def test_states_of_workers(frame: rf.Frame, sizes: dict[str, Any], persistent: bool) -> None:
     def new(chosen: int) -> Any:

@@ -158,12 +158,23 @@ def iterate(calls: Calls, loader: rf.Loader, epochs: int = 2) -> None:
 pytestmark = pytest.mark.filterwarnings("ignore::rootfeed.errors.RootfeedWarning")
 
 
+#: Of each scenario one, with formats and memory in turns.
+ALWAYS = [
+    f"{FORMATS[number % 2]}-{name}-{list(MEMORY)[number // 2 % 2]}"
+    for number, name in enumerate(SCENARIOS)
+]
+
+
+@pytest.mark.thorough(but=ALWAYS)
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_loaders(frame: rf.Frame, compiled_late: Calls, scenario: str, memory: str) -> None:
     iterate(compiled_late, made(frame, **SCENARIOS[scenario], **MEMORY[memory]))
 
 
+@pytest.mark.thorough(
+    but=["RNTuple-plain-lazy", "TTree-balanced, longest, False, None-lazy", "TTree-plain-kept"]
+)
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("scenario", ["plain", "balanced, longest, False, None"])
 def test_a_resumed_epoch(frame: rf.Frame, compiled_late: Calls, scenario: str, memory: str) -> None:
@@ -187,6 +198,7 @@ def test_splits_cuts_and_definitions(frame: rf.Frame, compiled_late: Calls, memo
         iterate(compiled_late, part, epochs=1)
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-kept"])
 @pytest.mark.parametrize("memory", MEMORY)
 def test_mixed_frames(frame: rf.Frame, compiled_late: Calls, memory: str) -> None:
     frames = [frame.filter("label == 0"), frame.filter("label == 1")]
@@ -214,6 +226,7 @@ with event.install_recorder("numba:compiler_lock") as recorder:
 """
 
 
+@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-kept"])
 @pytest.mark.parametrize("memory", MEMORY)
 def test_in_a_process_of_its_own(frame: rf.Frame, memory: str) -> None:
     path = f"{Path(frame.files[0]).parent}/*.root:events"

@@ -152,6 +152,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.thorough("one stream", "classes that are repeated", "shares", "a rank")
 @pytest.mark.parametrize("case", CASES)
 def test_going_on_reads_a_window_at_most(
     frame: rf.Frame, case: str, monkeypatch: pytest.MonkeyPatch
@@ -249,6 +250,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     assert not filling_threads()
 
 
+@pytest.mark.thorough(but=["close-1", "drop-4", "error-4"])
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("way", ["close", "drop", "error"])
 def test_who_waits_for_room_is_woken(
@@ -427,7 +429,7 @@ def passing(jets: Jets, cut: str) -> list[int]:
     return np.flatnonzero(every[CUTS.index(cut)]).tolist()
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     cut=st.sampled_from(CUTS),
     threads=st.integers(1, 4),

@@ -288,6 +288,7 @@ def test_where_the_rows_of_pieces_lie_among_those_that_are_read(
     assert _new(owner, begin, stop).sum() == sum(map(len, read.values()))
 
 
+@pytest.mark.thorough(but=["uses3-20-10"])
 @pytest.mark.parametrize(
     ("uses", "blocks", "rows"),
     [((2, 4), 20, 10), ((1, 2), 15, 10), ((2, 6), 15, 6), ((0.5, 2.5), 20, 10)],
@@ -377,6 +378,7 @@ def test_each_region_has_its_share_of_every_batch(
         assert (np.abs(taken[-1] - rows[-1] * shares) <= 2 + len(shares) * shares).all()
 
 
+@pytest.mark.thorough
 def test_a_region_of_one_row_is_used_sooner_or_later() -> None:
     counts = [1000] * 40 + [1] + [1000] * 40 + [2]
     regions = [0] * 40 + [1] + [2] * 40 + [3]

@@ -365,6 +365,7 @@ def test_labels_at_random_lack_nothing() -> None:
         assert max(found) < 1e-4
 
 
+@pytest.mark.thorough(but=["10-2-10", "10-20-2", "10-5-256", "20-2-10", "20-5-2"])
 @pytest.mark.parametrize("labels", [2, 10, 256])
 @pytest.mark.parametrize(
     ("blocks", "looked_at"), [(10, 2), (10, 5), (10, 20), (20, 2), (20, 5), (150, 4)]

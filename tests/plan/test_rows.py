@@ -51,6 +51,7 @@ def batches_of(topology: Topology, shard: Shard | None = None) -> list[np.ndarra
 # --- mixing ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["8-10", "24-5", "48-2", "12-10"])
 @pytest.mark.parametrize("kinds", [2, 5, 10])
 @pytest.mark.parametrize("room", [8, 12, 24, 48])
 def test_batches_lack_as_much_entropy_as_is_told(kinds: int, room: int) -> None:
@@ -92,6 +93,7 @@ def test_rows_of_a_block_come_at_any_time_of_its_stay() -> None:
     assert abs(first - last) < 6 * 20_000 / math.sqrt(12 * 5 * 10_000)
 
 
+@pytest.mark.thorough
 def test_every_row_comes_at_any_time_of_an_epoch() -> None:
     rows = [np.concatenate(batches_of(plain(12, 5, 5, 15.0, seed=seed))) for seed in range(1500)]
     placed = np.zeros((60, 12))

@@ -190,6 +190,7 @@ def test_keys_with_long_positions_are_known() -> None:
             assert not is_labelled(key, label(name + "x"))
 
 
+@pytest.mark.thorough(but=["alpha-False-events", "alpha-True-renamed", "name1-True-events"])
 @pytest.mark.parametrize("tree", ["events", "renamed"])
 @pytest.mark.parametrize("leaf", [False, True])
 @pytest.mark.parametrize("name", ["alpha", LONG])

@@ -127,6 +127,18 @@ CHAINS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.thorough(
+    but=[
+        "a range",
+        "an array",
+        "a cut and definitions",
+        "a std::vector",
+        "text",
+        "the entry's number",
+        "one row",
+        "unsigned and long",
+    ]
+)
 @pytest.mark.parametrize("chain", CHAINS)
 def test_rows_are_those_of_root(root: Any, paths: list[str], chain: str) -> None:
     node = CHAINS[chain](root.RDataFrame("events", paths))

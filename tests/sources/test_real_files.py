@@ -63,6 +63,10 @@ VECTORS = {
     "coffea/delphes.root": 830,
 }
 
+#: Files of which something of their own is known.
+NAMED = (*REFUSED, *ROUNDED_BY_UPROOT, *VECTORS, WITHOUT_POSITIONS)
+LARGE_BYTES = 100_000
+
 
 def folder_of_tutorials() -> Path | None:
     package = importlib.util.find_spec("ROOT")
@@ -75,15 +79,20 @@ def files_in(folder: Path | None, reason: str) -> list[Any]:
     if folder is None:
         return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
     return [
-        pytest.param(path, id=path.relative_to(folder).as_posix())
+        pytest.param(path, id=path.relative_to(folder).as_posix(), marks=marks_of(path))
         for path in sorted(folder.rglob("*.root"))
     ]
 
 
+def marks_of(path: Path) -> list[pytest.MarkDecorator]:
+    """Return what large files are marked as that have nothing which others do not have, too."""
+    is_large = path.stat().st_size > LARGE_BYTES and short_name(path) not in NAMED
+    return [pytest.mark.thorough] if is_large else []
+
+
 def short_name(path: Path) -> str:
     """Return a file's name as the tables have it."""
-    names = [*REFUSED, *ROUNDED_BY_UPROOT, *VECTORS, WITHOUT_POSITIONS]
-    return next((name for name in names if path.as_posix().endswith(name)), path.name)
+    return next((name for name in NAMED if path.as_posix().endswith(name)), path.name)
 
 
 def objects_in(file: Any) -> list[str]:

@@ -97,6 +97,9 @@ def read_of(index: Any, start: int = 100, stop: int = 400) -> dict[str, Array]:
 PASSING = (500, 502, 503, 504, 429, 408, "reset", "drop", "short", "shifted")
 
 
+@pytest.mark.thorough(
+    but=["408-1", "429-2", "500-3", "503-1", "504-2", "drop-3", "shifted-1", "short-2"]
+)
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("wrong", PASSING)
 def test_failures_that_pass_are_waited_out(web: Web, wrong: Any, number: int) -> None:

@@ -232,6 +232,7 @@ class TestFilesOfRoot:
 
     # Where positions are left out, uproot takes the counts of the basket with the same number, whatever
     # its entries are.
+    @pytest.mark.thorough(but=["tree-tiny", "ntuple-tiny", "tree-long", "ntuple-late"])
     @every(*(case.id for case in CASES if not case.id.startswith("tree-without")))
     def test_every_vector_is_what_uproot_reads(self, case: Case, make_sample: Make) -> None:
         sample = make_sample(case)
