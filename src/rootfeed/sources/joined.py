@@ -97,11 +97,14 @@ class JoinedLocation(Location):
     rows : Rows
     names : tuple of str
         The columns of the table that count.
+    gone : tuple of str
+        Columns of the file that do not: others have taken their names, and cannot be read.
     """
 
     other: ArraysLocation = field(kw_only=True)
     rows: Rows = field(kw_only=True, repr=False, compare=False)
     names: Sequence[str] = field(kw_only=True)
+    gone: Sequence[str] = field(default=(), kw_only=True)
 
     @property
     def file(self) -> Location:
@@ -121,7 +124,8 @@ class JoinedIndex(FileIndex):
 def types(location: JoinedLocation) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the name of the file's object, and the columns of both; one of the table counts."""
     name, found = root.types(location.file)
-    return name, {**found, **_more_types(location), TAKEN: _TAKEN_TYPE}
+    stored = {name: type_ for name, type_ in found.items() if name not in location.gone}
+    return name, {**stored, **_more_types(location), TAKEN: _TAKEN_TYPE}
 
 
 def friends(location: JoinedLocation) -> list[str]:
