@@ -165,7 +165,7 @@ class Sides:
             return
         assert self._resumed is not None
         ended = _epoch(loader) > self._resumed[1]
-        over = len(loader) - (0 if ended else loader._pipeline.batches_left)
+        over = len(loader) - (0 if ended else loader._pipeline.next_batches)
         counted = self.trainer.fit_loop.epoch_loop.batch_progress.current
         more = over - counted.ready
         for name in ("ready", "started", "processed", "completed"):

@@ -130,9 +130,9 @@ class Pipeline:
         return self.spec.epoch_batches or self.schedule.batches(self.shard(), self.state.next.passes)
 
     @property
-    def batches_left(self) -> int:
-        """Batches of the epoch in progress that are left on this rank; all, between two epochs."""
-        return self.course.remaining(self.state.now(self.course), self.shard())
+    def next_batches(self) -> int:
+        """Batches of the next iteration, on this rank: the rest of an epoch, where a loaded state ends."""
+        return self.course.remaining(self.state.next, self.shard())
 
     @property
     def repeats(self) -> int:
