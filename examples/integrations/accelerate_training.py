@@ -6,7 +6,6 @@ Usage: accelerate launch accelerate_training.py "data/*.root:events"
 from __future__ import annotations
 
 import sys
-import tempfile
 
 import torch
 from accelerate import Accelerator
@@ -17,8 +16,8 @@ from rootfeed.integrations.accelerate import prepare
 FEATURES = ["mu1_pt", "mu2_pt", "m_mumu", "m_T", "met", "m_T2", "n_jets"]
 
 
-def main(files: str, folder: str | None = None, epochs: int = 3) -> float:
-    """Train for some epochs, save each, and return the accuracy on the test part."""
+def main(files: str, epochs: int = 3, save: str = "kept", resume: str | None = None) -> float:
+    """Train up to an epoch, save each, and return the accuracy on the test part."""
     accelerator = Accelerator()
     train, test = rf.Loader(files, 1024, FEATURES, "label", seed=42).split(0.3)
     batches = prepare(accelerator, train)
@@ -29,16 +28,15 @@ def main(files: str, folder: str | None = None, epochs: int = 3) -> float:
         torch.nn.Linear(32, 1),
     )
     model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), lr=0.01))
-    if folder is not None:
-        accelerator.load_state(folder)
-    kept = folder or tempfile.mkdtemp()
+    if resume is not None:
+        accelerator.load_state(resume)
     while batches.state_dict()["epoch"] < epochs:
         for x, y in batches:
             loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x), y)
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-        accelerator.save_state(kept)
+        accelerator.save_state(save)
     model.eval()
     right = rows = torch.zeros((), device=accelerator.device)
     with torch.no_grad():
@@ -46,9 +44,9 @@ def main(files: str, folder: str | None = None, epochs: int = 3) -> float:
             right = right + ((model(x) > 0) == y.bool()).sum()
             rows = rows + len(x)
     right, rows = accelerator.reduce(right), accelerator.reduce(rows)
-    accelerator.print(f"{int(rows)} test rows, accuracy {right / rows:.3f}, saved in {kept}")
+    accelerator.print(f"{int(rows)} test rows, accuracy {right / rows:.3f}")
     return float(right / rows)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

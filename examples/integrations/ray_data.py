@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+import torch
+from ray.train import Checkpoint
 from ray.train.torch import TorchTrainer, prepare_model
 
 import rootfeed as rf
@@ -27,24 +29,33 @@ def means(files: str) -> dict[int, float]:
 
 
 def train(config: dict[str, Any]) -> None:
-    """Train on one worker: its rank is found by itself."""
-    import torch
-
-    torch.set_num_threads(1)
+    """Train on one worker: its rank is found by itself. After a failure, go on with the last epoch."""
     loader = rf.Loader(config["files"], 1024, FEATURES, "label", seed=42)
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(len(FEATURES)), torch.nn.Linear(len(FEATURES), 1))
     model = prepare_model(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
-    for _ in range(3):
+    if (checkpoint := ray.train.get_checkpoint()) is not None:
+        with checkpoint.as_directory() as folder:
+            state = torch.load(Path(folder, "state.pt"))
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        loader.load_state_dict(state["loader"])
+    batches = loader.torch()
+    while batches.state_dict()["epoch"] < 3:
         right = rows = 0
-        for x, y in loader.torch():
+        for x, y in batches:
             logits = model(x)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             right, rows = right + int(((logits > 0) == y.bool()).sum()), rows + len(x)
-        ray.train.report({"right": right / rows, "rows": rows})
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(state | {"loader": batches.state_dict()}, Path(folder, "state.pt"))
+            first = ray.train.get_context().get_world_rank() == 0
+            kept = Checkpoint.from_directory(folder) if first else None
+            ray.train.report({"right": right / rows, "rows": rows}, checkpoint=kept)
 
 
 def main(files: str) -> float:

@@ -101,7 +101,9 @@ def test_gradients_are_accumulated_to_the_end_of_an_epoch(frame: rf.Frame, accel
 
 @pytest.mark.parametrize("device", [True, False], ids=["placed", "not placed"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_prepared_dataloader_is_refused(frame: rf.Frame, accelerator: Any, workers: int, device: bool) -> None:
+def test_a_prepared_dataloader_is_refused(
+    frame: rf.Frame, accelerator: Any, workers: int, device: bool
+) -> None:
     data = DataLoader(make(frame).torch(), batch_size=None, num_workers=workers)
     prepared = accelerator.prepare_data_loader(data, device_placement=device)
     with pytest.raises(ArgumentError, match=r"rootfeed\.integrations\.accelerate\.prepare\(accelerator"):

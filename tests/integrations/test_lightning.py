@@ -72,7 +72,7 @@ class Model(lightning.LightningModule):
     def validation_step(self, batch: Any, _: int) -> None:
         self.validated[-1] += self.rows(batch)
 
-    def test_step(self, batch: Any, _: int) -> None:
+    def test_step(self, batch: Any, index: int) -> None:
         self.tested += self.rows(batch)
 
     def predict_step(self, batch: Any, _: int) -> Any:
@@ -83,7 +83,9 @@ class Model(lightning.LightningModule):
 
 
 def make(frame: rf.Frame, **options: Any) -> rf.Loader:
-    return rf.Loader(frame, options.pop("batch_size", BATCH), ["id"], **({"seed": 5, "threads": 1} | options))
+    return rf.Loader(
+        frame, options.pop("batch_size", BATCH), ["id"], **({"seed": 5, "threads": 1} | options)
+    )
 
 
 def trainer_of(*callbacks: Any, **options: Any) -> Any:
@@ -118,7 +120,9 @@ def test_parts_go_where_they_belong(frame: rf.Frame) -> None:
     expected = {name: sorted(epoch_ids(part)) for name, part in parts.items()}
     data = DataModule(parts | {"predict": make(frame, drop_last=True, sampling=rf.balanced("flag"))})
     model = fit(data, 2)
-    assert {epoch: sorted(rows) for epoch, rows in model.seen.items()} == dict.fromkeys((0, 1), expected["train"])
+    assert {epoch: sorted(rows) for epoch, rows in model.seen.items()} == dict.fromkeys(
+        (0, 1), expected["train"]
+    )
     assert model.seen[0] != model.seen[1]
     sanity, first, second = model.validated
     assert first == second  # the same rows in the same order, also after Lightning has looked at some
@@ -245,7 +249,9 @@ def test_the_middle_of_an_epoch_is_exact(frame: rf.Frame, how: str) -> None:
 
 
 def test_saved_while_validating(frame: rf.Frame) -> None:
-    kept = ModelCheckpoint(dirpath="kept", save_top_k=-1, save_on_train_epoch_end=False, filename="{epoch}-{step}")
+    kept = ModelCheckpoint(
+        dirpath="kept", save_top_k=-1, save_on_train_epoch_end=False, filename="{epoch}-{step}"
+    )
     options = {"val_check_interval": 0.5}
     whole = fit(module(frame, validate=True), 2, callbacks=[kept], **options)
     expected = [row for epoch in range(2) for row in whole.seen[epoch]]
@@ -343,7 +349,9 @@ def test_the_other_package(frame: rf.Frame) -> None:
             enable_model_summary=False,
             callbacks=[package.callbacks.ModelCheckpoint(dirpath="kept", save_last=True)],
         )  # fmt: skip
-        trainer.fit(model, datamodule=Other({"train": make(frame)}), ckpt_path="kept/last.ckpt" if job else None)
+        trainer.fit(
+            model, datamodule=Other({"train": make(frame)}), ckpt_path="kept/last.ckpt" if job else None
+        )
         found += model.seen
     assert found == [order(frame, 0), order(frame, 1)]
     with pytest.raises(StateError, match="the seed"):

@@ -91,7 +91,7 @@ class TestData:
         chosen = frame.define("twice", "half * 4 + 1").filter("id % 3 == 1 && flag == 0")
         for each in (chosen, chosen.range(50, 200), frame.range(20, 30).filter("id > 25")):
             names = ["twice", "id"] if "twice" in each.columns else ["id"]
-            data = read_root(each, names, parallelism=5)
+            data = read_root(each, names, override_num_blocks=5)
             expected = each.arrays(names)
             found = data.to_pandas()
             assert list(found.columns) == names
@@ -121,7 +121,7 @@ class TestData:
         names = ak.Array([f"number {number}" for number in range(100)])
         matrix = np.arange(600.0).reshape(100, 6)
         frame = rf.from_arrays({"pt": vectors, "name": names, "cells": matrix, "id": np.arange(100)})
-        rows = read_root(frame.filter("id != 7"), parallelism=4).take_all()
+        rows = read_root(frame.filter("id != 7"), override_num_blocks=4).take_all()
         kept = [number for number in range(100) if number != 7]
         assert [list(row["pt"]) for row in rows] == vectors[kept].tolist()
         assert [row["name"] for row in rows] == names[kept].tolist()

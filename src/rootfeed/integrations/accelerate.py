@@ -10,6 +10,7 @@ from accelerate.state import GradientState
 
 from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch
+from rootfeed.integrations.parts import check_even
 from rootfeed.loader import Loader
 from rootfeed.loader.torch import TorchBatches
 
@@ -56,8 +57,8 @@ def prepare(accelerator: Any, loader: Loader, *, register: bool = True, prefetch
     """Return a loader's batches for the processes of an accelerator.
 
     Each process reads its own rows, and no row is sent from one to another. A DataLoader of
-    ``loader.torch()`` that ``accelerator.prepare`` has wrapped would deal one process's batches among all:
-    it is refused when it is iterated over.
+    ``loader.torch()`` that ``accelerator.prepare`` has wrapped would deal one process's batches among
+    all: it is refused when it is iterated over.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ def prepare(accelerator: Any, loader: Loader, *, register: bool = True, prefetch
     Raises
     ------
     ArgumentError
-        Where the loader does not know of the processes, or ``tail="uneven"`` would give some a batch more.
+        Where the loader does not know of the processes, or ``tail="uneven"`` would give some a batch
+        more of what is trained on.
 
     Examples
     --------
@@ -91,15 +93,12 @@ def prepare(accelerator: Any, loader: Loader, *, register: bool = True, prefetch
     spec, ranks = loader._pipeline.spec, loader._pipeline.shard().world_size
     if spec.ranks is None and ranks != accelerator.num_processes:
         raise ArgumentError(
-            f"the accelerator has {accelerator.num_processes} processes, which torch.distributed does not "
-            "know: make the loader with rank=accelerator.process_index and "
+            f"the accelerator has {accelerator.num_processes} processes, which torch.distributed does "
+            "not know: make the loader with rank=accelerator.process_index and "
             "world_size=accelerator.num_processes."
         )
-    if spec.tail == "uneven" and ranks > 1 and register:
-        raise ArgumentError(
-            'tail="uneven" gives some processes a batch more, for which they would wait for the others: '
-            'make the loader with tail="pad" or tail="drop", or say register=False to evaluate only.'
-        )
+    if register:
+        check_even(loader)
     device = None if accelerator.device.type == "cpu" else accelerator.device
     batches = Batches(loader, loader.torch(device, prefetch=prefetch)._format)
     if register:

@@ -37,8 +37,8 @@ class DataModule(Sides, LightningDataModule):
     Raises
     ------
     ArgumentError
-        Where parts have other names, or are no loaders of their own; when training on several ranks, where
-        ``tail="uneven"`` would give some a batch more. Ranks need a seed.
+        Where parts have other names, or are no loaders of their own; when training on several ranks,
+        where ``tail="uneven"`` would give some a batch more. Ranks need a seed.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Ray Data: datasets that are read from ROOT files, block by block. Imports ray and pyarrow.
+"""Ray Data: datasets that are read from ROOT files, block by block. Imports ray.
 
 In Ray Train, a loader's ranks are the trainer's: `rootfeed.Loader` needs nothing but a seed there.
 """
@@ -9,18 +9,15 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import awkward as ak
-import numpy as np
-import pyarrow as pa
 import ray
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from rootfeed.errors import UnsupportedColumnError
-from rootfeed.frame import Frame, arrays, open, view_of
+from rootfeed.frame import Frame, open, view_of
+from rootfeed.integrations.arrow import entry_bytes, schema_of, table
 from rootfeed.plan import boundaries, cut
 from rootfeed.schema import Block
-from rootfeed.view import View, entry_bytes_of
 
 __all__ = ["RootDatasource", "read_root"]
 
@@ -38,7 +35,7 @@ class RootDatasource(Datasource):
         for name, type_ in frame.columns.items():
             if type_.kind == "other":
                 raise UnsupportedColumnError(
-                    f"column {name!r} ({type_.text}) is none that Ray's tables take: name others in columns."
+                    f"column {name!r} ({type_.text}) does not fit into tables: choose others, columns=."
                 )
         if self._view.cuts_interrupted:
             self._view.selection()  # once here, not in each task
@@ -56,34 +53,24 @@ class RootDatasource(Datasource):
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the bytes of all entries before cuts, about."""
-        indexes, bytes_ = self._entry_bytes()
-        return round(sum(index.entries * size for index, size in zip(indexes, bytes_, strict=True)))
-
-    def _entry_bytes(self) -> tuple[Sequence[Any], list[float]]:
-        """Return the files' metadata, and the bytes of an entry in each, about."""
-        projection = self._view.projection(self._columns)
-        indexes = self._view.index(projection.columns)
-        sizes = []
-        for index in indexes:
-            types = projection.types(index)
-            dtypes = [types[name].dtype for name in projection.defined]
-            made = sum(8 if dtype is None else dtype.itemsize for dtype in dtypes)
-            sizes.append(entry_bytes_of(index, projection.stored) + made)
-        return indexes, sizes
+        sizes = entry_bytes(self._view, self._columns)
+        return round(
+            sum(index.entries * size for index, size in zip(self._view.index(()), sizes, strict=True))
+        )
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        """Return about so many tasks, each of entries between whose ends pages end where that is possible."""
+        """Return about so many tasks, each of entries at whose ends pages end, too, if possible."""
         names, cuts = self._columns, self._view.selects
-        indexes, sizes = self._entry_bytes()
+        sizes, stored = entry_bytes(self._view, names), self._view.projection(names).columns
+        indexes = self._view.index(stored)
         total = sum(index.entries for index in indexes)
         entries = max(math.ceil(total / max(parallelism, 1)), 1)
-        view, schema = ray.put(self._view), _schema(self._view, names)
+        view, schema = ray.put(self._view), schema_of(self._view, names)
         tasks = []
         for number, (index, size) in enumerate(zip(indexes, sizes, strict=True)):
-            stored = {name: index.columns[name] for name in self._view.projection(names).columns}
-            bounds = boundaries(stored, index.entries)
+            bounds = boundaries({name: index.columns[name] for name in stored}, index.entries)
             most = max(int(_TABLE_BYTES / max(size, 1)), 1)
             for part in cut(number, 0, index.entries, bounds, entries, False):
                 blocks = cut(number, part.start, part.stop, bounds, min(most, entries), False)
@@ -93,51 +80,34 @@ class RootDatasource(Datasource):
                     exec_stats=None,
                     input_files=(index.path,),
                 )
-                read = _Read(view, names, blocks, schema)
+                read = Read(view, names, blocks, schema)
                 tasks.append(ReadTask(read, metadata, schema, per_task_row_limit))
         return tasks
 
 
-class _Read:
-    """Reads some blocks, in a worker of Ray."""
+class Read:
+    """Reads some blocks, in a worker of Ray.
 
-    def __init__(self, view: Any, names: list[str], blocks: list[Block], schema: pa.Schema) -> None:
+    Parameters
+    ----------
+    view : ray.ObjectRef
+        Of the view, which all tasks share.
+    names : list of str
+    blocks : list of Block
+    schema : pyarrow.Schema
+    """
+
+    def __init__(self, view: Any, names: list[str], blocks: list[Block], schema: Any) -> None:
         self._view, self._names, self._blocks, self._schema = view, names, blocks, schema
 
-    def __call__(self) -> Iterator[pa.Table]:
-        view: View = ray.get(self._view)
+    def __call__(self) -> Iterator[Any]:
+        """Yield a table for each block."""
+        view = ray.get(self._view)
         for block in self._blocks:
-            yield _table(view, self._names, [block]).cast(self._schema)
+            yield table(view, self._names, [block]).cast(self._schema)
 
 
-def _schema(view: View, names: list[str]) -> pa.Schema:
-    """Return the types of columns in all files."""
-    schema = _table(view, names, []).schema
-    projection = view.projection(names)
-    for index in view.index(projection.columns):
-        types = projection.types(index)
-        for number, name in enumerate(names):
-            dtype, field = types[name].dtype, schema.field(number)
-            if types[name].kind == "scalar" and field.type != (found := pa.from_numpy_dtype(dtype)):
-                common = np.result_type(field.type.to_pandas_dtype(), found.to_pandas_dtype())
-                schema = schema.set(number, pa.field(name, pa.from_numpy_dtype(common)))
-    return schema
-
-
-def _table(view: View, names: list[str], blocks: list[Block]) -> pa.Table:
-    found = arrays(view, names, within=blocks)
-    columns = [
-        pa.array(found[name])
-        if isinstance(found[name], np.ndarray)
-        else ak.to_arrow(found[name], extensionarray=False)
-        for name in names
-    ]
-    return pa.table(columns, names=names)
-
-
-def read_root(
-    files: Any, columns: Sequence[str] | None = None, *, parallelism: int = -1, **options: Any
-) -> ray.data.Dataset:
+def read_root(files: Any, columns: Sequence[str] | None = None, **options: Any) -> ray.data.Dataset:
     """Return a dataset of Ray Data.
 
     Parameters
@@ -146,16 +116,14 @@ def read_root(
         A frame's definitions and cuts are evaluated where its entries are read.
     columns : sequence of str, optional
         All that the frame shows, if left out: numbers, vectors as lists, and texts.
-    parallelism : int
-        Blocks of the dataset, about. Ray chooses, if left out, by the estimated size.
     **options
-        Of ``ray.data.read_datasource``, such as ``concurrency`` and ``ray_remote_args``.
+        Of ``ray.data.read_datasource``, such as ``override_num_blocks`` and ``concurrency``.
 
     Returns
     -------
     ray.data.Dataset
-        Columns that ``select_columns`` leaves out are not read. Ray hands blocks on as they are ready: for the
-        order of the files set ``ray.data.DataContext.get_current().execution_options.preserve_order``.
+        Columns that ``select_columns`` leaves out are not read. Blocks come as they are ready, unless
+        ``DataContext.get_current().execution_options.preserve_order`` of Ray is set.
 
     Raises
     ------
@@ -170,11 +138,11 @@ def read_root(
     Examples
     --------
     >>> from rootfeed.integrations.ray import read_root  # doctest: +SKIP
-    >>> rows = read_root(rf.open("data/*.root:events").filter("pt > 20"), ["pt", "eta"])  # doctest: +SKIP
+    >>> rows = read_root(
+    ...     rf.open("data/*.root:events").filter("pt > 20"), ["pt", "eta"]
+    ... )  # doctest: +SKIP
     """
     frame = files if isinstance(files, Frame) else open(files)
     if columns is not None:
         frame = frame.select(columns)
-    if parallelism != -1:
-        options["override_num_blocks"] = parallelism
     return ray.data.read_datasource(RootDatasource(frame), **options)

@@ -131,7 +131,7 @@ class Pipeline:
 
     @property
     def next_batches(self) -> int:
-        """Batches of the next iteration, on this rank: the rest of an epoch, where a loaded state ends."""
+        """Batches of the next iteration, on this rank: after a loaded state, the rest of its epoch."""
         return self.course.remaining(self.state.next, self.shard())
 
     @property

@@ -57,8 +57,8 @@ class TorchBatches(Wrapped, IterableDataset[Any]):
         if sys._getframe(1).f_globals.get("__name__") == "accelerate.data_loader":
             # It would deal one rank's batches among all, and begin with epoch 0 in a job that resumes.
             raise ArgumentError(
-                "accelerator.prepare deals the batches of a DataLoader among the processes, and these are "
-                "dealt already: rows would be lost. Instead of a DataLoader, write "
+                "accelerator.prepare deals the batches of a DataLoader among the processes, and these "
+                "are dealt already: rows would be lost. Instead of a DataLoader, write "
                 "batches = rootfeed.integrations.accelerate.prepare(accelerator, loader)."
             )
         super().set_epoch(epoch)

@@ -54,9 +54,7 @@ def read_blocks(
     bounds = [boundaries(index.columns, index.entries) for index in files]
     # Pages that are longer than a block would be decompressed twice.
     entries = min(max(_BLOCK_ENTRIES, page_entries(bounds)), _MOST_BLOCK_ENTRIES)
-    entry_bytes = made_bytes + max(
-        (entry_bytes_of(index, names) for index in files), default=0
-    )
+    entry_bytes = made_bytes + max((entry_bytes_of(index, names) for index in files), default=0)
     entries = max(min(entries, int(_BLOCK_BYTES / max(entry_bytes, 1))), 1)
     if within is None:
         within = [Block(number, 0, index.entries) for number, index in enumerate(files)]
