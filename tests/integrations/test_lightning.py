@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -402,26 +404,34 @@ if __name__ == "__main__":
 """
 
 
-def ranks(devices: int, epochs: int, path: str = "-", every: int = 4, tail: str = "drop") -> Any:
+def ranks(
+    devices: int,
+    epochs: int,
+    path: str = "-",
+    every: int = 100,
+    tail: str = "drop",
+    folder: Path = Path(),
+) -> Any:
     """Return what each rank has trained on, by epoch and batch, and validated on."""
-    import json
-
-    Path("script.py").write_text(RANKS)
+    (folder / "script.py").write_text(RANKS)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
+    arguments = map(str, (devices, epochs, path, every, tail))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "script.py", *map(str, (devices, epochs, path, every, tail))],
-        env=environment, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "ignore", "script.py", *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    found = [json.loads(Path(f"seen{rank}.json").read_text()) for rank in range(devices)]
-    return [{int(epoch): batches for epoch, batches in seen.items()} for seen, _ in found], [
-        rows for _, rows in found
-    ]
+    found = [json.loads((folder / f"seen{rank}.json").read_text()) for rank in range(devices)]
+    trained = [{int(epoch): batches for epoch, batches in seen.items()} for seen, _ in found]
+    return trained, [rows for _, rows in found]
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -431,40 +441,58 @@ def rows_of(seen: Any, epoch: int, start: int = 0, stop: int | None = None) -> R
     return [row for rank in seen for batch in rank.get(epoch, [])[start:stop] for row in batch]
 
 
-def test_ranks_share_each_row(tmp_path: Path) -> None:
-    write_all(tmp_path / "files", [File(ROWS, page=40)])
-    (tmp_path / "files/000.root").rename("events.root")
-    seen, validated = ranks(2, 2)
+def write_events(folder: Path) -> None:
+    write_all(folder / "files", [File(ROWS, page=40)])
+    (folder / "files/000.root").rename(folder / "events.root")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    """Return the folder of two epochs on two ranks, and what these have seen."""
+    folder = tmp_path_factory.mktemp("ranks")
+    write_events(folder)
+    return folder, *ranks(2, 2, every=4, folder=folder)
+
+
+def test_ranks_share_each_row(two_ranks: tuple[Path, Any, Any]) -> None:
+    _, seen, validated = two_ranks
     for epoch in range(2):
         assert len(seen[0][epoch]) == len(seen[1][epoch]) == 11
         rows = rows_of(seen, epoch)
         assert len(rows) == len(set(rows)) == ROWS - 1  # one does not go evenly into two
     assert sorted(validated[0] + validated[1]) == sorted(2 * [*range(ROWS)])
-    # In the middle of an epoch and at its end, on as many ranks and on fewer; and back again.
-    for path, devices in (("epoch=0-step=4", 2), ("epoch=0-step=8", 1), ("epoch=1-step=12", 1)):
-        epoch, step = int(path[6]), int(path.partition("step=")[2])
-        again, _ = ranks(devices, 2, f"kept/{path}.ckpt", every=100)
-        before = rows_of(seen, epoch, 0, step - 11 * epoch)
-        rest = rows_of(again, epoch)
-        assert len(rest) == len(set(rest))
-        assert not set(rest) & set(before)
-        assert len(rest) + len(before) >= ROWS - 1
-        if devices == 2:
-            assert rest == rows_of(seen, epoch, step)
-            assert rows_of(again, 1) == rows_of(seen, 1)
-        elif epoch == 0:
-            assert sorted(rows_of(again, 1)) == list(range(ROWS))
 
 
-def test_more_ranks_go_on(tmp_path: Path) -> None:
-    write_all(tmp_path / "files", [File(ROWS, page=40)])
-    (tmp_path / "files/000.root").rename("events.root")
+@pytest.mark.parametrize(
+    ("path", "devices"), [("epoch=0-step=4", 2), ("epoch=0-step=8", 1), ("epoch=1-step=12", 1)]
+)
+def test_as_many_ranks_go_on_or_fewer(two_ranks: tuple[Path, Any, Any], path: str, devices: int) -> None:
+    folder, seen, _ = two_ranks
+    epoch, step = int(path[6]), int(path.partition("step=")[2])
+    again, _ = ranks(devices, 2, f"kept/{path}.ckpt", folder=folder)
+    before, rest = rows_of(seen, epoch, 0, step - 11 * epoch), rows_of(again, epoch)
+    assert len(rest) == len(set(rest))
+    assert not set(rest) & set(before)
+    assert len(rest) + len(before) >= ROWS - 1
+    if devices == 2:
+        assert rest == rows_of(seen, epoch, step)
+        assert rows_of(again, 1) == rows_of(seen, 1)
+    elif epoch == 0:
+        assert sorted(rows_of(again, 1)) == list(range(ROWS))
+
+
+def test_more_ranks_go_on() -> None:
+    write_events(Path())
     seen, _ = ranks(1, 1, every=12)
     before = rows_of(seen, 0, 0, 12)
-    again, _ = ranks(2, 2, "kept/epoch=0-step=12.ckpt", every=100)
+    again, _ = ranks(2, 2, "kept/epoch=0-step=12.ckpt")
     rest = rows_of(again, 0)
     assert len(rest) == len(set(rest)) >= ROWS - len(before) - 1
     assert not set(rest) & set(before)
     assert len(set(rows_of(again, 1))) == len(rows_of(again, 1)) == ROWS - 1
+
+
+def test_ranks_of_unequal_length_are_refused() -> None:
+    write_events(Path())
     with pytest.raises(AssertionError, match='tail="uneven" gives some ranks a batch more'):
         ranks(2, 1, tail="uneven")

@@ -85,8 +85,8 @@ def check_even(loader: Loader) -> None:
     """
     if loader._pipeline.spec.tail == "uneven" and loader._pipeline.shard().world_size > 1:
         raise ArgumentError(
-            'tail="uneven" gives some ranks a batch more, for which they would wait for the others: make '
-            'the loader with tail="pad" or tail="drop".'
+            'tail="uneven" gives some ranks a batch more, for which they would wait for the others: '
+            'make the loader with tail="pad" or tail="drop".'
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rootfeed.arguments import integer
@@ -100,8 +101,7 @@ class Sides:
                 f"{error}\nTo begin anew with the weights of the checkpoint, load them into the model, "
                 "and call fit without ckpt_path."
             ) from None
-        trainer_epoch, epoch = state["began"]
-        self._resumed, self._counted = (trainer_epoch, epoch), False
+        self._resumed, self._counted = tuple(state["began"]), False
 
     # --- how ----------------------------------------------------------------------------------
 
@@ -111,9 +111,8 @@ class Sides:
         return self.parts[role]
 
     def _evaluation(self, role: str) -> Any:
-        loader = self._part(role)
         # Always the same rows in the same order, whatever was looked at before.
-        return self._side(role, lambda: loader.set_epoch(0))
+        return self._side(role, partial(self._part(role).set_epoch, 0))
 
     def _side(self, role: str, before: Callable[[], None]) -> Side:
         self._sides[role] = Side(lambda: self._batches(self.parts[role]), before)
