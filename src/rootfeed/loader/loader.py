@@ -755,7 +755,8 @@ def varied(loader: Loader, sampling: Sampler | None, **options: Any) -> Loader:
     loader : Loader
     sampling : Sampler or None
     **options
-        ``drop_last``, ``shuffle`` or ``dtype``, of all arrays; those of the loader, if left out.
+        ``drop_last``, ``shuffle``, ``tail``, ``epoch_batches``, or the ``dtype`` of all arrays; those of
+        the loader, if left out.
     """
     return loader._part(loader._pipeline.varied(sampling, **options))
 

@@ -2,7 +2,7 @@
 
 from rootfeed.view.files import Files
 from rootfeed.view.projection import Projection
-from rootfeed.view.reading import Columns
+from rootfeed.view.reading import Columns, entry_bytes_of
 from rootfeed.view.selection import CutCount, Selection, Take
 from rootfeed.view.transformations import Range, Transformation
 from rootfeed.view.view import View
@@ -17,4 +17,5 @@ __all__ = [
     "Take",
     "Transformation",
     "View",
+    "entry_bytes_of",
 ]

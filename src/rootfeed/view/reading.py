@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from threading import Event
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from rootfeed.progress import progress
 from rootfeed.schema import Array, Block, FileIndex, Jagged
 from rootfeed.sources import Scratch
 
-__all__ = ["Columns", "read_blocks"]
+__all__ = ["Columns", "entry_bytes_of", "read_blocks"]
 
 Columns = dict[str, Array | Jagged]
 Result = TypeVar("Result")
@@ -32,6 +32,7 @@ def read_blocks(
     work: Callable[[Block, Columns], Result],
     label: str,
     made_bytes: int = 0,
+    within: Sequence[Block] | None = None,
 ) -> Iterator[tuple[Block, Result]]:
     """Read some stored columns of all files, and yield what `work` makes of each block, in order.
 
@@ -46,19 +47,21 @@ def read_blocks(
         Of the progress bar, which appears when it takes longer than a second.
     made_bytes : int
         What `work` makes of an entry, in bytes, beside what is read of it.
+    within : sequence of Block, optional
+        Only these entries.
     """
     files = [replace(index, columns={name: index.columns[name] for name in names}) for index in indexes]
     bounds = [boundaries(index.columns, index.entries) for index in files]
     # Pages that are longer than a block would be decompressed twice.
     entries = min(max(_BLOCK_ENTRIES, page_entries(bounds)), _MOST_BLOCK_ENTRIES)
-    entry_bytes = made_bytes + max(
-        (sum(_bytes(index, name) for name in names) for index in files), default=0
-    )
+    entry_bytes = made_bytes + max((entry_bytes_of(index, names) for index in files), default=0)
     entries = max(min(entries, int(_BLOCK_BYTES / max(entry_bytes, 1))), 1)
+    if within is None:
+        within = [Block(number, 0, index.entries) for number, index in enumerate(files)]
     blocks = [
         block
-        for number, index in enumerate(files)
-        for block in cut(number, 0, index.entries, bounds[number], entries, False)
+        for part in within
+        for block in cut(part.file, part.start, part.stop, bounds[part.file], entries, False)
     ]
     sources.prepare(files)
     spare: list[Scratch] = []
@@ -91,6 +94,11 @@ def read_blocks(
         prefetch.close()
         for scratch in spare:
             scratch.close()
+
+
+def entry_bytes_of(index: FileIndex, names: Iterable[str]) -> float:
+    """Return the bytes of some stored columns of an entry, decoded: of vectors an estimate."""
+    return sum(_bytes(index, name) for name in names)
 
 
 def _bytes(index: FileIndex, name: str) -> float:
