@@ -361,6 +361,8 @@ class FileIndex:
         The columns that were asked for.
     duplicates : mapping of str to str
         Those of them whose name others have, too, and what to say of that.
+    address : object
+        How the file is reached, as its source knows it; the path says no secrets.
     """
 
     path: str
@@ -373,6 +375,7 @@ class FileIndex:
     head: bytes = b""
     duplicates: Mapping[str, str] = field(default_factory=dict)
     tag: str = ""
+    address: Any = field(default=None, repr=False)
 
     @property
     def version(self) -> Version:
