@@ -243,10 +243,8 @@ def _exists(path: str) -> bool:
 def _remote_matches(address: Address) -> list[tuple[str, ...]]:
     """Return the addresses that match a pattern, each with those of its replicas."""
     folders = [_split_pattern(url) for url in address.urls]
-    if (
-        len({url.removeprefix(folder) for url, (folder, _) in zip(address.urls, folders, strict=True)})
-        > 1
-    ):
+    patterns = [url.removeprefix(folder) for url, (folder, _) in zip(address.urls, folders, strict=True)]
+    if len(set(patterns)) > 1:
         raise ArgumentError(
             f"the replicas of {address.name} must have the same pattern, each in a folder of its own."
         )

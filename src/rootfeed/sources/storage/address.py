@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 30.0
 """How long a server that does not answer is waited for, unless somebody says otherwise."""
 
 _LOCAL_PROTOCOL = re.compile(r"(file|local)://(localhost(?=/))?")
-_REPLICA = re.compile(r"\|(?=[a-z][a-z0-9+.-]*(::|://))", re.IGNORECASE)
+_REPLICA = re.compile(r"\|(?=[a-z][a-z0-9+.-]*(?:::|://))", re.IGNORECASE)
 
 # What of an address is a secret: the value of anything in a query, and a password.
 _QUERY_VALUE = re.compile(r"(?P<name>[?&][\w.~%+\[\]-]+=)(?P<secret>[^&#|\s'\"]+)")

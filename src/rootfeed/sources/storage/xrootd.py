@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from threading import Event, Lock
 from typing import Any
 
@@ -39,6 +41,25 @@ class XRootDServer(Server):
             return super().fetch(spans, file_bytes, patience)
         except ValueError as error:  # of a file that an earlier failure has closed
             raise ConnectionError(f"{error}") from error
+
+    def glob(self, folder: str, patience: Patience) -> list[str]:
+        """Return the files of this name, level by level: fsspec's way misses those at a server's top."""
+        pattern = self.name.removeprefix(folder)
+        if "**" in pattern:
+            return super().glob(folder, patience)
+        found = [""]
+        for level in pattern.split("/"):
+            found = [
+                f"{parent}/{name}" if parent else name
+                for parent in found
+                for name in self._names(folder + parent, patience)
+                if fnmatchcase(name, level)
+            ]
+        return sorted(folder + name for name in found)
+
+    def _names(self, folder: str, patience: Patience) -> list[str]:
+        listed = self.wait(self.filesystem._ls(folder.rstrip("/") or "/"), patience.left)
+        return [posixpath.basename(item["name"]) for item in listed]
 
     def reconnect(self) -> None:
         """Forget the open file: one whose connection failed does not recover for some time."""
