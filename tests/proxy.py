@@ -132,8 +132,8 @@ class Proxy:
                     pass
             else:
                 await asyncio.gather(
-                    self._pass_on(reader, upstream, 0.0, False),
-                    self._pass_on(source, writer, self.round_trip, True),
+                    self._pass_on(reader, upstream, False),
+                    self._pass_on(source, writer, True),
                 )
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -146,9 +146,9 @@ class Proxy:
                     each.transport.abort()
 
     async def _pass_on(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, delay: float, counts: bool
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, is_answer: bool
     ) -> None:
-        """Pass bytes on, each so many seconds after it has come."""
+        """Pass bytes on; those of answers late."""
         due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
         async def send() -> None:
@@ -167,9 +167,9 @@ class Proxy:
         sending = asyncio.ensure_future(send())
         try:
             while data := await source.read(_CHUNK_BYTES):
-                self.moved += len(data) if counts else 0
-                due.put_nowait((self._loop.time() + delay, data))
-            due.put_nowait((self._loop.time() + delay, b""))
+                self.moved += len(data) if is_answer else 0
+                due.put_nowait((self._loop.time() + is_answer * self.round_trip, data))
+            due.put_nowait((self._loop.time() + is_answer * self.round_trip, b""))
             await sending
         finally:
             sending.cancel()
@@ -226,6 +226,7 @@ class Proxy:
             await writer.drain()
             return True
         size = int(fields.get("content-length", 0))
+        fault = fault if ranges else None  # of a whole file, which is asked for to learn its size
         if fault == "short":
             head = head.replace(f"ength: {size}\r".encode(), f"ength: {size // 2}\r".encode())
         writer.write(head)

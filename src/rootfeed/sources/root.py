@@ -161,6 +161,7 @@ def fetch(
                 return storage  # `read` finds it, too, and sees to it
         if not stopped.is_set():
             storage.prepare(_ranges(columns, start, stop, spans))
+            storage.verify()  # here, where there are threads that wait
     return storage
 
 

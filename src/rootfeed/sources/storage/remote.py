@@ -60,6 +60,7 @@ class RemoteStorage:
         self._starts: list[int] = []
         self._contents: dict[int, tuple[int, Content]] = {}
         self._tags: set[str] | None = set()
+        self._is_verified = False  # and nothing was fetched since
         self.file_bytes, self._tag = (version.file_bytes, version.tag) if version else self._ask()
 
     @property
@@ -94,7 +95,7 @@ class RemoteStorage:
     def verify(self) -> None:
         """Ask again for size and tag, unless all that came told it; without a tag, compare the head."""
         version = self.version
-        if version.tag and self._tags == {version.tag}:
+        if self._is_verified or (version.tag and self._tags == {version.tag}):
             return
         file_bytes, tag = self._ask()
         # Several servers behind one address can have tags of their own: those tell no versions.
@@ -103,6 +104,7 @@ class RemoteStorage:
         if not tag or not is_steady or (self._tags or set()) - {tag}:
             self.forget()
             self._compare_head(version)
+        self._is_verified = True
 
     def forget(self) -> bool:
         """Let go of what was fetched: on its way it may have been spoilt."""
@@ -187,6 +189,7 @@ class RemoteStorage:
 
         if not spans:
             return contents
+        self._is_verified = False
         try:
             self._servers.persist(ask)
         except RootfeedError as error:
