@@ -40,6 +40,7 @@ from rootfeed.errors import (
 from rootfeed.sources import Location, Scratch, metadata, storage
 from rootfeed.sources.failures import is_transient, unavailable
 from rootfeed.sources.paths import spelled
+from rootfeed.sources.storage import reaching, remote, retries
 from rootfiles.vectors import ntuple_vectors
 from samples import File, write, write_columns
 from servers import FAILURES, Web, serve
@@ -66,7 +67,9 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_WAITS_SECONDS", (0.01, 0.01, 0.01))
+    """Failures that last are given up soon, and pauses are short."""
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(storage.Address.__init__, "__defaults__", ({}, 0.3))
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def web(contents: dict[str, bytes], impatient: None, monkeypatch: pytest.MonkeyP
     if importlib.util.find_spec("aiohttp") is None:
         pytest.skip("fsspec reads http with aiohttp")
     # So small that these files take many requests.
-    monkeypatch.setattr(storage, "_GAP_BYTES", 100)
+    monkeypatch.setattr(storage.web.WebServer, "gap_bytes", 100)
     monkeypatch.setattr(metadata, "_ENDS_BYTES", 1000)
     with serve(contents) as web:
         yield web
@@ -200,7 +203,7 @@ def test_a_server_that_is_not_there(impatient: None) -> None:
     pytest.importorskip("aiohttp")
     for url in ("http://127.0.0.1:9/f.root", "http://nowhere.invalid/f.root"):
         with pytest.raises(UnreachableError) as raised:
-            rf.open(url)
+            rf.open(url, timeout=0.5)
         assert str(raised.value).startswith(f"{url} cannot be read: ClientConnector")
         assert "Cannot connect to host" in str(raised.value)
 
@@ -208,13 +211,18 @@ def test_a_server_that_is_not_there(impatient: None) -> None:
 def test_patterns_on_a_server_that_fails(web: Web) -> None:
     web.fails = lambda number, method: 503
     with pytest.raises(UnreachableError, match="503"):
-        rf.open(f"{web.url}/*.root")
+        rf.open(f"{web.url}/*.root", timeout=0.3)
 
 
 def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(storage.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(storage.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    class Never(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            now[0] += timeout or 0.0
+            return False
+
+    monkeypatch.setattr(retries.time, "monotonic", lambda: now[0])
     attempts: list[float] = []
 
     def attempt(seconds: float) -> None:
@@ -222,14 +230,19 @@ def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += seconds
         raise TimeoutError
 
-    for seconds, most in [(0.0, 4), (200.0, 1), (25.0, 3)]:
+    servers = reaching.Servers(storage.Address(("memory://f",)), Never())
+    for seconds, least, most in [(0.0, 12, 24), (200.0, 1, 1), (25.0, 2, 3)]:
         attempts.clear()
-        with pytest.raises(UnreachableError, match="no answer came in time"):
-            storage.persist("https://host/f", lambda seconds=seconds: attempt(seconds))
-        assert len(attempts) <= most
+        start = now[0]
+        with pytest.raises(UnreachableError, match="no answer came in time") as raised:
+            servers.persist(lambda *_, seconds=seconds: attempt(seconds))
+        assert least <= len(attempts) <= most
+        assert attempts[-1] - start <= 30
+        tried = f"Tried {len(attempts)} times in {now[0] - start:.3g} s."
+        assert (tried in str(raised.value)) == (len(attempts) > 1)
     attempts.clear()
     with pytest.raises(UnreachableError, match="TypeError"):
-        storage.persist("https://host/f", lambda: attempts.append(0) or len(3))  # type: ignore[arg-type,func-returns-value]
+        servers.persist(lambda *_: attempts.append(0) or len(3))  # type: ignore[arg-type,func-returns-value]
     assert len(attempts) == 1  # what cannot pass is not tried again
 
 
@@ -352,7 +365,7 @@ def test_a_new_file_is_another_dataset(place: tuple[str, Put], tmp_path: Path) -
 def test_a_file_replaced_between_the_ranges_of_a_block(
     web: Web, tmp_path: Path, tags: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_REQUEST_BYTES", 1)
+    monkeypatch.setattr(remote, "_REQUEST_BYTES", 1)
     old, new = twins(tmp_path)
     web.tags = tags
     web.files["/f.root"] = old
@@ -371,7 +384,7 @@ def test_a_file_replaced_between_the_ranges_of_a_block(
         else:  # nothing of the new one was read
             np.testing.assert_array_equal(found["id"], np.arange(1000.0))
     assert noticed == list(range(1, len(noticed) + 1))
-    assert len(noticed) >= 6
+    assert len(noticed) >= 4
 
 
 #: What servers behind one address say of one file, each of them in its turn.
@@ -445,8 +458,11 @@ def test_columns_that_uproot_reads_are_of_one_file_too(place: tuple[str, Put], t
     scratch = Scratch()
     assert len(sources.read_awkward(index, "nested", 0, 3, scratch)) == 3
     put(made[1])
-    with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
-        sources.read_awkward(index, "nested", 3, 6, scratch)
+    if "127.0.0.1" in path:  # answers have told that all that is needed is of the old file
+        assert len(sources.read_awkward(index, "nested", 3, 6, scratch)) == 3
+    else:
+        with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
+            sources.read_awkward(index, "nested", 3, 6, scratch)
     with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
         sources.read_awkward(index, "nested", 3, 6)
     scratch.close()
@@ -591,7 +607,7 @@ def test_one_open_file_is_enough(contents: dict[str, bytes], tmp_path: Path) -> 
     path = tmp_path / "f.root"
     path.write_bytes(contents["/TTree.root"])
     before = threading.active_count()
-    with sources.root.open_object(str(path), None) as found:
+    with sources.root.open_object(storage.Address((str(path),)), None) as found:
         assert type(found.handle.file.source).__name__ == "StorageSource"
         assert threading.active_count() == before
         descriptors = Path("/proc/self/fd")
@@ -691,7 +707,10 @@ def test_the_advice_of_a_message_can_be_pasted(
     for query in ("", "?authz=abc", "?authz=zteos64:MDAw&x=1", "?a=b#"):
         web.asked.clear()
         url = f"{web.url}/two.root{query}"
-        assert rf.open(advice(url)).num_entries == 40
+        told = repr(advice(url)).replace("x=***", "x=1").replace("a=***", "a=b")
+        token = "zteos64:MDAw" if "zteos64" in query else "abc"
+        assert token not in told  # which is for its owner to put there again
+        assert rf.open(eval(told.replace("***", token))).num_entries == 40
         assert {asked for _, asked, _ in web.asked} == {f"/two.root{query.removesuffix('#')}"}
 
 

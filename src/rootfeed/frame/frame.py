@@ -384,7 +384,13 @@ class Frame:
         return names
 
 
-def open(files: Named, *, friends: bool = False) -> Frame:
+def open(
+    files: Named,
+    *,
+    friends: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float = sources.TIMEOUT_SECONDS,
+) -> Frame:
     """Describe a dataset in ROOT files.
 
     Parameters
@@ -397,10 +403,16 @@ def open(files: Named, *, friends: bool = False) -> Frame:
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
+        Several addresses of one remote file are tried in order: ``"root://a//f.root|root://b//f.root"``.
     friends : bool
         Join the friends that each file's tree names, as ROOT does: a friend's columns are called
         ``friend.column``, and ``column`` where no other column is called so. They are looked for where
         the tree says, and beside its file.
+    storage_options : dict, optional
+        What fsspec takes for the protocol of remote files, such as ``{"endpoint_url": ..., "anon":
+        True}`` for S3. They are kept with the frame, also when it is pickled, and shown nowhere.
+    timeout : float
+        Seconds after which a server that does not answer, or has failures that may pass, is given up.
 
     Returns
     -------
@@ -412,7 +424,7 @@ def open(files: Named, *, friends: bool = False) -> Frame:
         Where a file does not exist, or a pattern matches none.
     AccessError, UnreachableError
         Where a file may not be read, or its server, its disk or a limit of the system keeps it back. A
-        server's passing failures are waited out for some seconds.
+        server's passing failures are waited out, until `timeout`.
     MissingObjectError
         Where the first file holds no such tree or ntuple, or several and none was named.
     DamagedFileError
@@ -435,7 +447,7 @@ def open(files: Named, *, friends: bool = False) -> Frame:
     """
     if sources.is_node(files):
         return _of_node(files)
-    locations = sources.expand(files)
+    locations = sources.expand(files, storage_options=storage_options, timeout=timeout)
     return over(locations, friends=friends)
 
 

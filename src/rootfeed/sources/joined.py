@@ -23,12 +23,14 @@ from rootfeed.sources import arrays, root
 from rootfeed.sources.arrays import ArraysIndex, ArraysLocation
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.storage import Storage
 
 __all__ = [
     "TAKEN",
     "JoinedIndex",
     "JoinedLocation",
     "Rows",
+    "fetch",
     "friends",
     "index",
     "prepare",
@@ -153,10 +155,19 @@ def index(location: JoinedLocation, names: Sequence[str]) -> JoinedIndex:
         head=base.head,
         tag=base.tag,
         duplicates=base.duplicates,
+        address=base.address,
         base=base,
         other=other,
         rows=location.rows,
     )
+
+
+def fetch(
+    index: JoinedIndex, names: Sequence[str], start: int, stop: int, stopped: Event
+) -> Storage | None:
+    """Bring what the file's columns need from its server: see `Source.fetch`."""
+    stored = [name for name in names if name in index.base.columns]
+    return root.fetch(index.base, stored, start, stop, stopped) if stored else None
 
 
 def read(
@@ -167,11 +178,12 @@ def read(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Storage | None = None,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Read from both: see `Source.read`."""
     stored = [name for name in names if name in index.base.columns]
     if stored:
-        yield from root.read(index.base, stored, start, stop, out_for, scratch, stopped)
+        yield from root.read(index.base, stored, start, stop, out_for, scratch, stopped, fetched)
     if stopped.is_set() or len(stored) == len(names):
         return
     first, places = index.rows.among(start, stop)

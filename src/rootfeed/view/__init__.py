@@ -1,5 +1,6 @@
 """Reading with definitions and cuts, over all entries: where sources, expressions and engine meet."""
 
+from rootfeed.view.fetching import Fetching
 from rootfeed.view.files import Files
 from rootfeed.view.projection import Projection
 from rootfeed.view.reading import Columns, entry_bytes_of
@@ -10,6 +11,7 @@ from rootfeed.view.view import View
 __all__ = [
     "Columns",
     "CutCount",
+    "Fetching",
     "Files",
     "Projection",
     "Range",

@@ -13,7 +13,8 @@ from rootfeed.engine import Prefetch, Task
 from rootfeed.plan import boundaries, cut, page_entries
 from rootfeed.progress import progress
 from rootfeed.schema import Array, Block, FileIndex, Jagged
-from rootfeed.sources import Scratch
+from rootfeed.sources import Scratch, Storage
+from rootfeed.view.fetching import Fetching
 
 __all__ = ["Columns", "entry_bytes_of", "read_blocks"]
 
@@ -23,6 +24,7 @@ Result = TypeVar("Result")
 _BLOCK_ENTRIES = 1 << 16
 _MOST_BLOCK_ENTRIES = 1 << 19
 _BLOCK_BYTES = 32_000_000
+_FETCHED_BYTES = 64_000_000
 _MOST_THREADS = 8
 
 
@@ -66,14 +68,14 @@ def read_blocks(
     sources.prepare(files)
     spare: list[Scratch] = []
 
-    def group(block: Block) -> tuple[tuple[Block, list[Result]], list[Task]]:
+    def group(block: Block, fetched: Storage | None) -> tuple[tuple[Block, list[Result]], list[Task]]:
         results: list[Result] = []
 
         def task(stopped: Event) -> None:
             scratch = spare.pop() if spare else Scratch()
             index = files[block.file]
             try:
-                inputs = _read(index, names, block.start, block.stop, scratch, stopped)
+                inputs = _read(index, names, block.start, block.stop, scratch, stopped, fetched)
                 if not stopped.is_set():
                     results.append(work(block, inputs))
             finally:
@@ -82,7 +84,14 @@ def read_blocks(
         return (block, results), [task]
 
     threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, _MOST_THREADS)
-    prefetch = Prefetch(map(group, blocks), threads=threads, window=2 * threads + 1)
+    fetching = Fetching(
+        ((block, block) for block in blocks),
+        [(index, names) for index in files],
+        entries,
+        _FETCHED_BYTES,
+    )
+    groups = (group(block, fetched) for block, fetched in fetching)
+    prefetch = Prefetch(groups, threads=threads, window=2 * threads + 1)
     try:
         with progress(label, len(blocks)) as advance:
             for _ in blocks:
@@ -91,6 +100,7 @@ def read_blocks(
                 prefetch.release()
                 advance(1)
     finally:
+        fetching.close()  # first: a thread may be waiting for what it fetches
         prefetch.close()
         for scratch in spare:
             scratch.close()
@@ -114,10 +124,11 @@ def _read(
     stop: int,
     scratch: Scratch,
     stopped: Event,
+    fetched: Storage | None,
 ) -> Columns:
     """Read the entries ``[start, stop)`` of some columns into scratch, all valid together."""
 
     def out_for(name: str) -> Any:
         return scratch.array(f"input {name}", stop - start, index.dtype(name))
 
-    return dict(sources.read(index, names, start, stop, out_for, scratch, stopped))
+    return dict(sources.read(index, names, start, stop, out_for, scratch, stopped, fetched))
