@@ -63,7 +63,7 @@ def test_columns_of_both_are_there(frames: tuple[rf.Frame, rf.Frame]) -> None:
     assert np.array_equal(found["half"], values("half", IDS))
     assert np.array_equal(found["net_half"], IDS)
     assert ak.num(found["net_v"]).tolist() == (IDS % 4).tolist()
-    assert np.array_equal(ak.flatten(found["net_v"]), np.repeat(IDS, IDS % 4))
+    assert np.asarray(ak.flatten(found["net_v"])).tolist() == np.repeat(IDS, IDS % 4).tolist()
 
 
 @pytest.mark.parametrize("memory", [{}, {"chunk_entries": 200, "block_entries": 23}])

@@ -104,9 +104,7 @@ def index(location: BesideLocation, names: Sequence[str]) -> BesideIndex:
     return BesideIndex(**plain, first=first, other=other, names=more)
 
 
-def fetch(
-    index: BesideIndex, names: Sequence[str], start: int, stop: int, stopped: Event
-) -> Fetched:
+def fetch(index: BesideIndex, names: Sequence[str], start: int, stop: int, stopped: Event) -> Fetched:
     """Bring what both need from their servers: see `Source.fetch`."""
     mine = [name for name in names if name not in index.names]
     more = list(dict.fromkeys(index.names[name] for name in names if name in index.names))
