@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import awkward as ak
 
 from rootfeed import sources
+from rootfeed.arguments import one_of
 from rootfeed.errors import (
     ArgumentError,
     MissingColumnError,
@@ -31,9 +34,11 @@ from rootfeed.expression import (
 from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary, describe
 from rootfeed.frame.arrays import arrays
+from rootfeed.frame.saving import save
 from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import Location, Named
+from rootfeed.sources.writing import COMPRESSIONS
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
 
@@ -323,6 +328,51 @@ class Frame:
         # What only uproot knows how to read, if at all, has to be asked for.
         names = self._names(columns, ("scalar", "vector", "text"))
         return arrays(self._view, names)
+
+    @_naming_friends
+    def save(
+        self,
+        file: str | os.PathLike[str],
+        columns: str | Iterable[str] | None = None,
+        *,
+        format: Literal["ttree", "rntuple"] = "ttree",
+        overwrite: bool = False,
+    ) -> None:
+        """Write the entries that pass, definitions included, into a ROOT file.
+
+        It is read and written block by block, and there when all is written, or not at all. Types are
+        kept, but those that have no plain numbers or texts.
+
+        Parameters
+        ----------
+        file : str or Path
+            ``"out.root:events"``, a local file and the name of the tree or ntuple in it, which is
+            ``"events"`` if it is left out.
+        columns : str or iterable of str, optional
+            All columns of numbers, vectors and texts if left out.
+        format : "ttree" or "rntuple"
+            Compressed by zlib at level 1, or zstd at level 5: ROOT's defaults. In an ntuple, points in
+            names become ``_``.
+        overwrite : bool
+            Replace a file of that name.
+
+        Raises
+        ------
+        ArgumentError
+            Where there is such a file; or it is one of those that are read, or not local.
+        EmptyDatasetError
+            Where an ntuple would have no entry.
+        """
+        path, _, name = str(file).partition(".root:")
+        path = os.path.expanduser(f"{path}.root" if name else path)
+        if not path.endswith(".root"):
+            raise ArgumentError(f"a file is saved as 'out.root' or 'out.root:name', got {str(file)!r}.")
+        if not overwrite and Path(path).exists():
+            raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
+        one_of("format", format, ("ttree", "rntuple"))
+        compression = COMPRESSIONS["zlib"](1) if format == "ttree" else COMPRESSIONS["zstd"](5)
+        names = self._names(columns, ("scalar", "vector", "text"))
+        save(self._view, names, path, name or "events", format, compression)
 
     # --- helpers ------------------------------------------------------------------------------
 
