@@ -71,9 +71,9 @@ class View:
         """Return a view with one more transformation."""
         return View(self.files, (*self.transformations, added), self.dialect)
 
-    def beside(self, other: View, names: Mapping[str, str]) -> View:
-        """Return a view of these files with those of another one beside them, before transformations."""
-        return View(self.files.beside(other.files, names), self.transformations, self.dialect)
+    def beside(self, files: Files, names: Mapping[str, str]) -> View:
+        """Return a view of these files with others beside them, before all transformations."""
+        return View(self.files.beside(files, names), self.transformations, self.dialect)
 
     def in_dialect(self, dialect: Dialect) -> View:
         """Return a view whose expressions have C++'s or Python's meaning."""
