@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rootfeed as rf
+from chosen import in_turns
 from rootfeed.errors import ArgumentError, StateError
 from rootfeed.loader.position import Course, Position
 from rootfeed.loader.schedule import Segment
@@ -33,6 +34,7 @@ SAMPLINGS: dict[str, Any] = {
     "of 13 batches": rf.balanced("flag", epoch=13),
     "drawn": rf.balanced("flag", epoch=13, replacement=True),
 }
+COUNTS = (1, 8, 21, 22, 50)
 SECONDS = 60
 
 Batches = list[list[int]]
@@ -89,21 +91,8 @@ def passes_in_workers(frame: rf.Frame, size: str, number: int) -> Batches:
 # --- the sequence ---------------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(
-    but=[
-        "in memory-each once-8",
-        "in memory-longest-22",
-        "in memory-drawn-50",
-        "in memory-shortest-21",
-        "in memory-of 13 batches-1",
-        "lazy-each once-22",
-        "lazy-shortest-8",
-        "lazy-longest-50",
-        "lazy-of 13 batches-21",
-        "lazy-drawn-1",
-    ]
-)
-@pytest.mark.parametrize("count", [1, 8, 21, 22, 50])
+@pytest.mark.thorough(but=in_turns(SIZES, SAMPLINGS, COUNTS))
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_epochs_go_on_where_the_last_one_ended(
     frame: rf.Frame, size: str, sampling: str, count: int
@@ -166,16 +155,7 @@ def test_an_epoch_goes_on_with_what_was_read_ahead(frame: rf.Frame, sizes: dict[
 
 
 @pytest.mark.thorough(
-    but=[
-        "in memory-8-each once",
-        "in memory-8-longest",
-        "in memory-8-of 13 batches",
-        "in memory-8-drawn",
-        "in memory-8-shortest",
-        "lazy-30-each once",
-        "lazy-30-longest",
-        "lazy-30-drawn",
-    ]
+    but=["in memory-8-each once", "in memory-8-shortest", "in memory-8-longest", "lazy-30-drawn"]
 )
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("count", [8, 30])
@@ -300,7 +280,7 @@ def workers(dataset: Any, number: int, kind: str = "torch", **options: Any) -> A
     return of(dataset, batch_size=None, num_workers=number, **more, **options)
 
 
-@pytest.mark.thorough(but=["in memory-8-1", "lazy-25-3"])
+@pytest.mark.thorough(but=["lazy-25-3"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("count", [8, 25])
 def test_workers_take_the_batches_in_turn(frame: rf.Frame, size: str, number: int, count: int) -> None:

@@ -25,6 +25,7 @@ import uproot
 import processes
 import rootfeed as rf
 import rootfeed.root as ROOT
+from chosen import in_turns
 from rootfeed import sources
 from rootfeed.errors import (
     AccessError,
@@ -276,7 +277,11 @@ def with_head_of(data: bytes, other: bytes) -> bytes:
 Put = Callable[[bytes], None]
 
 
-@pytest.fixture(params=["memory", "web", "web without tags", "local"])
+PLACES = ("memory", "web", "web without tags", "local")
+WHEN = ("mid-epoch", "before", "pickled", "resumed")
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Put]]:
     """Return a path, and a function that puts a file there."""
     if request.param == "local":
@@ -293,8 +298,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
         yield f"{web.url}/replaced.root", put
 
 
+@pytest.mark.thorough(but=in_turns(PLACES, WHEN, FORMATS))
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("when", ["mid-epoch", "before", "pickled", "resumed"])
+@pytest.mark.parametrize("when", WHEN)
 def test_rows_of_two_files_are_never_mixed(
     place: tuple[str, Put], tmp_path: Path, format: str, when: str
 ) -> None:
