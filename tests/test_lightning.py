@@ -192,7 +192,7 @@ def test_a_job_of_several_epochs_is_the_same(frame: rf.Frame, how: str) -> None:
     assert seen == fit(HOW[how](batches), 4).seen  # from the start, with a loader that was used
 
 
-@pytest.mark.thorough("workers")
+@pytest.mark.thorough("workers", "StatefulDataLoader, workers")
 @pytest.mark.parametrize("how", ["direct", "workers", "StatefulDataLoader, workers"])
 def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:
     model = Model()

@@ -443,6 +443,7 @@ def test_a_state_at_the_end_of_an_epoch(frame: rf.Frame, format_: Format, sizes:
     assert np.array_equal(ids_of(format_.wrap(other)), epochs[1])
 
 
+@pytest.mark.thorough(but=in_turns(FORMATS, ["kept", "lazy"], [5, 30]))
 @pytest.mark.parametrize("batches", [5, 30])
 def test_epochs_of_a_number_of_batches(
     frame: rf.Frame, format_: Format, sizes: dict[str, Any], batches: int

@@ -206,6 +206,7 @@ def make(request: Any, frame: rf.Frame, classes: rf.Frame, vectors: rf.Frame) ->
 
 
 @pytest.mark.thorough(
+    "longest",
     "longest, nothing kept",
     "small chunks",
     "drawn, lazy",
@@ -217,7 +218,6 @@ def make(request: Any, frame: rf.Frame, classes: rf.Frame, vectors: rf.Frame) ->
     "a part in memory",
     "a part of a part",
     "balanced in order",
-    "drawn",
     "collections in memory",
     "a padded rank",
     "a rank in memory",

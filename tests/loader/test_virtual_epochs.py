@@ -313,25 +313,27 @@ def test_more_workers_than_batches(frame: rf.Frame) -> None:
     assert joined([read(loader) for _ in range(5)]) == expected[:10]
 
 
-@pytest.mark.thorough(but=["lazy-"])
+@pytest.mark.thorough(but=["lazy-1-5-", "in memory-1-17-persistent"])
 @pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
-def test_states_of_workers(frame: rf.Frame, sizes: dict[str, Any], persistent: bool) -> None:
+@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 0), (1, 5), (1, 16), (1, 17), (2, 9)])
+def test_states_of_workers(
+    frame: rf.Frame, sizes: dict[str, Any], epoch: int, step: int, persistent: bool
+) -> None:
     def new(chosen: int) -> Any:
         dataset = make(frame, 17, **sizes).torch()
         dataset.set_epoch(chosen)
         return workers(dataset, 3, "torchdata", persistent_workers=persistent)
 
-    expected = [read(new(epoch)) for epoch in range(4)]
-    for epoch, step in ((0, 1), (1, 0), (1, 5), (1, 16), (1, 17), (2, 9)):
-        loader = new(epoch)
-        iterator = iter(loader)
-        assert read(iterator, step) == expected[epoch][:step]
-        other = new(0)
-        other.load_state_dict(loader.state_dict())
-        assert read(other) == expected[epoch][step:]
-        other.dataset.set_epoch(epoch + 1)
-        assert read(other) == expected[epoch + 1]
-        iterator._shutdown_workers()
+    expected, following = read(new(epoch)), read(new(epoch + 1))
+    loader = new(epoch)
+    iterator = iter(loader)
+    assert read(iterator, step) == expected[:step]
+    other = new(0)
+    other.load_state_dict(loader.state_dict())
+    assert read(other) == expected[step:]
+    other.dataset.set_epoch(epoch + 1)
+    assert read(other) == following
+    iterator._shutdown_workers()
 
 
 def test_the_state_of_a_rank_goes_on_in_workers(frame: rf.Frame, sizes: dict[str, Any]) -> None:

@@ -137,6 +137,7 @@ LASTING: dict[int | str, tuple[type[RootfeedError], str]] = {
 }
 
 
+@pytest.mark.thorough(but=in_turns(LASTING, FORMATS))
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("wrong", LASTING)
 def test_failures_that_last_are_named(web: Web, wrong: Any, format: str) -> None:
