@@ -197,7 +197,14 @@ def make_sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Subject],
 
 
 def parameters(subjects: Iterable[Subject]) -> Any:
-    return pytest.mark.parametrize("subject", [pytest.param(each, id=each.id) for each in subjects])
+    return pytest.mark.parametrize(
+        "subject", [pytest.param(each, id=each.id, marks=marks_of(each)) for each in subjects]
+    )
+
+
+def marks_of(subject: Subject) -> list[pytest.MarkDecorator]:
+    """Large ones run always with checksums within, and without only when tests are thorough."""
+    return [pytest.mark.thorough] * (subject.large and "lz4" not in subject.id)
 
 
 every_subject = parameters(SUBJECTS)

@@ -25,6 +25,7 @@ import uproot
 import processes
 import rootfeed as rf
 import rootfeed.root as ROOT
+from chosen import in_turns
 from rootfeed import sources
 from rootfeed.errors import (
     AccessError,
@@ -139,6 +140,7 @@ LASTING: dict[int | str, tuple[type[RootfeedError], str]] = {
 }
 
 
+@pytest.mark.thorough(but=in_turns(LASTING, FORMATS))
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("wrong", LASTING)
 def test_failures_that_last_are_named(web: Web, wrong: Any, format: str) -> None:
@@ -289,7 +291,11 @@ def with_head_of(data: bytes, other: bytes) -> bytes:
 Put = Callable[[bytes], None]
 
 
-@pytest.fixture(params=["memory", "web", "web without tags", "local"])
+PLACES = ("memory", "web", "web without tags", "local")
+WHEN = ("mid-epoch", "before", "pickled", "resumed")
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Put]]:
     """Return a path, and a function that puts a file there."""
     if request.param == "local":
@@ -306,8 +312,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
         yield f"{web.url}/replaced.root", put
 
 
+@pytest.mark.thorough(but=in_turns(PLACES, WHEN, FORMATS))
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("when", ["mid-epoch", "before", "pickled", "resumed"])
+@pytest.mark.parametrize("when", WHEN)
 def test_rows_of_two_files_are_never_mixed(
     place: tuple[str, Put], tmp_path: Path, format: str, when: str
 ) -> None:
