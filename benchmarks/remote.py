@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import statistics
 import subprocess
@@ -104,7 +105,7 @@ def epochs(
         if number:
             rates.append(rows / (time.perf_counter() - started))
             firsts.append(first)
-        assert rows == FILES * ENTRIES
+        assert rows == len(paths) * ENTRIES
     return {"rate": statistics.median(rates), "first": statistics.median(firsts), "open": opened}
 
 
@@ -118,7 +119,7 @@ def iterated(paths: list[str], columns: list[str], options: Any) -> float:
         dict.fromkeys(paths, "events"), columns, library="np", step_size="20 MB", **(options or {})
     ):
         rows += len(arrays[columns[0]])
-    assert rows == FILES * ENTRIES
+    assert rows == len(paths) * ENTRIES
     return rows / (time.perf_counter() - started)
 
 
@@ -152,9 +153,20 @@ def run(job: dict[str, Any]) -> dict[str, float]:
 @contextmanager
 def served(kind: str, folder: Path) -> Iterator[Any]:
     with running(kind) as server:
-        for path in folder.glob("*.root"):
+        for path in (folder / f"{format}{each}.root" for format in FORMATS for each in range(FILES)):
             shutil.copy(path, server.folder)
         yield server
+
+
+def named(folder: Path, format: str, copies: int) -> list[str]:
+    """Return the names of a format's files in a folder, each linked to as often as is wanted."""
+    names = []
+    for number in range(FILES * copies):
+        name = f"{format}{number}.root"
+        if not (folder / name).exists():
+            os.link(folder / f"{format}{number % FILES}.root", folder / name)
+        names.append(name)
+    return names
 
 
 def main(
@@ -164,6 +176,7 @@ def main(
     columns: Annotated[str, typer.Option(help="How many of 31.")] = "3,31",
     formats: str = ",".join(FORMATS),
     memory: Annotated[str, typer.Option(help="For 3 columns; more in proportion.")] = "40 MB",
+    copies: Annotated[int, typer.Option(help="Each file so often, to make a larger dataset.")] = 1,
     repeat: int = 3,
     peers: bool = True,
     job: Annotated[str, typer.Option(hidden=True)] = "",
@@ -180,7 +193,7 @@ def main(
         names = [f"f{number}" for number in range(count)]
         size, unit = memory.split()
         given = {"columns": names, "memory": f"{float(size) * count / 3:.0f} {unit}", "repeat": repeat}
-        local = [str(data / f"{format}{number}.root") for number in range(FILES)]
+        local = [str(data / name) for name in named(data, format, copies)]
         least = occupied(local, names)
         near = measured({"what": "rootfeed", "paths": local, "options": None, **given})
         print(f"\n{format}, {count} of {COLUMNS} columns: {least / 1e6:.1f} MB, in {given['memory']}\n")
@@ -194,14 +207,12 @@ def main(
                 print(f"| {why} | | | | | | | |")
                 continue
             with served(kind, data) as server:
+                names_there = named(server.folder, format, copies)
                 distance = Distance(server.port, kind != "xrootd")
                 for trip in map(float, round_trips.split(",")):
                     distance.take(trip / 1e3)
                     far = {
-                        "paths": [
-                            server.url(f"{format}{number}.root", distance.port)
-                            for number in range(FILES)
-                        ],
+                        "paths": [server.url(name, distance.port) for name in names_there],
                         "options": server.options(distance.port) or None,
                         **given,
                     }

@@ -13,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
@@ -240,8 +241,8 @@ def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
             servers.persist(lambda *_, seconds=seconds: attempt(seconds))
         assert least <= len(attempts) <= most
         assert attempts[-1] - start <= 30
-        tried = f"Tried {len(attempts)} times in {now[0] - start:.3g} s."
-        assert (tried in str(raised.value)) == (len(attempts) > 1)
+        times = "once" if len(attempts) == 1 else f"{len(attempts)} times"
+        assert f"Tried {times} in {now[0] - start:.3g} s." in str(raised.value)
     attempts.clear()
     with pytest.raises(UnreachableError, match="TypeError"):
         servers.persist(lambda *_: attempts.append(0) or len(3))  # type: ignore[arg-type,func-returns-value]
@@ -463,13 +464,15 @@ def test_columns_that_uproot_reads_are_of_one_file_too(place: tuple[str, Put], t
     index = sources.index(Location(path, None), ["nested"])
     assert index.columns["nested"].pages is None
     scratch = Scratch()
+    later = sources.read_awkward(index, "nested", 3, 6).tolist()
     assert len(sources.read_awkward(index, "nested", 0, 3, scratch)) == 3
     put(made[1])
-    if "127.0.0.1" in path:  # answers have told that all that is needed is of the old file
-        assert len(sources.read_awkward(index, "nested", 3, 6, scratch)) == 3
-    else:
-        with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
-            sources.read_awkward(index, "nested", 3, 6, scratch)
+    error = "Column 'nested', entries \\[3, 6\\)"
+    # Of a server, all that is needed may have come together, of the old file.
+    with (
+        pytest.raises(ChangedFileError, match=error) if "://" not in path else suppress(ChangedFileError)
+    ):
+        assert sources.read_awkward(index, "nested", 3, 6, scratch).tolist() == later
     with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
         sources.read_awkward(index, "nested", 3, 6)
     scratch.close()

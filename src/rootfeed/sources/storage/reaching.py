@@ -130,7 +130,7 @@ class Servers:
         told = [self.meaning(failures[number], number) for number in sorted(failures)]
         if len(told) == 1:
             [error] = told
-            if patience.tries > 1 and not isinstance(failures[0], RootfeedError):
+            if not isinstance(failures[0], RootfeedError) and is_transient(failures[0]):
                 return type(error)(f"{error} ({patience.told()})")
             return error
         kind = type(told[0]) if len({type(each) for each in told}) == 1 else UnreachableError

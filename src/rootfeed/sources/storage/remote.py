@@ -70,9 +70,17 @@ class RemoteStorage:
 
     def prepare(self, ranges: Iterable[Span]) -> None:
         """Fetch the ranges at once, near ones as one; they are kept until the file is closed."""
+        ranges = sorted([(0, HEAD_BYTES), *ranges])
+        self._prepare(ranges)
+        if self._known is not None and self._head() != self._known.head:
+            self.forget()  # it may have been spoilt on its way
+            self._prepare(ranges)
+            self._compare_head(self._known)
+
+    def _prepare(self, ranges: Sequence[Span]) -> None:
         missing = [
             (start, stop)
-            for start, size in sorted([(0, HEAD_BYTES), *ranges])
+            for start, size in ranges
             # Some servers answer with an error to a range that ends after the file: `read_into` tells.
             if start < (stop := min(start + size, self.file_bytes)) and not self._has(start, stop)
         ]
@@ -81,8 +89,6 @@ class RemoteStorage:
             if start not in self._contents:
                 insort(self._starts, start)
             self._contents[start] = stop, content
-        if self._known is not None:
-            self._compare_head(self._known)
 
     def read_into(self, offset: int, out: Bytes) -> None:
         """Copy a range that was prepared, or fetch it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from threading import Event
@@ -81,9 +82,12 @@ class Server:
         Of the file in it.
     gap_bytes : int
         Fetching so many bytes in vain costs less than another range.
+    cancels : bool
+        Whether what nobody waits for any more can be cancelled.
     """
 
     gap_bytes = 64 << 10
+    cancels = True
 
     def __init__(self, url: str, options: Mapping[str, Any], timeout: float, stopped: Event) -> None:
         self.url = url
@@ -130,16 +134,20 @@ class Server:
         if self.stopped.is_set():
             coroutine.close()
             raise UnreachableError(f"{shown(self.url)} was not waited for.")
-        timed = asyncio.wait_for(coroutine, seconds)
-        future = asyncio.run_coroutine_threadsafe(timed, self.filesystem.loop)
+        until = None if seconds is None else time.monotonic() + seconds
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.filesystem.loop)
         try:
             while not future.done():
-                concurrent.futures.wait([future], _LOOK_SECONDS)
+                left = _LOOK_SECONDS if until is None else until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                concurrent.futures.wait([future], min(left, _LOOK_SECONDS))
                 if self.stopped.is_set():
                     raise UnreachableError(f"{shown(self.url)} was not waited for.")
+            return future.result()
         finally:
-            future.cancel()
-        return future.result()
+            if self.cancels:
+                future.cancel()
 
     def reconnect(self) -> None:
         """Forget what belongs to a connection that failed."""

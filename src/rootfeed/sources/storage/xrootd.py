@@ -25,6 +25,7 @@ class XRootDServer(Server):
     """A file on an XRootD server or behind a redirector."""
 
     gap_bytes = 512  # a range of a vector read costs 16 bytes
+    cancels = False  # its client gives up by itself, and would tell nobody's errors to the log
 
     def __init__(self, url: str, options: Mapping[str, Any], timeout: float, stopped: Event) -> None:
         _limit(timeout)
