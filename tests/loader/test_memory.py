@@ -183,7 +183,7 @@ def test_twice_as_wide(files: Files, format: str) -> None:
 @pytest.mark.parametrize("use", ["turns", "interleaved"])
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 def test_both_sides_of_a_split(files: Files, format: str, use: str) -> None:
-    bounded(files(format), use, 50)
+    bounded(files(format), use, 30)
 
 
 @pytest.mark.thorough
