@@ -29,6 +29,9 @@ __all__ = ["fetch", "friends", "index", "prepare", "read", "read_awkward", "type
 
 _OFFSET_BYTES = 8
 
+_TRIES = 3
+"""To get a page of a server's file undamaged."""
+
 
 def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the name of a file's tree or ntuple and the type of each of its columns.
@@ -190,13 +193,16 @@ def _read(
     for column in columns:
         target = out_for(column.name) if column.type.kind == "scalar" else None
         span = spans.get(column.name)
-        try:
-            out = _column(reader, column, start, stop, target, span)
-        except DamagedFileError:
-            if not storage.forget():
-                raise
-            # It may have been spoilt on its way.
-            out = _column(reader, column, start, stop, target, span)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                out = _column(reader, column, start, stop, target, span)
+                break
+            except DamagedFileError:
+                if not tries_left or not storage.forget():
+                    raise
+                # It may have been spoilt on its way.
+                with naming:
+                    storage.prepare(_ranges([column], start, stop, spans))
         if stopped.is_set():
             return
         yield column.name, out
