@@ -18,7 +18,7 @@ from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, near
 from rootfeed.sources.failures import irregular, unavailable
 from rootfeed.sources.storage import is_remote, local_path, persist
 
-__all__ = ["Location", "Named", "PathLike", "expand", "spelled"]
+__all__ = ["Location", "Named", "PathLike", "expand", "spelled", "suffix"]
 
 PathLike = str | os.PathLike[str]
 Named = PathLike | Iterable[PathLike] | Mapping[Any, str | Sequence[str] | None]
@@ -97,6 +97,13 @@ def spelled(path: str, object_path: str) -> str:
         if not is_taken and _split_object(text) == (path, object_path):
             return repr(text)
     return repr({path: object_path})
+
+
+def suffix(path: str) -> str:
+    """Return how a file's name ends, in small letters, such as ``".parquet"``; of a chain its first."""
+    parts = _CHAIN.split(path)
+    name = next((part for part in parts if part.partition("://")[2]), parts[-1])
+    return os.path.splitext(_without_query(name))[1].casefold()
 
 
 def _items(files: Named, tree: str | None) -> Iterator[tuple[PathLike, str | None]]:
