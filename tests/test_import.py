@@ -26,7 +26,6 @@ HEAVY = (
     "lightning",
     "matplotlib",
     "pandas",
-    "pyarrow",
     "pytorch_lightning",
     "ray",
     "scipy",

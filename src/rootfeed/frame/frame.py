@@ -385,7 +385,7 @@ class Frame:
 
 
 def open(files: Named, *, friends: bool = False) -> Frame:
-    """Describe a dataset in ROOT files.
+    """Describe a dataset in files: ROOT's, Parquet or Arrow (Feather).
 
     Parameters
     ----------
@@ -395,6 +395,8 @@ def open(files: Named, *, friends: bool = False) -> Frame:
         or ntuple. Paths may be URLs of any protocol that fsspec knows; a tree behind a URL with a query
         is named as ``"https://host/file.root?token=abc#tree"``. In a mapping, names are taken as they
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
+        Files that end in .parquet, .parq, .pq, .arrow, .feather or .ipc are read with pyarrow, and hold
+        one table, without a name.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
     friends : bool

@@ -280,10 +280,10 @@ def _opened(
     with ExitStack() as stack:
         modified = _modified(path)
         if isinstance(of, ArrowIndex):
-            if modified != of.modified:
-                raise _changed(path)
             storage = open_storage(path, of.version)
             stack.callback(storage.close)
+            if modified != of.modified:
+                raise _changed(path)
             storage.prepare(_ranges(of, names, start, stop))
             kind: type[_File] = _Parquet if of.format == "Parquet" else _Arrow
             key: Any = (of.path, of.identity)
@@ -675,6 +675,7 @@ class _Arrow(_File):
 
     def stored(self, name: str, type_: ColumnType) -> tuple[Array, Array, float]:
         node = sum(nodes_of(self.schema.field(k).type)[0] for k in range(self.position(name)))
+        innermost = node + nodes_of(self.field(name).type)[0] - 1
         rows, elements = [], 0
         for batch in self._batches:
             length, nulls = batch.nodes[node]
@@ -684,7 +685,7 @@ class _Arrow(_File):
                     "Copy or produce the file again."
                 )
             if type_.is_jagged and type_.dtype is not None:
-                elements += batch.nodes[node + max(1, len(type_.shape))][0]
+                elements += batch.nodes[innermost][0]
             rows.append((batch.offset, batch.body_bytes // max(1, len(self.schema)), nulls))
         places = np.array(rows, np.int64).reshape(-1, 3)
         if type_.kind != "other" and (nulls := int(places[:, 2].sum())):

@@ -75,7 +75,9 @@ def as_vectors(array: Any) -> tuple[Any, Array]:
             values = decoded(values.flatten())
         return values, np.arange(1, entries + 1, dtype=np.int64) * size
     if isinstance(array, pa.ListViewArray | pa.LargeListViewArray):
-        array = array.cast(pa.large_list(array.type.value_type))
+        # In any order: pyarrow's cast to lists in a row goes wrong.
+        ends = array.sizes.to_numpy().cumsum(dtype=np.int64)
+        return decoded(array.flatten()), ends
     if len(array) == 0:  # which may have no offsets
         return decoded(array.values.slice(0, 0)), np.zeros(0, np.int64)
     offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
