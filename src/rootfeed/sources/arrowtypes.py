@@ -132,9 +132,12 @@ def _dtype(type_: Any) -> np.dtype[Any] | None:
         return np.dtype(np.float32)
     if pa.types.is_temporal(type_) and not pa.types.is_interval(type_):
         return np.dtype(np.int64 if type_.bit_width == 64 else np.int32)
-    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
-        found: np.dtype[Any] = np.dtype(type_.to_pandas_dtype())
-        return found
+    if pa.types.is_boolean(type_):
+        return np.dtype(np.bool_)
+    if pa.types.is_integer(type_):
+        return np.dtype(str(type_))
+    if pa.types.is_floating(type_):
+        return np.dtype(f"f{type_.bit_width // 8}")
     return None
 
 
