@@ -171,7 +171,7 @@ def read(
             with file.reading(name, start, stop):
                 parts = [decoded(part) for part in file.parts(name, start, stop)]
                 if nulls := sum(part.null_count for part in parts):
-                    raise _nulls(index.path, name, f"{nulls} entries")
+                    raise _nulls(index.path, name, f"{nulls} of its entries")
                 out = _filled(index, name, parts, stop - start, out_for, scratch)
                 del parts
             if stopped.is_set():
@@ -216,7 +216,7 @@ def prepare(indexes: Iterable[FileIndex]) -> None:
 
 def _nulls(path: str, name: str, what: str) -> UnsupportedColumnError:
     return UnsupportedColumnError(
-        f"{path}: column {name!r} has {what} without a value (null), which no number stands for. "
+        f"{path}: column {name!r} has no value (null) in {what}, and no number stands for that. "
         "Fill them when the file is written, for example with table.fillna(0) in pandas or "
         "pyarrow.compute.fill_null(column, 0); pandas writes NaN as null."
     )
@@ -245,7 +245,7 @@ def _filled(
     is_text = column.type.kind == "text"
     pairs: list[tuple[Any, Array]] = [as_text(part) if is_text else as_vectors(part) for part in parts]
     if not is_text and (nulls := sum(each.null_count for each, _ in pairs)):
-        raise _nulls(index.path, name, f"{nulls} elements in vectors")
+        raise _nulls(index.path, name, f"{nulls} elements of its vectors")
     dtype = np.dtype(np.uint8) if is_text else column.type.dtype
     offsets = scratch.array(f"offsets of {name}", entries + 1, np.int64)
     values = scratch.array(f"values of {name}", sum(len(each) for each, _ in pairs), dtype)
@@ -600,7 +600,7 @@ class _Parquet(_File):
             rows.append((start, size, chunk.num_values, chunk.total_uncompressed_size, nulls))
         places = np.array(rows, np.int64).reshape(-1, 5)
         if type_.kind in ("scalar", "text") and (nulls := int(places[:, 4].sum())):
-            raise _nulls(self.path, name, f"{nulls} entries")
+            raise _nulls(self.path, name, f"{nulls} of its entries")
         decoded_bytes = int(places[:, 3].sum())
         if type_.dtype is not None:
             decoded_bytes = int(places[:, 2].sum()) * type_.dtype.itemsize
@@ -689,7 +689,7 @@ class _Arrow(_File):
             rows.append((batch.offset, batch.body_bytes // max(1, len(self.schema)), nulls))
         places = np.array(rows, np.int64).reshape(-1, 3)
         if type_.kind != "other" and (nulls := int(places[:, 2].sum())):
-            raise _nulls(self.path, name, f"{nulls} entries")
+            raise _nulls(self.path, name, f"{nulls} of its entries")
         entries = max(1, int(self.bounds[-1]))
         decoded_bytes = int(places[:, 1].sum())
         if type_.dtype is not None:
