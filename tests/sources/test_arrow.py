@@ -630,3 +630,27 @@ def test_over_http(suffix: str, tmp_path: Path) -> None:
 def test_friends_are_asked_for_in_vain(suffix: str, tmp_path: Path) -> None:
     path = written(tmp_path, suffix, {"x": [1, 2]})
     assert rf.open(path, friends=True).arrays("x")["x"].tolist() == [1, 2]
+
+
+@both
+def test_hints_of_missing_files_and_of_directories(suffix: str, tmp_path: Path) -> None:
+    written(tmp_path, suffix, {"x": [1, 2]})
+    with pytest.raises(MissingFileError, match=rf"Did you mean 'file\{suffix}'"):
+        rf.open(tmp_path / f"fil{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(MissingFileError, match=rf"is a directory.*folder\{suffix}/\*\{suffix}'"):
+        rf.open(tmp_path / f"folder{suffix}")
+
+
+@both
+def test_groups_without_entries(suffix: str, tmp_path: Path) -> None:
+    table = pa.table({"x": np.arange(100)})
+    path = tmp_path / f"file{suffix}"
+    new = pq.ParquetWriter if suffix == ".parquet" else pa.ipc.new_file
+    with new(path, table.schema) as writer:
+        for start, stop in ((0, 0), (0, 30), (30, 30), (30, 30), (30, 100), (100, 100)):
+            part = table.slice(start, stop - start)
+            batch = part.to_batches()[0] if stop > start else table.to_batches()[0].slice(0, 0)
+            writer.write_batch(batch)
+    for start, stop in ((0, 100), (0, 30), (30, 30), (29, 31), (100, 100), (0, 0)):
+        assert read(str(path), ["x"], start, stop)["x"].tolist() == [*range(start, stop)]

@@ -267,7 +267,8 @@ def _missing(path: str) -> RootfeedError:
     if not os.path.isdir(folder):
         return MissingFileError(f"{path} does not exist: there is no directory {folder!r}.")
     try:
-        siblings = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".root")]
+        endings = (".root", os.path.splitext(path)[1] or ".root")
+        siblings = [entry.name for entry in os.scandir(folder) if entry.name.endswith(endings)]
     except OSError:
         return MissingFileError(f"{path} does not exist.")
     hint = nearest(os.path.basename(path), siblings) if siblings else "It holds no ROOT files."
