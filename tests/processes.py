@@ -28,12 +28,15 @@ class Outcome:
         What it wrote.
     seconds
         From its line "READY" (or from its interrupt) to its end; 0 where there was no such line.
+    start_seconds
+        From its start to that line: on a busy machine this is longer, too.
     """
 
     code: int
     out: str
     err: str
     seconds: float
+    start_seconds: float
 
     @property
     def lines(self) -> list[str]:
@@ -68,11 +71,12 @@ def run(script: str, *arguments: object, interrupted_after: float | None = None)
     """
     with start(script, arguments) as process:
         assert process.stdout is not None
-        begun, before = 0.0, ""
+        started, begun, before, start_seconds = time.monotonic(), 0.0, "", 0.0
         try:
             for line in process.stdout:
                 if line == "READY\n":
                     begun = time.monotonic()
+                    start_seconds = begun - started
                     break
                 before += line
             if interrupted_after is not None and begun:
@@ -83,7 +87,8 @@ def run(script: str, *arguments: object, interrupted_after: float | None = None)
         except BaseException:
             process.kill()
             raise
-    return Outcome(process.returncode, before + out, err, time.monotonic() - begun if begun else 0.0)
+    seconds = time.monotonic() - begun if begun else 0.0
+    return Outcome(process.returncode, before + out, err, seconds, start_seconds)
 
 
 def interrupt(script: str, *arguments: object, after: float = 0.1) -> Outcome:

@@ -208,7 +208,7 @@ print(sum(kernels.permute.stats.cache_hits.values()))
 """
 
 
-@pytest.mark.thorough(but=["del caching.NullCache-True"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("missing", "kept"),
     [
@@ -293,6 +293,7 @@ def files(cache: Path) -> Iterator[Path]:
     return (path for path in cache.rglob("*") if path.is_file())
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of resources are those of Unix")
 def test_a_full_disk(tmp_path: Path) -> None:
     assert run(tmp_path, "full") == "1 CacheWarning"
@@ -301,7 +302,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert run(tmp_path, "full") == ""  # nothing has to be written
 
 
-@pytest.mark.thorough(but=[".nbc"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("suffix", [".py", ".nbc", ".nbi"])
 def test_whatever_is_damaged_is_written_again(tmp_path: Path, suffix: str) -> None:
     assert run(tmp_path) == ""
@@ -314,8 +315,9 @@ def test_whatever_is_damaged_is_written_again(tmp_path: Path, suffix: str) -> No
     assert {path for path in files(tmp_path) if path.suffix == suffix} == whole
 
 
-def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert run(tmp_path / "file" / "below") == "1 CacheWarning"
-    (tmp_path / "rootfeed").touch()
-    assert run(tmp_path) == "1 CacheWarning"
+@pytest.mark.thorough(but=["within"])
+@pytest.mark.parametrize("cache", ["file/below", ""], ids=["above", "within"])
+def test_a_folder_that_is_a_file(tmp_path: Path, cache: str) -> None:
+    for name in ("file", "rootfeed"):
+        (tmp_path / name).touch()
+    assert run(tmp_path / cache) == "1 CacheWarning"

@@ -532,6 +532,7 @@ def test_close_in_a_task_does_not_wait_for_itself() -> None:
     assert wait_until(prefetch.close)
 
 
+@pytest.mark.thorough(but=["drop"])
 @pytest.mark.parametrize("way", ["close", "drop", "error"])
 def test_groups_that_wait_are_woken(way: str) -> None:
     waits, woken = threading.Event(), threading.Event()
@@ -772,6 +773,12 @@ def test_the_forked_error_is_of_both_trees() -> None:
     assert issubclass(ForkedIteratorError, RuntimeError)
 
 
+@pytest.mark.thorough(
+    but=[
+        "keep = prefetch-lambda stopped: stopped.wait(60)",
+        "raise SystemExit(0)-lambda stopped: stopped.wait(60)",
+    ]
+)
 @pytest.mark.parametrize(
     ("keep", "task"),
     [
@@ -798,6 +805,7 @@ def test_the_interpreter_exits_with_live_iterators(keep: str, task: str) -> None
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.thorough
 def test_exit_waits_a_second_for_all_deaf_tasks_together() -> None:
     result = run_script("""
         import time
@@ -815,6 +823,7 @@ def test_exit_waits_a_second_for_all_deaf_tasks_together() -> None:
     assert ended - float(result.stdout) < 3.5  # and not a second for each
 
 
+@pytest.mark.thorough
 def test_a_daemon_that_waits_at_exit_has_no_last_words() -> None:
     result = run_script("""
         import threading, time

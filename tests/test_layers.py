@@ -56,8 +56,13 @@ UPROOT_ATTRIBUTES = {
     "page_list_envelopes",
     "read_locator",
 }
-# Methods of named tuples, public in spite of their names.
-PUBLIC_UNDERSCORES = {"_asdict", "_fields", "_make", "_replace"}
+# Public in spite of their names: methods of named tuples, and the coroutines of fsspec's file systems.
+PUBLIC_UNDERSCORES = {"_asdict", "_fields", "_make", "_replace"} | {
+    "_cat_ranges",
+    "_glob",
+    "_info",
+    "_ls",
+}
 
 Files = dict[str, str]
 

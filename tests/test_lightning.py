@@ -167,8 +167,6 @@ def fit(data: Any, epochs: int, *callbacks: Any, resume: bool = False, **options
         "persistent workers-with set_epoch",
         "StatefulDataLoader-with set_epoch",
         "StatefulDataLoader, workers-with set_epoch",
-        "StatefulDataLoader, persistent workers-",
-        "in a dict-with set_epoch",
         "in a CombinedLoader-",
         "in a dataset-",
         "beside data without a length-with set_epoch",
@@ -194,7 +192,7 @@ def test_a_job_of_several_epochs_is_the_same(frame: rf.Frame, how: str) -> None:
     assert seen == fit(HOW[how](batches), 4).seen  # from the start, with a loader that was used
 
 
-@pytest.mark.thorough("workers")
+@pytest.mark.thorough("workers", "StatefulDataLoader, workers")
 @pytest.mark.parametrize("how", ["direct", "workers", "StatefulDataLoader, workers"])
 def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:
     model = Model()
@@ -206,7 +204,7 @@ def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:
     assert model.seen == {epoch: order(frame, how, epoch) for epoch in range(4)}
 
 
-@pytest.mark.thorough("StatefulDataLoader, workers")
+@pytest.mark.thorough("workers", "StatefulDataLoader, workers")
 @pytest.mark.parametrize(
     "how", ["direct", "workers", "workers of a server", "StatefulDataLoader, workers"]
 )
@@ -249,6 +247,7 @@ def test_the_middle_of_an_epoch_that_was_chosen_is_exact(frame: rf.Frame, how: s
     assert seen == {0: order(frame, how, 7, 5, 21)}
 
 
+@pytest.mark.thorough(but=["direct"])
 @pytest.mark.parametrize("how", ["direct", "workers"])
 def test_an_epoch_that_was_chosen_stays(frame: rf.Frame, how: str) -> None:
     # Before fit: the loader counts on from there.
@@ -334,6 +333,7 @@ def test_a_trainer_that_cannot_begin_again_says_what_to_do(frame: rf.Frame) -> N
         callback.on_train_epoch_start(trainer, None)
 
 
+@pytest.mark.thorough("pytorch_lightning")
 @pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
 def test_every_trainer_gets_the_callback(package: str) -> None:
     pytest.importorskip(package)

@@ -155,8 +155,18 @@ def drawn(seed: int) -> Names:
     return tuple(found)
 
 
-@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
-@pytest.mark.parametrize("names", [*AWKWARD, *map(drawn, range(4))], ids=str)
+FORMATS = ("TTree", "RNTuple")
+
+
+def all_names() -> Iterator[Any]:
+    """Names with each format; always with one of both, in turns."""
+    for number, names in enumerate([*AWKWARD, *map(drawn, range(4))]):
+        for place, format in enumerate(FORMATS):
+            marks = [pytest.mark.thorough] * ((number + place) % 2)
+            yield pytest.param(names, format, id=f"{names}-{format}", marks=marks)
+
+
+@pytest.mark.parametrize(("names", "format"), list(all_names()))
 def test_a_name_is_a_name_everywhere(tmp_path: Path, names: Names, format: str) -> None:
     frame = write(tmp_path, names, format)
     for got, expected in zip(asked(frame, names), asked(frame, PLAIN), strict=True):

@@ -394,7 +394,7 @@ SPAWNED = """
 """
 
 
-@pytest.mark.thorough(but=["RNTuple"])
+@pytest.mark.thorough
 def test_workers_that_are_spawned(path: str, tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(textwrap.dedent(SPAWNED))

@@ -363,6 +363,8 @@ class FileIndex:
         Those of them whose name others have, too, and what to say of that.
     joined : bytes
         The identities of what lies beside the file; empty where nothing does.
+    address : object
+        How the file is reached, as its source knows it; the path says no secrets.
     """
 
     path: str
@@ -376,6 +378,7 @@ class FileIndex:
     duplicates: Mapping[str, str] = field(default_factory=dict)
     tag: str = ""
     joined: bytes = b""
+    address: Any = field(default=None, repr=False)
 
     @property
     def version(self) -> Version:

@@ -18,6 +18,7 @@ import pytest
 import uproot
 
 import rootfeed as rf
+from chosen import in_turns
 from rootfeed.errors import ArgumentError, PrecisionWarning
 from samples import File, in_a_row, open_events, values, write_all
 
@@ -365,21 +366,7 @@ def leaves(batch: Any) -> dict[str, Any]:
     return {key: np.asarray(array) for key, array in found.items()}
 
 
-@pytest.mark.thorough(
-    but=[
-        "jax-kept-both-50",
-        "jax-lazy-both-64",
-        "keras-kept-padded-50",
-        "keras-lazy-padded-64",
-        "numpy-kept-ragged-50",
-        "numpy-lazy-ragged-64",
-        "tensorflow-lazy-both-50",
-        "torch on a device-kept-both-64",
-        "torch on a device-lazy-padded-50",
-        "torch-kept-padded-64",
-        "torch-lazy-ragged-50",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(FORMATS, ["kept", "lazy"], ["padded", "ragged", "both"], [64, 50]))
 @pytest.mark.parametrize("batch_size", [64, 50])
 @pytest.mark.parametrize("kind", ["padded", "ragged", "both"])
 def test_dicts_of_inputs_with_vectors(
@@ -421,20 +408,7 @@ def test_a_rank_without_batches(frame: rf.Frame, format_: Format) -> None:
     assert list(formatted) == []
 
 
-@pytest.mark.thorough(
-    but=[
-        "jax-kept-0",
-        "jax-lazy-1",
-        "keras-kept-20",
-        "keras-lazy-7",
-        "numpy-lazy-0",
-        "tensorflow-kept-1",
-        "tensorflow-lazy-20",
-        "torch on a device-kept-7",
-        "torch-kept-0",
-        "torch-lazy-1",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(FORMATS, ["kept", "lazy"], [0, 1, 7, 20]))
 @pytest.mark.parametrize("done", [0, 1, 7, 20])
 def test_a_state_in_the_middle_of_an_epoch(
     frame: rf.Frame, format_: Format, sizes: dict[str, Any], done: int
@@ -469,6 +443,7 @@ def test_a_state_at_the_end_of_an_epoch(frame: rf.Frame, format_: Format, sizes:
     assert np.array_equal(ids_of(format_.wrap(other)), epochs[1])
 
 
+@pytest.mark.thorough(but=in_turns(FORMATS, ["kept", "lazy"], [5, 30]))
 @pytest.mark.parametrize("batches", [5, 30])
 def test_epochs_of_a_number_of_batches(
     frame: rf.Frame, format_: Format, sizes: dict[str, Any], batches: int

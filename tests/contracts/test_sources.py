@@ -302,7 +302,14 @@ def make_sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Subject],
 
 
 def parameters(subjects: Iterable[Subject]) -> Any:
-    return pytest.mark.parametrize("subject", [pytest.param(each, id=each.id) for each in subjects])
+    return pytest.mark.parametrize(
+        "subject", [pytest.param(each, id=each.id, marks=marks_of(each)) for each in subjects]
+    )
+
+
+def marks_of(subject: Subject) -> list[pytest.MarkDecorator]:
+    """Large ones run always with checksums within, and without only when tests are thorough."""
+    return [pytest.mark.thorough] * (subject.large and "lz4" not in subject.id)
 
 
 every_subject = parameters(SUBJECTS)
@@ -508,7 +515,7 @@ def test_nothing_stays_open(subject: Subject, make_sample: Callable[[Subject], S
 
 def test_every_source_has_what_the_package_asks_of_it() -> None:
     asked = [name for name in vars(sources.Source) if not name.startswith("_")]
-    assert len(asked) == 7
+    assert len(asked) == 8
     for source in (root_source, sources.arrays, sources.joined, arrow_source):
         for name in asked:
             ours = [*inspect.signature(getattr(source, name)).parameters]

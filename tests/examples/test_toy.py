@@ -254,6 +254,7 @@ def test_a_written_dataset_is_used_again_until_something_else_is_asked_for(tmp_p
     assert all(now != then for now, then in zip(times(), before, strict=True))
 
 
+@pytest.mark.thorough
 def test_a_dataset_written_twice_has_the_same_identity(tmp_path):
     def identities(folder: str, seed: int) -> list[str]:
         found = []

@@ -152,12 +152,14 @@ def test_a_second_process_loads_the_kernel(tmp_path: Path) -> None:
     assert kernel.read_text(encoding="utf-8") == whole
 
 
+@pytest.mark.thorough
 def test_several_processes_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(run_elsewhere, [tmp_path] * 2))
     assert run_elsewhere(tmp_path)[1] == 1
 
 
+@pytest.mark.thorough
 def test_without_a_folder_to_write_to(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")

@@ -321,7 +321,7 @@ LAZY = {"chunk_entries": 300, "block_entries": 70}
 
 
 @pytest.mark.parametrize("sizes", [{}, LAZY], ids=["kept", "lazy"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings.default.max_examples // 6, deadline=None)
 @given(
     cut=st.sampled_from(["", "flag", "label > 2 && half > 10", "entry % 100 == 7"]),
     batch_size=st.integers(1, 300),

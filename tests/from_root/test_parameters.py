@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 import rootfeed.root
-from ways import FIRST, SECOND, Way, arrays, ids, root_cannot, root_is_wrong
+from chosen import in_turns
+from ways import FIRST, OURS, SECOND, Way, arrays, ids, root_cannot, root_is_wrong
 
 EVERY = list(range(FIRST))
 IN_ORDER: dict[str, Any] = {"shuffle": False, "drop_remainder": False}
-LOADING = pytest.mark.parametrize("load_eager", [False, True])
+BOTH = (False, True)
+LOADING = pytest.mark.parametrize("load_eager", BOTH)
 
 
 # --- rdataframes, batch_size, batches_in_memory ---------------------------------------------------
@@ -226,19 +228,7 @@ def test_a_seed_gives_the_same_batches(way: Way, load_eager: bool) -> None:
 # --- train_test_split -----------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(
-    but=[
-        "nodes-0.2-False-False",
-        "nodes-0.29-True-True",
-        "nodes-0.3333-True-False",
-        "root-0.2-False-True",
-        "root-0.3-False-False",
-        "root-0.3333-True-True",
-        "rootfeed-0.2-True-False",
-        "rootfeed-0.3-False-True",
-        "rootfeed-0.9-False-False",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(["root", *OURS], [0.2, 0.3, 0.29, 0.3333, 0.9], BOTH, BOTH))
 @LOADING
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("test_size", [0.2, 0.3, 0.29, 0.3333, 0.9])
@@ -284,7 +274,9 @@ def test_splits_out_of_range(way: Way, test_size: float) -> None:
 
 # --- sampling_type, sampling_ratio, replacement ---------------------------------------------------
 
-SAMPLING = pytest.mark.parametrize("kind", ["undersampling", "oversampling"])
+KINDS = ("undersampling", "oversampling")
+RATIOS = (0.31, 0.5, 1, 1.7)
+SAMPLING = pytest.mark.parametrize("kind", KINDS)
 
 
 def expected_rows(kind: str, ratio: float, large: int, small: int) -> tuple[int, int]:
@@ -294,22 +286,9 @@ def expected_rows(kind: str, ratio: float, large: int, small: int) -> tuple[int,
     return large, int(ratio * large)
 
 
-@pytest.mark.thorough(
-    but=[
-        "nodes-False-0.31-oversampling",
-        "nodes-False-1-undersampling",
-        "nodes-True-0.5-oversampling",
-        "nodes-True-1.7-undersampling",
-        "root-False-1-oversampling",
-        "root-True-0.31-undersampling",
-        "root-True-1.7-oversampling",
-        "rootfeed-False-0.5-undersampling",
-        "rootfeed-True-0.31-oversampling",
-        "rootfeed-True-1-undersampling",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(["root", *OURS], BOTH, RATIOS, KINDS))
 @SAMPLING
-@pytest.mark.parametrize("ratio", [0.31, 0.5, 1, 1.7])
+@pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("replacement", [False, True])
 def test_rows_of_a_resampled_epoch(way: Way, kind: str, ratio: float, replacement: bool) -> None:
     for frames in (way.both(), way.both()[::-1]):

@@ -92,6 +92,7 @@ def test_examples(name: str, tutorials: Path, capsys: pytest.CaptureFixture[str]
             pytest.fail(f"nothing is asserted of {name}")
 
 
+@pytest.mark.thorough(but=["resampling"])
 @pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
 @pytest.mark.parametrize("name", ["numpy_batches", "resampling"])
 def test_examples_say_the_same_in_root(name: str, capsys: pytest.CaptureFixture[str]) -> None:

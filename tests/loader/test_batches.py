@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rootfeed as rf
+from chosen import in_turns
 from rootfeed.errors import (
     ArgumentError,
     ChangedFileError,
@@ -492,6 +493,7 @@ def test_integer_features(frame: rf.Frame) -> None:
     assert np.array_equal(w[:, 0], values("weight", ids))
 
 
+@pytest.mark.thorough(but=in_turns(range(1, 5), range(1, 8)))
 @pytest.mark.parametrize("columns", range(1, 8))
 @pytest.mark.parametrize("targets", range(1, 5))
 def test_rows_of_any_width(folder: Path, columns: int, targets: int) -> None:
@@ -552,6 +554,7 @@ def test_a_list_of_batches_is_an_epoch(frame: rf.Frame) -> None:
 # --- lengths --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=in_turns([True, False], [1, 99, 100, 250, 399, 400], ["kept", "lazy"]))
 @pytest.mark.parametrize("sizes", [{}, BY_HAND], ids=["kept", "lazy"])
 @pytest.mark.parametrize("batch_size", [1, 99, 100, 250, 399, 400])
 @pytest.mark.parametrize("drop_last", [True, False])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import rootfeed as rf
+from chosen import in_turns
 from rootfeed.errors import ForkedIteratorError, SharedIteratorError
 from samples import File, in_a_row
 
@@ -25,6 +26,7 @@ SAMPLINGS: dict[str, Any] = {
     "longest": rf.balanced("label", {0: 3, 1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1}, epoch="longest"),
     "drawn": rf.balanced("label", replacement=True),
 }
+RECEIVED = (0, 1, 2, 50)  # batches
 USES: dict[str, Callable[[rf.Loader], Any]] = {
     "numpy": lambda loader: loader,
     "torch": lambda loader: pytest.importorskip("torch") and loader.torch(),
@@ -67,17 +69,7 @@ def ids(batch: Any) -> tuple[int, ...]:
 # --- threads --------------------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(
-    but=[
-        "lazy-longest-numpy",
-        "lazy-balanced-torch",
-        "lazy-each once-numpy",
-        "lazy-drawn-torch",
-        "kept-each once-torch",
-        "kept-drawn-numpy",
-        "kept-longest-torch",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(SIZES, SAMPLINGS, USES))
 @pytest.mark.usefixtures("_many_switches")
 def test_one_iterator_in_four_threads(
     frame: rf.Frame, sizes: dict[str, int], sampling: Any, use: Any
@@ -187,23 +179,9 @@ def in_child(work: Callable[[], str]) -> str:
     return said
 
 
-@pytest.mark.thorough(
-    but=[
-        "kept-each once-numpy-0",
-        "kept-balanced-torch-1",
-        "kept-longest-numpy-2",
-        "kept-drawn-torch-50",
-        "lazy-each once-torch-1",
-        "lazy-balanced-numpy-50",
-        "lazy-longest-torch-0",
-        "lazy-drawn-numpy-2",
-        "lazy-longest-numpy-50",
-        "lazy-each once-torch-2",
-        "kept-drawn-numpy-1",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(SIZES, SAMPLINGS, USES, RECEIVED))
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it is what is tested
-@pytest.mark.parametrize("received", [0, 1, 2, 50])
+@pytest.mark.parametrize("received", RECEIVED)
 def test_a_forked_child_gets_no_batch(
     frame: rf.Frame, sizes: dict[str, int], sampling: Any, use: Any, received: int
 ) -> None:

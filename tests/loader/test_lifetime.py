@@ -109,6 +109,7 @@ def _nothing_is_left(files: dict[str, Path]) -> Iterator[None]:
     assert open_files() <= before
 
 
+@pytest.mark.thorough
 def test_every_kernel_is_there_before_threads_start(files: dict[str, Path]) -> None:
     # Numba compiles, and loads what it compiled, under a lock that a fork must not find taken. Each
     # case is a child of a process that has loaded no kernel yet.
@@ -152,6 +153,7 @@ def test_every_kernel_is_there_before_threads_start(files: dict[str, Path]) -> N
 # --- ways out in one process ----------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_thousand_abandoned_iterators_leave_nothing(files: dict[str, Path]) -> None:
     outcome = run(
         """
@@ -373,6 +375,7 @@ def damage(path: Path, column: str, page: int) -> None:
         file.write(bytes(255 - byte for byte in old))
 
 
+@pytest.mark.thorough(but=["TTree-0-1", "TTree-15-4", "RNTuple-9-4", "RNTuple-15-1"])
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("page", [0, 9, 15])
 def test_a_damaged_page_is_raised_in_its_place(copy: Path, page: int, threads: int) -> None:
@@ -543,9 +546,7 @@ INTERRUPTED = {
 }
 
 
-@pytest.mark.thorough(
-    but=["in a busy body-in memory", "while storage hangs-lazy", "while slow pages are awaited-lazy"]
-)
+@pytest.mark.thorough(but=["in a busy body-in memory", "while storage hangs-lazy"])
 @pytest.mark.parametrize(
     ("where", "mode"),
     [
@@ -560,13 +561,14 @@ INTERRUPTED = {
 )
 def test_an_interrupt_ends_the_process(files: dict[str, Path], mode: dict[str, int], where: str) -> None:
     outcome = interrupt(USE + INTERRUPTED[where], files["RNTuple"], mode)
-    assert outcome.seconds < 2
+    assert outcome.seconds < 2 * outcome.start_seconds
     assert outcome.code == -signal.SIGINT
     assert outcome.err.startswith("Traceback")
     assert outcome.err.endswith("KeyboardInterrupt\n"), outcome.err
     assert outcome.err.count("Traceback") == 1
 
 
+@pytest.mark.thorough
 def test_an_interrupt_does_not_wait_for_a_page(tmp_path: Path) -> None:
     # One page of 12 MB for each column, packed by LZMA, again and again: such pages are nearly
     # always in work, and the process cannot have ended before the signal arrives.
@@ -581,7 +583,7 @@ def test_an_interrupt_does_not_wait_for_a_page(tmp_path: Path) -> None:
         next(iter(make()))
     """
     outcome = interrupt(USE + script, file, {"memory": "1 GB"}, after=0.0)
-    assert outcome.seconds < 2
+    assert outcome.seconds < 2 * outcome.start_seconds
     assert outcome.code == -signal.SIGINT
     assert outcome.err.endswith("KeyboardInterrupt\n"), outcome.err
 
@@ -643,13 +645,7 @@ ENDS = {
 
 
 @pytest.mark.thorough(
-    but=[
-        "many iterators-lazy",
-        "exit in the loop-lazy",
-        "a global iterator-in memory",
-        "a cycle-lazy",
-        "hanging storage-lazy",
-    ]
+    but=["exit in the loop-lazy", "a global iterator-in memory", "hanging storage-lazy"]
 )
 @pytest.mark.parametrize(
     ("how", "mode"),
@@ -665,7 +661,7 @@ def test_the_interpreter_ends(files: dict[str, Path], mode: dict[str, int], how:
     outcome = run(f"{USE}\n    {script}\n", files["TTree"], mode)
     assert (outcome.code, outcome.err) == (code, "")
     assert outcome.lines == []
-    assert outcome.seconds < 2
+    assert outcome.seconds < 2 * outcome.start_seconds
 
 
 # --- other processes ------------------------------------------------------------------------------
@@ -728,6 +724,7 @@ def test_a_forked_child_iterates(files: dict[str, Path], mode: dict[str, int]) -
     forked(files["RNTuple"], mode, script)
 
 
+@pytest.mark.thorough
 def test_a_fork_while_threads_hold_locks(files: dict[str, Path]) -> None:
     # Threads of the parent take memory from the loader's pool at the moment of the fork.
     script = """
@@ -770,6 +767,7 @@ def test_a_fork_while_another_thread_loads(files: dict[str, Path]) -> None:
     forked(files["TTree"], {}, script)
 
 
+@pytest.mark.thorough
 def test_a_fork_while_another_thread_reads_the_metadata(files: dict[str, Path]) -> None:
     script = """
     frame = rf.open(sys.argv[1])
@@ -818,6 +816,7 @@ def epoch_in_child(loader: rf.Loader, epochs: int) -> list[list[int]]:
     return [numbers(loader) for _ in range(epochs)]
 
 
+@pytest.mark.thorough
 def test_a_spawned_process_iterates(files: dict[str, Path]) -> None:
     loaders = [loader_of(path, **mode) for path in files.values() for mode in MODES.values()]
     used = [next(iter(loader)) for loader in loaders]  # half used, then pickled

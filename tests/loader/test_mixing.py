@@ -115,10 +115,6 @@ CASES = [(shape, rows) for shape in SHAPES for rows in (100, 400, 1600, 4000)]
         "a file in one page-1600",
         "an ntuple in one cluster-400",
         "ten classes in files-4000",
-        "ten classes in pages-400",
-        "sixty small files-1600",
-        "files of three kinds in turns-4000",
-        "very different files-1600",
         "very different pages-400",
     ]
 )
@@ -219,7 +215,6 @@ def iterated(loader: rf.Loader) -> tuple[float, list[str]]:
         "twenty classes in a file-RNTuple",
         "runs-TTree",
         "files of one class each-TTree",
-        "all classes in each file-RNTuple",
         "shuffled-TTree",
         "a file of each class-RNTuple",
         "a rare class, anywhere-TTree",

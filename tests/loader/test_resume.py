@@ -206,7 +206,21 @@ def make(request: Any, frame: rf.Frame, classes: rf.Frame, vectors: rf.Frame) ->
 
 
 @pytest.mark.thorough(
-    "longest, nothing kept", "small chunks", "drawn, lazy", "weights", "balanced, lazy"
+    "longest",
+    "longest, nothing kept",
+    "small chunks",
+    "drawn, lazy",
+    "weights",
+    "balanced, lazy",
+    "in order",
+    "in order, in memory",
+    "several frames",
+    "a part in memory",
+    "a part of a part",
+    "balanced in order",
+    "collections in memory",
+    "a padded rank",
+    "a rank in memory",
 )
 @pytest.mark.filterwarnings("ignore::rootfeed.errors.CutVectorWarning")
 def test_the_rest_is_the_same_from_every_step(make: Any) -> None:

@@ -111,6 +111,7 @@ def test_seeds_differ(frame: rf.Frame, rule: str) -> None:
         assert 0.4 < len(sides[0] & sides[1]) / len(sides[0]) < 0.6
 
 
+@pytest.mark.thorough("entries", "by two values")
 @pytest.mark.parametrize("rule", RULES)
 def test_the_loader_s_seed_divides_nothing(frame: rf.Frame, rule: str) -> None:
     # So that ensembles, and loaders without a seed, have the same events to test on.

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rootfeed as rf
+from chosen import in_turns
 from rootfeed.errors import (
     ArgumentError,
     EmptyDatasetError,
@@ -109,23 +110,7 @@ SHARES = {
 }
 
 
-@pytest.mark.thorough(
-    but=[
-        "mixed-17-equal-kept",
-        "mixed-17-natural-lazy",
-        "mixed-17-rare-small",
-        "mixed-longest-natural-kept",
-        "mixed-longest-rare-lazy",
-        "mixed-shortest-given-small",
-        "mixed-shortest-rare-kept",
-        "sorted-17-given-lazy",
-        "sorted-17-one left out-small",
-        "sorted-longest-given-kept",
-        "sorted-longest-one left out-lazy",
-        "sorted-shortest-equal-small",
-        "sorted-shortest-one left out-kept",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(LABELS, ["shortest", "longest", 17], SHARES, SIZES))
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("shares", SHARES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 17])
@@ -222,18 +207,7 @@ def test_rows_are_drawn_with_replacement(stored: tuple[rf.Frame, np.ndarray], si
 # --- ranks and states -----------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(
-    but=[
-        "mixed-equal-12-kept",
-        "mixed-equal-longest-small",
-        "mixed-rare-12-lazy",
-        "mixed-rare-shortest-kept",
-        "sorted-equal-12-small",
-        "sorted-equal-shortest-lazy",
-        "sorted-rare-longest-kept",
-        "sorted-rare-shortest-small",
-    ]
-)
+@pytest.mark.thorough(but=in_turns(LABELS, ["equal", "rare"], ["shortest", "longest", 12], SIZES))
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("epoch", ["shortest", "longest", 12])
 @pytest.mark.parametrize("shares", ["equal", "rare"])

@@ -158,6 +158,7 @@ class Pickler(pickle.Pickler):
     names["Pickler"](io.BytesIO()).dump(make(define(frame, UNSENDABLE["a lambda"][0])))
 
 
+@pytest.mark.thorough
 def test_workers_that_are_not_forked(paths: list[str]) -> None:
     pytest.importorskip("torch")
     outcome = run(

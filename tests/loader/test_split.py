@@ -252,7 +252,6 @@ def test_a_split_exactly_can_be_shuffled_and_divided(frame: rf.Frame) -> None:
         assert members(d) == set(range(first)) - members(c)
 
 
-@settings(max_examples=40)
 @given(
     fraction=st.floats(0.01, 0.99),
     seed=st.none() | st.integers(0, 2**63),

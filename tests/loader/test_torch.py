@@ -158,7 +158,7 @@ def test_parts_and_folds_are_datasets_too(frame: rf.Frame) -> None:
 # --- in a DataLoader ------------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(but=["in memory-0", "lazy-1", "in memory-2"])
+@pytest.mark.thorough(but=["in memory-2", "lazy-1"])
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_workers_share_the_epoch_that_was_chosen(
     frame: rf.Frame, sizes: dict[str, int], number: int
@@ -207,7 +207,7 @@ def test_without_set_epoch_the_seed_of_torch_decides(
     assert epoch(dataset) == epochs(frame, 1, **sizes)[0]
 
 
-@pytest.mark.thorough(but=["in memory-5", "lazy-None"])
+@pytest.mark.thorough(but=["lazy-None"])
 @pytest.mark.parametrize("chosen", [None, 5])
 def test_workers_that_live_on_count(frame: rf.Frame, sizes: dict[str, int], chosen: int | None) -> None:
     def found(seed: int) -> list[Batches]:
@@ -305,6 +305,7 @@ def slow(worker: int) -> None:
         time.sleep(0.4)
 
 
+@pytest.mark.thorough(but=["persistent"])
 @pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
 def test_a_loop_that_was_left_before_all_workers_had_begun(frame: rf.Frame, persistent: bool) -> None:
     # A worker that is late ends without a batch; it is in the epoch of the others all the same.
@@ -319,6 +320,7 @@ def test_a_loop_that_was_left_before_all_workers_had_begun(frame: rf.Frame, pers
     assert distinct(found)
 
 
+@pytest.mark.thorough(but=["slow"])
 @pytest.mark.parametrize("init", [None, slow], ids=["", "slow"])
 def test_two_iterations_at_the_same_time(frame: rf.Frame, init: Callable[[int], None] | None) -> None:
     # Workers of both come in any order: those of one iteration have their seed in common.
@@ -509,7 +511,7 @@ def test_states_of_a_dataset_are_those_of_its_loader(frame: rf.Frame, sizes: dic
     assert epoch(other.torch()) == expected[1]
 
 
-@pytest.mark.thorough(but=["in memory-1", "lazy-3"])
+@pytest.mark.thorough(but=["lazy-3"])
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_loaded_state_goes_on_in_workers(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
     dataset = make(frame, **sizes).torch()
@@ -545,7 +547,7 @@ def test_the_main_process_does_not_see_its_workers(frame: rf.Frame) -> None:
     assert dataset.state_dict()["epoch"] == 2
 
 
-@pytest.mark.thorough("lazy-2", "in memory-1")
+@pytest.mark.thorough(but=["in memory-2", "lazy-0"])
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_stateful_dataloader(frame: rf.Frame, sizes: dict[str, int], number: int) -> None:
     def new(chosen: int = 0) -> Any:
@@ -581,9 +583,10 @@ def test_stateful_dataloader(frame: rf.Frame, sizes: dict[str, int], number: int
                 assert epoch(each) == expected[2][7:]
 
 
-@pytest.mark.thorough(but=["persistent"])
+@pytest.mark.thorough(but=["persistent-1"])
+@pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
-def test_stateful_dataloader_without_set_epoch(frame: rf.Frame, persistent: bool) -> None:
+def test_stateful_dataloader_without_set_epoch(frame: rf.Frame, persistent: bool, number: int) -> None:
     def new() -> Any:
         return stateful(make(frame, **LAZY).torch(), 2, persistent_workers=persistent)
 
@@ -591,26 +594,24 @@ def test_stateful_dataloader_without_set_epoch(frame: rf.Frame, persistent: bool
     loader = new()
     expected = [epoch(loader) for _ in range(3)]
     assert distinct(expected)
-    for number in range(2):
-        for done in (0, 1, 20, 45):
-            torch.manual_seed(1)
-            loader = new()
-            assert [epoch(loader) for _ in range(number)] == expected[:number]
-            assert take(loader, done) == expected[number][:done]
-            state = pickle.loads(pickle.dumps(loader.state_dict()))
-            torch.manual_seed(2)  # in another process
-            other = new()
-            other.load_state_dict(state)
-            assert epoch(other) == expected[number][done:]
-            if persistent:
-                assert epoch(other) == expected[number + 1]  # they count on
-            epoch_of_state = state["_snapshot"]["_worker_snapshots"]["worker_0"]["dataset_state"][
-                "epoch"
-            ]
-            with pytest.raises(ArgumentError, match=r"epoch must be below 2\^31"):
-                make(frame).set_epoch(epoch_of_state)
+    for done in (0, 1, 20, 45):
+        torch.manual_seed(1)
+        loader = new()
+        assert [epoch(loader) for _ in range(number)] == expected[:number]
+        assert take(loader, done) == expected[number][:done]
+        state = pickle.loads(pickle.dumps(loader.state_dict()))
+        torch.manual_seed(2)  # in another process
+        other = new()
+        other.load_state_dict(state)
+        assert epoch(other) == expected[number][done:]
+        if persistent:
+            assert epoch(other) == expected[number + 1]  # they count on
+        epoch_of_state = state["_snapshot"]["_worker_snapshots"]["worker_0"]["dataset_state"]["epoch"]
+        with pytest.raises(ArgumentError, match=r"epoch must be below 2\^31"):
+            make(frame).set_epoch(epoch_of_state)
 
 
+@pytest.mark.thorough(but=["2"])
 @pytest.mark.parametrize("number", [0, 2])
 def test_stateful_dataloader_at_the_end(frame: rf.Frame, number: int) -> None:
     loader = stateful(make(frame, **LAZY).torch(), number)
@@ -783,6 +784,7 @@ CHILDREN = """
 """
 
 
+@pytest.mark.thorough
 def test_processes_that_got_the_same_dataset_have_workers_of_their_own(paths: list[str]) -> None:
     outcome = run(CHILDREN, paths)
     assert (outcome.code, outcome.err) == (0, "")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rootfeed as rf
+from chosen import in_turns
 from rootfeed.errors import ArgumentError, StateError
 from rootfeed.loader.position import Course, Position
 from rootfeed.loader.schedule import Segment
@@ -33,6 +34,7 @@ SAMPLINGS: dict[str, Any] = {
     "of 13 batches": rf.balanced("flag", epoch=13),
     "drawn": rf.balanced("flag", epoch=13, replacement=True),
 }
+COUNTS = (1, 8, 21, 22, 50)
 SECONDS = 60
 
 Batches = list[list[int]]
@@ -89,21 +91,8 @@ def passes_in_workers(frame: rf.Frame, size: str, number: int) -> Batches:
 # --- the sequence ---------------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(
-    but=[
-        "in memory-each once-8",
-        "in memory-longest-22",
-        "in memory-drawn-50",
-        "in memory-shortest-21",
-        "in memory-of 13 batches-1",
-        "lazy-each once-22",
-        "lazy-shortest-8",
-        "lazy-longest-50",
-        "lazy-of 13 batches-21",
-        "lazy-drawn-1",
-    ]
-)
-@pytest.mark.parametrize("count", [1, 8, 21, 22, 50])
+@pytest.mark.thorough(but=in_turns(SIZES, SAMPLINGS, COUNTS))
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_epochs_go_on_where_the_last_one_ended(
     frame: rf.Frame, size: str, sampling: str, count: int
@@ -166,16 +155,7 @@ def test_an_epoch_goes_on_with_what_was_read_ahead(frame: rf.Frame, sizes: dict[
 
 
 @pytest.mark.thorough(
-    but=[
-        "in memory-8-each once",
-        "in memory-8-longest",
-        "in memory-8-of 13 batches",
-        "in memory-8-drawn",
-        "in memory-8-shortest",
-        "lazy-30-each once",
-        "lazy-30-longest",
-        "lazy-30-drawn",
-    ]
+    but=["in memory-8-each once", "in memory-8-shortest", "in memory-8-longest", "lazy-30-drawn"]
 )
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("count", [8, 30])
@@ -300,7 +280,7 @@ def workers(dataset: Any, number: int, kind: str = "torch", **options: Any) -> A
     return of(dataset, batch_size=None, num_workers=number, **more, **options)
 
 
-@pytest.mark.thorough(but=["in memory-8-1", "lazy-25-3"])
+@pytest.mark.thorough(but=["lazy-25-3"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("count", [8, 25])
 def test_workers_take_the_batches_in_turn(frame: rf.Frame, size: str, number: int, count: int) -> None:
@@ -333,25 +313,27 @@ def test_more_workers_than_batches(frame: rf.Frame) -> None:
     assert joined([read(loader) for _ in range(5)]) == expected[:10]
 
 
-@pytest.mark.thorough(but=["lazy-"])
+@pytest.mark.thorough(but=["lazy-1-5-", "in memory-1-17-persistent"])
 @pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
-def test_states_of_workers(frame: rf.Frame, sizes: dict[str, Any], persistent: bool) -> None:
+@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 0), (1, 5), (1, 16), (1, 17), (2, 9)])
+def test_states_of_workers(
+    frame: rf.Frame, sizes: dict[str, Any], epoch: int, step: int, persistent: bool
+) -> None:
     def new(chosen: int) -> Any:
         dataset = make(frame, 17, **sizes).torch()
         dataset.set_epoch(chosen)
         return workers(dataset, 3, "torchdata", persistent_workers=persistent)
 
-    expected = [read(new(epoch)) for epoch in range(4)]
-    for epoch, step in ((0, 1), (1, 0), (1, 5), (1, 16), (1, 17), (2, 9)):
-        loader = new(epoch)
-        iterator = iter(loader)
-        assert read(iterator, step) == expected[epoch][:step]
-        other = new(0)
-        other.load_state_dict(loader.state_dict())
-        assert read(other) == expected[epoch][step:]
-        other.dataset.set_epoch(epoch + 1)
-        assert read(other) == expected[epoch + 1]
-        iterator._shutdown_workers()
+    expected, following = read(new(epoch)), read(new(epoch + 1))
+    loader = new(epoch)
+    iterator = iter(loader)
+    assert read(iterator, step) == expected[:step]
+    other = new(0)
+    other.load_state_dict(loader.state_dict())
+    assert read(other) == expected[step:]
+    other.dataset.set_epoch(epoch + 1)
+    assert read(other) == following
+    iterator._shutdown_workers()
 
 
 def test_the_state_of_a_rank_goes_on_in_workers(frame: rf.Frame, sizes: dict[str, Any]) -> None:

@@ -226,7 +226,7 @@ with event.install_recorder("numba:compiler_lock") as recorder:
 """
 
 
-@pytest.mark.thorough(but=["TTree-lazy", "RNTuple-kept"])
+@pytest.mark.thorough(but=["TTree-lazy"])
 @pytest.mark.parametrize("memory", MEMORY)
 def test_in_a_process_of_its_own(frame: rf.Frame, memory: str) -> None:
     path = f"{Path(frame.files[0]).parent}/*.root:events"

@@ -288,7 +288,7 @@ def test_where_the_rows_of_pieces_lie_among_those_that_are_read(
     assert _new(owner, begin, stop).sum() == sum(map(len, read.values()))
 
 
-@pytest.mark.thorough(but=["uses3-20-10"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("uses", "blocks", "rows"),
     [((2, 4), 20, 10), ((1, 2), 15, 10), ((2, 6), 15, 6), ((0.5, 2.5), 20, 10)],
@@ -333,6 +333,7 @@ def test_windows_of_groups_are_as_long_as_there_is_room_for() -> None:
     assert np.median(held) > 200
 
 
+@pytest.mark.thorough
 def test_any_row_of_a_block_may_be_the_one_that_comes_more_often() -> None:
     counts = np.tile([10, 90], (30, 1))
     batch_quotas = balanced_quotas(counts.sum(0), [0.5, 0.5], 10, 1, 66)  # 330 of 300 rows, and of 2700

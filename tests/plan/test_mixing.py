@@ -310,6 +310,7 @@ def test_few_large_blocks_count_as_few() -> None:
     assert found.blocks_in(np.array([10, 0, 10]), files[:3], 1) == 1
 
 
+@pytest.mark.thorough
 def test_large_datasets_are_judged_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = [3000 * 20, *[1000 * 20] * 90]  # pages of 20 entries, each longer than what mixes
     files = [boundaries({"s": scalar(every(20, each))}, each) for each in lengths]

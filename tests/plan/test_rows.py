@@ -60,6 +60,7 @@ def test_batches_lack_as_much_entropy_as_is_told(kinds: int, room: int) -> None:
     assert 0.3 * told - 0.003 < np.mean([each.lacking_bits for each in found]) < 2.5 * told + 0.001
 
 
+@pytest.mark.thorough(but=["0-2-6", "1-5-12", "2-10-20", "0-10-40"])
 @pytest.mark.parametrize(("kinds", "room"), [(2, 6), (5, 12), (10, 20), (10, 40)])
 @pytest.mark.parametrize("seed", range(3))
 def test_with_a_region_for_each_kind_batches_are_those_of_a_full_shuffle(

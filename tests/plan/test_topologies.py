@@ -10,7 +10,7 @@ import pytest
 import plans
 
 
-@pytest.mark.thorough("4", "5", "6", "7")
+@pytest.mark.thorough("2", "3", "4", "5", "6", "7")
 @pytest.mark.parametrize("part", range(8))
 def test_epochs(part: int) -> None:
     done: Counter[str] = Counter()
@@ -21,7 +21,7 @@ def test_epochs(part: int) -> None:
     assert done["strata whose rows come once"] > 5
 
 
-@pytest.mark.thorough("4", "5", "6", "7")
+@pytest.mark.thorough("2", "3", "4", "5", "6", "7")
 @pytest.mark.parametrize("part", range(8))
 def test_chains_of_other_numbers_of_ranks(part: int) -> None:
     done: Counter[str] = Counter()

@@ -100,6 +100,7 @@ def test_damaged_files_leave_nothing_behind(healthy: Path) -> None:
     assert_reads(healthy)
 
 
+@pytest.mark.thorough
 def test_damaged_files_disturb_no_other_thread(healthy: Path) -> None:
     copies = damaged_copies(healthy)
     with ThreadPoolExecutor(4) as pool:

@@ -23,7 +23,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -502,6 +502,8 @@ FILES = [
     *(f"vectortree-{compression}" for compression in VECTOR_FILES),
     *(f"vectorntuple-{compression}" for compression in VECTOR_FILES),
 ]
+#: Of each kind one that is not compressed, and of some one that is.
+ALWAYS = ["tree-none", "tree-zlib", "ntuple-none", "ntuple-zstd", "vectortree-none", "vectorntuple-none"]
 
 
 def make_target(folder: Path, id: str, every: int) -> Target:
@@ -539,9 +541,22 @@ def every(pytestconfig: pytest.Config) -> int:
 def outcomes(
     tmp_path_factory: pytest.TempPathFactory, every: int
 ) -> Callable[[str], tuple[Target, list[Outcome]]]:
-    """Read all copies in one process, so that a crash is seen and memory can be limited."""
-    folder = tmp_path_factory.mktemp("damage")
-    targets = {id: make_target(folder, id, every) for id in FILES}
+    """Read copies of several files in one process, so that a crash is seen and memory can be limited."""
+
+    @functools.cache
+    def read_always() -> dict[str, tuple[Target, list[Outcome]]]:
+        return read_copies(tmp_path_factory.mktemp("damage"), ALWAYS, every)
+
+    @functools.cache
+    def read_others() -> dict[str, tuple[Target, list[Outcome]]]:
+        others = [id for id in FILES if id not in ALWAYS]
+        return read_copies(tmp_path_factory.mktemp("damage"), others, every)
+
+    return lambda id: (read_always if id in ALWAYS else read_others)()[id]
+
+
+def read_copies(folder: Path, ids: Sequence[str], every: int) -> dict[str, tuple[Target, list[Outcome]]]:
+    targets = {id: make_target(folder, id, every) for id in ids}
     tasks = [
         {
             "path": str(target.path),
@@ -569,21 +584,21 @@ def outcomes(
         results.setdefault(path, []).append(result)
     assert done.returncode == 0, (done.returncode, done.stdout[-300:], done.stderr[-3000:])
 
-    @functools.cache
-    def get(id: str) -> tuple[Target, list[Outcome]]:
-        target = targets[id]
+    outcomes = {}
+    for id, target in targets.items():
         copies = {copy.id: copy for copy in target.copies}
         found = [
             Outcome(copies[name], outcome, detail) for name, outcome, detail in results[str(target.path)]
         ]
         assert [each.copy for each in found] == target.copies
-        return target, found
-
-    return get
+        outcomes[id] = target, found
+    return outcomes
 
 
 Outcomes = Callable[[str], tuple[Target, list[Outcome]]]
-every_file = pytest.mark.parametrize("id", FILES)
+every_file = pytest.mark.parametrize(
+    "id", [pytest.param(id, marks=[pytest.mark.thorough] * (id not in ALWAYS)) for id in FILES]
+)
 
 
 @every_file

@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(files: Any) -> list[tuple[str, str | None]]:
-    return [(location.path, location.object_path) for location in expand(files)]
+    return [(location.address.urls[0], location.object_path) for location in expand(files)]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ VECTORS = {
 
 #: Files of which something of their own is known.
 NAMED = (*REFUSED, *ROUNDED_BY_UPROOT, *VECTORS, WITHOUT_POSITIONS)
-LARGE_BYTES = 100_000
+LARGE_BYTES = 20_000
 
 
 def folder_of_tutorials() -> Path | None:

@@ -13,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ import uproot
 import processes
 import rootfeed as rf
 import rootfeed.root as ROOT
+from chosen import in_turns
 from rootfeed import sources
 from rootfeed.errors import (
     AccessError,
@@ -40,6 +42,7 @@ from rootfeed.errors import (
 from rootfeed.sources import Location, Scratch, metadata, storage
 from rootfeed.sources.failures import is_transient, unavailable
 from rootfeed.sources.paths import spelled
+from rootfeed.sources.storage import reaching, remote, retries
 from rootfiles.vectors import ntuple_vectors
 from samples import File, write, write_columns
 from servers import FAILURES, Web, serve
@@ -66,7 +69,9 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_WAITS_SECONDS", (0.01, 0.01, 0.01))
+    """Failures that last are given up soon, and pauses are short."""
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(storage.Address.__init__, "__defaults__", ({}, 0.3))
 
 
 @pytest.fixture
@@ -74,7 +79,7 @@ def web(contents: dict[str, bytes], impatient: None, monkeypatch: pytest.MonkeyP
     if importlib.util.find_spec("aiohttp") is None:
         pytest.skip("fsspec reads http with aiohttp")
     # So small that these files take many requests.
-    monkeypatch.setattr(storage, "_GAP_BYTES", 100)
+    monkeypatch.setattr(storage.web.WebServer, "gap_bytes", 100)
     monkeypatch.setattr(metadata, "_ENDS_BYTES", 1000)
     with serve(contents) as web:
         yield web
@@ -136,6 +141,7 @@ LASTING: dict[int | str, tuple[type[RootfeedError], str]] = {
 }
 
 
+@pytest.mark.thorough(but=in_turns(LASTING, FORMATS))
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("wrong", LASTING)
 def test_failures_that_last_are_named(web: Web, wrong: Any, format: str) -> None:
@@ -200,7 +206,7 @@ def test_a_server_that_is_not_there(impatient: None) -> None:
     pytest.importorskip("aiohttp")
     for url in ("http://127.0.0.1:9/f.root", "http://nowhere.invalid/f.root"):
         with pytest.raises(UnreachableError) as raised:
-            rf.open(url)
+            rf.open(url, timeout=0.5)
         assert str(raised.value).startswith(f"{url} cannot be read: ClientConnector")
         assert "Cannot connect to host" in str(raised.value)
 
@@ -208,13 +214,18 @@ def test_a_server_that_is_not_there(impatient: None) -> None:
 def test_patterns_on_a_server_that_fails(web: Web) -> None:
     web.fails = lambda number, method: 503
     with pytest.raises(UnreachableError, match="503"):
-        rf.open(f"{web.url}/*.root")
+        rf.open(f"{web.url}/*.root", timeout=0.3)
 
 
 def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(storage.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(storage.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    class Never(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            now[0] += timeout or 0.0
+            return False
+
+    monkeypatch.setattr(retries.time, "monotonic", lambda: now[0])
     attempts: list[float] = []
 
     def attempt(seconds: float) -> None:
@@ -222,14 +233,19 @@ def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += seconds
         raise TimeoutError
 
-    for seconds, most in [(0.0, 4), (200.0, 1), (25.0, 3)]:
+    servers = reaching.Servers(storage.Address(("memory://f",)), Never())
+    for seconds, least, most in [(0.0, 12, 24), (200.0, 1, 1), (25.0, 2, 3)]:
         attempts.clear()
-        with pytest.raises(UnreachableError, match="no answer came in time"):
-            storage.persist("https://host/f", lambda seconds=seconds: attempt(seconds))
-        assert len(attempts) <= most
+        start = now[0]
+        with pytest.raises(UnreachableError, match="no answer came in time") as raised:
+            servers.persist(lambda *_, seconds=seconds: attempt(seconds))
+        assert least <= len(attempts) <= most
+        assert attempts[-1] - start <= 30
+        times = "once" if len(attempts) == 1 else f"{len(attempts)} times"
+        assert f"Tried {times} in {now[0] - start:.3g} s." in str(raised.value)
     attempts.clear()
     with pytest.raises(UnreachableError, match="TypeError"):
-        storage.persist("https://host/f", lambda: attempts.append(0) or len(3))  # type: ignore[arg-type,func-returns-value]
+        servers.persist(lambda *_: attempts.append(0) or len(3))  # type: ignore[arg-type,func-returns-value]
     assert len(attempts) == 1  # what cannot pass is not tried again
 
 
@@ -276,7 +292,11 @@ def with_head_of(data: bytes, other: bytes) -> bytes:
 Put = Callable[[bytes], None]
 
 
-@pytest.fixture(params=["memory", "web", "web without tags", "local"])
+PLACES = ("memory", "web", "web without tags", "local")
+WHEN = ("mid-epoch", "before", "pickled", "resumed")
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Put]]:
     """Return a path, and a function that puts a file there."""
     if request.param == "local":
@@ -293,8 +313,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
         yield f"{web.url}/replaced.root", put
 
 
+@pytest.mark.thorough(but=in_turns(PLACES, WHEN, FORMATS))
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("when", ["mid-epoch", "before", "pickled", "resumed"])
+@pytest.mark.parametrize("when", WHEN)
 def test_rows_of_two_files_are_never_mixed(
     place: tuple[str, Put], tmp_path: Path, format: str, when: str
 ) -> None:
@@ -352,7 +373,7 @@ def test_a_new_file_is_another_dataset(place: tuple[str, Put], tmp_path: Path) -
 def test_a_file_replaced_between_the_ranges_of_a_block(
     web: Web, tmp_path: Path, tags: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_REQUEST_BYTES", 1)
+    monkeypatch.setattr(remote, "_REQUEST_BYTES", 1)
     old, new = twins(tmp_path)
     web.tags = tags
     web.files["/f.root"] = old
@@ -371,7 +392,7 @@ def test_a_file_replaced_between_the_ranges_of_a_block(
         else:  # nothing of the new one was read
             np.testing.assert_array_equal(found["id"], np.arange(1000.0))
     assert noticed == list(range(1, len(noticed) + 1))
-    assert len(noticed) >= 6
+    assert len(noticed) >= 4
 
 
 #: What servers behind one address say of one file, each of them in its turn.
@@ -443,10 +464,15 @@ def test_columns_that_uproot_reads_are_of_one_file_too(place: tuple[str, Put], t
     index = sources.index(Location(path, None), ["nested"])
     assert index.columns["nested"].pages is None
     scratch = Scratch()
+    later = sources.read_awkward(index, "nested", 3, 6).tolist()
     assert len(sources.read_awkward(index, "nested", 0, 3, scratch)) == 3
     put(made[1])
-    with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
-        sources.read_awkward(index, "nested", 3, 6, scratch)
+    error = "Column 'nested', entries \\[3, 6\\)"
+    # Of a server, all that is needed may have come together, of the old file.
+    with (
+        pytest.raises(ChangedFileError, match=error) if "://" not in path else suppress(ChangedFileError)
+    ):
+        assert sources.read_awkward(index, "nested", 3, 6, scratch).tolist() == later
     with pytest.raises(ChangedFileError, match="Column 'nested', entries \\[3, 6\\)"):
         sources.read_awkward(index, "nested", 3, 6)
     scratch.close()
@@ -591,7 +617,7 @@ def test_one_open_file_is_enough(contents: dict[str, bytes], tmp_path: Path) -> 
     path = tmp_path / "f.root"
     path.write_bytes(contents["/TTree.root"])
     before = threading.active_count()
-    with sources.root.open_object(str(path), None) as found:
+    with sources.root.open_object(storage.Address((str(path),)), None) as found:
         assert type(found.handle.file.source).__name__ == "StorageSource"
         assert threading.active_count() == before
         descriptors = Path("/proc/self/fd")
@@ -691,7 +717,10 @@ def test_the_advice_of_a_message_can_be_pasted(
     for query in ("", "?authz=abc", "?authz=zteos64:MDAw&x=1", "?a=b#"):
         web.asked.clear()
         url = f"{web.url}/two.root{query}"
-        assert rf.open(advice(url)).num_entries == 40
+        told = repr(advice(url)).replace("x=***", "x=1").replace("a=***", "a=b")
+        token = "zteos64:MDAw" if "zteos64" in query else "abc"
+        assert token not in told  # which is for its owner to put there again
+        assert rf.open(eval(told.replace("***", token))).num_entries == 40
         assert {asked for _, asked, _ in web.asked} == {f"/two.root{query.removesuffix('#')}"}
 
 

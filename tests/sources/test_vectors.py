@@ -14,7 +14,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rootfeed import sources
@@ -249,7 +249,6 @@ class TestFilesOfRoot:
                 assert_same(got[name], flattened(plain, column.type.dtype), name)
 
     @pytest.mark.parametrize("kind", ["tree", "ntuple"])
-    @settings(max_examples=60)
     @given(data=st.data())
     def test_parts_are_parts_of_the_whole(
         self, kind: str, data: st.DataObject, make_sample: Make
@@ -268,6 +267,7 @@ class TestFilesOfRoot:
             else:
                 assert got.tobytes() == whole[name][start:stop].tobytes()
 
+    @pytest.mark.thorough("ntuple-tiny")
     @every("tree-tiny", "ntuple-tiny", "tree-embedded", "ntuple-late", "tree-without-positions")
     def test_parts_at_every_page_boundary(self, case: Case, make_sample: Make) -> None:
         sample = make_sample(case)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rootfeed import sources
 from rootfeed.dataset.dataset import (
     Dataset,
     DatasetFile,
@@ -21,7 +22,7 @@ from rootfeed.errors import ArgumentError, EmptyDatasetError
 from rootfeed.frame import Frame, view_of
 from rootfeed.layout import Layout
 from rootfeed.plan import Boundaries, Sizes, Stock, boundaries, choose_sizes, members, page_entries
-from rootfeed.plan.budget import ORDER_BYTES, SCRATCH_SHARE, WINDOW_SHARE
+from rootfeed.plan.budget import FETCHED_SHARE, ORDER_BYTES, SCRATCH_SHARE, WINDOW_SHARE
 from rootfeed.plan.regions import in_stretches, kinds, partitions, wanted_regions
 from rootfeed.schema import Block
 
@@ -102,7 +103,10 @@ def build(spec: Spec) -> Built:
     threads = spec.most_threads
     if spec.chunk_entries is None:
         thread_bytes = longest * decoded_bytes + scratch_page_bytes(files)
-        threads = max(1, min(threads, int(spec.budget_bytes * SCRATCH_SHARE / thread_bytes)))
+        share = SCRATCH_SHARE
+        if any(sources.is_fetched(file.index) for file in files):
+            share -= FETCHED_SHARE
+        threads = max(1, min(threads, int(spec.budget_bytes * share / thread_bytes)))
     return Built(dataset, sizes, threads, stock)
 
 

@@ -127,6 +127,8 @@ def checked_spec(
     tail: str,
     nonfinite: str,
     epoch: int | None,
+    storage_options: Mapping[str, Any] | None,
+    timeout: float | None,
 ) -> Spec:
     """Check the arguments of a loader, and fill in those that were left open: see `rootfeed.Loader`.
 
@@ -154,7 +156,9 @@ def checked_spec(
         "nonfinite": one_of("nonfinite", nonfinite, ("warn", "error", "keep")),
         "epoch_batches": None if epoch is None else positive("epoch", epoch),
     }
-    chosen, sampler = _frames(frames, sampling)
+    access = {"storage_options": storage_options, "timeout": timeout}
+    given = {name: value for name, value in access.items() if value is not None}
+    chosen, sampler = _frames(frames, sampling, given)
     chosen, weight, made_from = weighted(chosen, weights)
     rows = layout(chosen, features, target, weight, dtype, target_dtype, others=made_from)
     strata = sampler.classes(chosen)
@@ -167,7 +171,9 @@ def checked_spec(
     return Spec(chosen, rows, sampler, strata, values, **options)
 
 
-def _frames(frames: Frames, sampling: Sampler | None) -> tuple[tuple[Frame, ...], Sampler]:
+def _frames(
+    frames: Frames, sampling: Sampler | None, access: Mapping[str, Any]
+) -> tuple[tuple[Frame, ...], Sampler]:
     if sampling is not None and not isinstance(sampling, Sampler):
         raise ArgumentError(
             f"sampling must be rootfeed.balanced(...), another Sampler or None, got {sampling!r}."
@@ -181,7 +187,13 @@ def _frames(frames: Frames, sampling: Sampler | None) -> tuple[tuple[Frame, ...]
             raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
         sampling = frames.sampling
     elif isinstance(frames, Mapping) or not any(isinstance(frame, Frame) for frame in given):
-        given = (open(frames if isinstance(frames, Mapping) else cast(Named, given)),)
+        given = (open(frames if isinstance(frames, Mapping) else cast(Named, given), **access),)
+        access = {}
+    if access:
+        raise ArgumentError(
+            f"{' and '.join(access)} tell how files are opened, and these frames are open already: give "
+            "them to rootfeed.open."
+        )
     for frame in given:
         if not isinstance(frame, Frame):
             raise ArgumentError(

@@ -104,7 +104,7 @@ def weighted(frames: tuple[Frame, ...], weights: Any) -> tuple[tuple[Frame, ...]
     if not isinstance(given, str) or not given:
         return frames, weights, ()
     # A column's name is that column, whatever an expression might make of it.
-    is_column = all(given in view_of(frame).columns for frame in frames)
+    is_column = all(given in frame.columns for frame in frames)
     column = given if is_column else name_in(given)
     if column is not None and not isinstance(weights, Normalized):
         return frames, column, ()  # which may be misspelt

@@ -18,7 +18,9 @@ from rootfeed.view import Columns, Take, View
 __all__ = ["arrays"]
 
 
-def arrays(view: View, names: Sequence[str], most: int | None = None) -> dict[str, Array | ak.Array]:
+def arrays(
+    view: View, names: Sequence[str], most: int | None = None, within: Sequence[Block] | None = None
+) -> dict[str, Array | ak.Array]:
     """Return columns of the entries that pass, in the order of the files.
 
     Parameters
@@ -27,6 +29,8 @@ def arrays(view: View, names: Sequence[str], most: int | None = None) -> dict[st
     names : sequence of str
     most : int, optional
         Only the first so many: what lies behind their block is not read.
+    within : sequence of Block, optional
+        Only these entries.
     """
     projection = view.projection(names)
     indexes = view.index(projection.columns)
@@ -44,7 +48,7 @@ def arrays(view: View, names: Sequence[str], most: int | None = None) -> dict[st
 
     parts: dict[str, list[Any]] = {name: [] for name in projection.names}
     entries = 0
-    for _, take, made in view.scan(names, copies):
+    for _, take, made in view.scan(names, copies, within=within):
         for name, values in made.items():
             parts[name].append(values)
         entries += len(take)

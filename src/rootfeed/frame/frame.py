@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import awkward as ak
 
 from rootfeed import sources
+from rootfeed.arguments import as_tuple, one_of
 from rootfeed.errors import (
     ArgumentError,
     MissingColumnError,
@@ -31,9 +34,12 @@ from rootfeed.expression import (
 from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary, describe
 from rootfeed.frame.arrays import arrays
+from rootfeed.frame.joining import MATCH, matched
+from rootfeed.frame.saving import save
 from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import Location, Named
+from rootfeed.sources.writing import COMPRESSIONS
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
 
@@ -208,48 +214,78 @@ class Frame:
                 raise MissingColumnError(f"there is no column {name!r}. {nearest(name, known)}")
         return Frame(self._view, names)
 
-    def join(self, other: Frame, *, prefix: str = "") -> Frame:
-        """Return a frame with the columns of another one beside its own, entry by entry.
+    def join(
+        self,
+        other: Frame,
+        *,
+        on: str | Iterable[str] | None = None,
+        prefix: str = "",
+        missing: Literal["error", "drop"] = "error",
+    ) -> Frame:
+        """Return a frame with the columns of another one beside its own.
 
-        Entry 0 of each file goes with entry 0 of the other frame's file in the same place: files that
-        were written together, such as the scores of a network for each event. Entries keep their
-        identity, so that splits are the same as without.
+        Entry by entry: entry 0 of each file goes with entry 0 of the other frame's file in the same
+        place, as in files that were written together, such as the scores of a network. Or by keys: an
+        entry goes with the row that has the same values in some columns. Entries keep their identity, so
+        that splits are the same as without.
 
         Parameters
         ----------
         other : Frame
-            As many files, each with as many entries; without definitions and cuts, which come after.
+            Entry by entry: as many files, each with as many entries; without definitions and cuts, which
+            come after. By keys: any frame whose rows fit into memory.
+        on : str or iterable of str, optional
+            Columns of integers, such as run and event numbers, which both have; unique in `other`.
         prefix : str
             Before the names of its columns here, for example where both have columns of one name.
+        missing : "error" or "drop"
+            What becomes of entries for whose keys `other` has no row; how many were dropped is in
+            `report`.
 
         Raises
         ------
         ArgumentError
-            Where files or entries differ in number (entries: when metadata is read first), or a name is
-            there already.
+            Where files or entries differ in number (entries: when metadata is read first); a name is
+            there already; keys are not unique, or have no match.
+
+        Notes
+        -----
+        By keys, all rows of `other` and the keys of all entries are read at once; the columns that come
+        in stay in memory, with a value for each entry.
         """
         if not isinstance(other, Frame):
             raise ArgumentError(f"join takes a frame, got {other!r}. Make one: rootfeed.open(...).")
+        one_of("missing", missing, ("error", "drop"))
+        keys = [] if on is None else list(as_tuple(on))
+        if on is not None and not keys:
+            raise ArgumentError("on must name at least one column, got none.")
         mine, theirs = self._view, other._view
-        if theirs.transformations:
-            raise ArgumentError(
-                "join takes a frame without definitions, cuts and ranges: join it as it was opened, and "
-                "define and filter afterwards."
-            )
-        if len(mine.paths) != len(theirs.paths):
-            raise ArgumentError(
-                f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)}: each needs one "
-                "with as many entries beside it."
-            )
-        names = {f"{prefix}{name}": name for name in other.columns}
+        names = {f"{prefix}{name}": name for name in other.columns if name not in keys}
         if both := [name for name in names if name in mine.types]:
             more = f" and {len(both) - 1} more" if len(both) > 1 else ""
             raise ArgumentError(
                 f"both frames have a column {both[0]!r}{more}. Give the names of those that come in a "
                 'prefix, join(other, prefix="other_"), or select some of them.'
             )
-        shown = None if self._selected is None else [*self._selected, *names]
-        return Frame(mine.beside(theirs, names), shown)
+        shown = list(self._columns) + list(names)
+        if keys:
+            files = _tables(matched(mine, theirs, keys, list(names.values()), missing))
+            if missing == "error":
+                return Frame(mine.beside(files, names), shown)
+            match = hidden("match", len(mine.transformations))
+            joined = Frame(mine.beside(files, {**names, match: MATCH}), shown)
+            return joined._with(Cut(reference(match), f"a match in {', '.join(keys)}"))
+        if theirs.transformations:
+            raise ArgumentError(
+                "entry by entry, join takes a frame without definitions, cuts and ranges: join it as it "
+                "was opened, and define and filter afterwards. By keys, on=, it takes any."
+            )
+        if len(mine.paths) != len(theirs.paths):
+            raise ArgumentError(
+                f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)}: each needs one "
+                "with as many entries beside it. Where both have the same keys, name them: on=."
+            )
+        return Frame(mine.beside(theirs.files, names), shown)
 
     def range(self, start: int, stop: int | None = None, step: int = 1) -> Frame:
         """Return a frame with some of the entries that pass so far, by their number, as `range` does.
@@ -324,6 +360,51 @@ class Frame:
         names = self._names(columns, ("scalar", "vector", "text"))
         return arrays(self._view, names)
 
+    @_naming_friends
+    def save(
+        self,
+        file: str | os.PathLike[str],
+        columns: str | Iterable[str] | None = None,
+        *,
+        format: Literal["ttree", "rntuple"] = "ttree",
+        overwrite: bool = False,
+    ) -> None:
+        """Write the entries that pass, definitions included, into a ROOT file.
+
+        It is read and written block by block, and there when all is written, or not at all. Types are
+        kept, but those that have no plain numbers or texts.
+
+        Parameters
+        ----------
+        file : str or Path
+            ``"out.root:events"``, a local file and the name of the tree or ntuple in it, which is
+            ``"events"`` if it is left out.
+        columns : str or iterable of str, optional
+            All columns of numbers, vectors and texts if left out.
+        format : "ttree" or "rntuple"
+            Compressed by zlib at level 1, or zstd at level 5: ROOT's defaults. In an ntuple, points in
+            names become ``_``.
+        overwrite : bool
+            Replace a file of that name.
+
+        Raises
+        ------
+        ArgumentError
+            Where there is such a file; or it is one of those that are read, or not local.
+        EmptyDatasetError
+            Where an ntuple would have no entry.
+        """
+        path, _, name = str(file).partition(".root:")
+        path = os.path.expanduser(f"{path}.root" if name else path)
+        if not path.endswith(".root"):
+            raise ArgumentError(f"a file is saved as 'out.root' or 'out.root:name', got {str(file)!r}.")
+        if not overwrite and Path(path).exists():
+            raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
+        one_of("format", format, ("ttree", "rntuple"))
+        compression = COMPRESSIONS["zlib"](1) if format == "ttree" else COMPRESSIONS["zstd"](5)
+        names = self._names(columns, ("scalar", "vector", "text"))
+        save(self._view, names, path, name or "events", format, compression)
+
     # --- helpers ------------------------------------------------------------------------------
 
     def _all_types(self) -> Mapping[str, ColumnType]:
@@ -384,7 +465,13 @@ class Frame:
         return names
 
 
-def open(files: Named, *, friends: bool = False) -> Frame:
+def open(
+    files: Named,
+    *,
+    friends: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float = sources.TIMEOUT_SECONDS,
+) -> Frame:
     """Describe a dataset in files: ROOT's, Parquet or Arrow (Feather).
 
     Parameters
@@ -399,10 +486,16 @@ def open(files: Named, *, friends: bool = False) -> Frame:
         one table, without a name.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
+        Several addresses of one remote file are tried in order: ``"root://a//f.root|root://b//f.root"``.
     friends : bool
         Join the friends that each file's tree names, as ROOT does: a friend's columns are called
         ``friend.column``, and ``column`` where no other column is called so. They are looked for where
         the tree says, and beside its file.
+    storage_options : dict, optional
+        What fsspec takes for the protocol of remote files, such as ``{"endpoint_url": ..., "anon":
+        True}`` for S3. They are kept with the frame, also when it is pickled, and shown nowhere.
+    timeout : float
+        Seconds after which a server that does not answer, or has failures that may pass, is given up.
 
     Returns
     -------
@@ -414,7 +507,7 @@ def open(files: Named, *, friends: bool = False) -> Frame:
         Where a file does not exist, or a pattern matches none.
     AccessError, UnreachableError
         Where a file may not be read, or its server, its disk or a limit of the system keeps it back. A
-        server's passing failures are waited out for some seconds.
+        server's passing failures are waited out, until `timeout`.
     MissingObjectError
         Where the first file holds no such tree or ntuple, or several and none was named.
     DamagedFileError
@@ -437,7 +530,7 @@ def open(files: Named, *, friends: bool = False) -> Frame:
     """
     if sources.is_node(files):
         return _of_node(files)
-    locations = sources.expand(files)
+    locations = sources.expand(files, storage_options=storage_options, timeout=timeout)
     return over(locations, friends=friends)
 
 
@@ -483,6 +576,13 @@ def from_arrays(arrays: Mapping[str, Any]) -> Frame:
     3
     """
     return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=sources.table(arrays))])
+
+
+def _tables(parts: Sequence[Mapping[str, Any]]) -> Files:
+    """Return tables in memory, in the place of files."""
+    tables = [sources.table(part) for part in parts]
+    locations = [sources.ArraysLocation(sources.IN_MEMORY, None, table=each) for each in tables]
+    return Files(locations, tables[0].types)
 
 
 def over(locations: Sequence[Location], *, friends: bool = False) -> Frame:

@@ -21,7 +21,7 @@ from rootfeed.loader.casting import CUT, NOT_FINITE, Alterations, altered, cast,
 from rootfeed.loader.memory import Pool
 from rootfeed.loader.staging import Staging, staged, stride
 from rootfeed.schema import Array, Block, Jagged
-from rootfeed.sources import Scratch
+from rootfeed.sources import Scratch, Storage
 
 __all__ = ["fill_tasks", "prepare"]
 
@@ -47,6 +47,7 @@ def fill_tasks(
     pool: Pool,
     alterations: Alterations,
     nonfinite: NotFinite,
+    fetched: Storage | None = None,
 ) -> list[Task]:
     """Return the tasks that fill a block's rows: each reads some columns, and the last one packs all.
 
@@ -64,13 +65,17 @@ def fill_tasks(
     alterations : Alterations
     nonfinite : "warn", "error" or "keep"
         What becomes of values that are NaN or infinite: they are counted, raised or left alone.
+    fetched : Storage, optional
+        What was fetched of the block from a server.
 
     Notes
     -----
     Few blocks may be in memory, and batches wait for the next one: so all threads share a block.
     """
     pieces = _pieces(dataset, part.block)
-    filling = _Filling(dataset, part, rows, elements, pool, alterations, nonfinite, unread=len(pieces))
+    filling = _Filling(
+        dataset, part, rows, elements, pool, alterations, nonfinite, fetched, unread=len(pieces)
+    )
     return [partial(filling.read, names) for names in pieces]
 
 
@@ -78,8 +83,8 @@ def _pieces(dataset: Dataset, block: Block) -> list[tuple[str, ...]]:
     """Divide the stored columns among the tasks of a block: some megabytes for each."""
     file = dataset.files[block.file]
     index, columns = file.index, file.projection.columns
-    if sources.is_remote(index.path):
-        return [columns]  # whose pages are fetched at once: fewer and larger requests
+    if sources.is_fetched(index):
+        return [columns]  # whose pages were fetched together
     sizes = [
         int(len(block) * sources.vector_bytes(index, name))
         if index.columns[name].type.is_jagged
@@ -106,6 +111,7 @@ class _Filling:
         pool: Pool,
         alterations: Alterations,
         nonfinite: NotFinite,
+        fetched: Storage | None,
         unread: int,
     ) -> None:
         self._dataset = dataset
@@ -117,6 +123,7 @@ class _Filling:
         self._pool = pool
         self._alterations = alterations
         self._nonfinite = nonfinite
+        self._fetched = fetched
         self._unread = unread
         self._lock = Lock()
         self._scratch: Scratch | None = None
@@ -168,7 +175,7 @@ class _Filling:
             return scratch.array("native", len(block), native)
 
         for name, values in sources.read(
-            index, names, block.start, block.stop, out_for, scratch, stopped
+            index, names, block.start, block.stop, out_for, scratch, stopped, self._fetched
         ):
             if name in inputs or isinstance(values, Jagged):
                 self._inputs[name] = values

@@ -100,6 +100,8 @@ class Loader:
         goes on where the last one ended, pass after pass: in a new order in each. The last batch of a
         pass may be shorter, wherever in an epoch it is. What was read ahead stays in memory for the next
         epoch, until `close`. None makes each epoch one pass.
+    storage_options, timeout : optional
+        How remote files are opened, where a path is given: see `rootfeed.open`.
 
     Raises
     ------
@@ -155,6 +157,8 @@ class Loader:
         tail: Tail = "drop",
         nonfinite: NotFinite = "warn",
         epoch: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         spec = checked_spec(
             frames,
@@ -177,6 +181,8 @@ class Loader:
             tail=tail,
             nonfinite=nonfinite,
             epoch=epoch,
+            storage_options=storage_options,
+            timeout=timeout,
         )
         self._pipeline = Pipeline(spec, Pool())
         self._pipeline.warn_of_mixing()
@@ -755,7 +761,8 @@ def varied(loader: Loader, sampling: Sampler | None, **options: Any) -> Loader:
     loader : Loader
     sampling : Sampler or None
     **options
-        ``drop_last``, ``shuffle`` or ``dtype``, of all arrays; those of the loader, if left out.
+        ``drop_last``, ``shuffle``, ``tail``, ``epoch_batches``, or the ``dtype`` of all arrays; those of
+        the loader, if left out.
     """
     return loader._part(loader._pipeline.varied(sampling, **options))
 

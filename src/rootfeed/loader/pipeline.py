@@ -93,11 +93,7 @@ class Pipeline:
         return {"spec": spec, "told_bits": self.told_bits, "state": deepcopy(self.state)}
 
     def varied(
-        self,
-        sampling: Sampler | None,
-        drop_last: bool | None = None,
-        shuffle: bool | None = None,
-        dtype: npt.DTypeLike | None = None,
+        self, sampling: Sampler | None, dtype: npt.DTypeLike | None = None, **options: Any
     ) -> Pipeline:
         """Return one for the same rows, with other options: see `rootfeed.loader.varied`."""
         spec, sampler = self.spec, Sampler() if sampling is None else sampling
@@ -112,8 +108,7 @@ class Pipeline:
             sampler=sampler,
             strata=sampler.classes(spec.frames),
             values=columns_of(spec.frames, sampler.columns),
-            drop_last=spec.drop_last if drop_last is None else drop_last,
-            shuffle=spec.shuffle if shuffle is None else shuffle,
+            **options,
         )
         return Pipeline(spec, self.pool, self.told_bits)
 
@@ -133,6 +128,11 @@ class Pipeline:
     def num_batches(self) -> int:
         """Batches of the next epoch, on this rank."""
         return self.spec.epoch_batches or self.schedule.batches(self.shard(), self.state.next.passes)
+
+    @property
+    def next_batches(self) -> int:
+        """Batches of the next iteration, on this rank: after a loaded state, the rest of its epoch."""
+        return self.course.remaining(self.state.next, self.shard())
 
     @property
     def repeats(self) -> int:

@@ -180,6 +180,12 @@ class Course:
             return None
         return -((position.done - self.epoch_batches) // position.shard.workers)
 
+    def remaining(self, position: Position, shard: Shard) -> int:
+        """Return how many batches of the epoch are left for a rank that goes on from a position."""
+        found = self.begin(position, shard)
+        left = self.left(found)
+        return self._batches(found) - found.batches if left is None else left
+
     def passed(self, position: Position, batches: int) -> Position:
         """Return where a shard is in the sequence after so many batches of its own."""
         return self._walk(replace(position, ahead=batches * position.shard.workers))

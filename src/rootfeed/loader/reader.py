@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from threading import Event
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,17 @@ from rootfeed.loader.memory import Arena, ClosedError, Held, HeldBlock, Lent, Po
 from rootfeed.loader.mixing import Mixing, found_in
 from rootfeed.loader.schedule import Schedule, Work
 from rootfeed.plan import Epoch, Found, Order, Read
+from rootfeed.plan.budget import FETCHED_SHARE, WINDOW_SHARE
 from rootfeed.processes import ForkLock
 from rootfeed.progress import progress
-from rootfeed.schema import Array
+from rootfeed.schema import Array, Block
+from rootfeed.sources import Storage
+from rootfeed.view import Fetching
 
 __all__ = ["Reader"]
 
 Arrays = tuple[Array, ...]
+Item = TypeVar("Item")
 Rows = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.uint32]
 
@@ -85,8 +90,12 @@ class Reader:
         arena, most_bytes = self._arena(work)
         arena.open(most_bytes)
         held = Held(arena, self._pool)
+        fetching = self._fetching(self._parts(work))
         filling = Prefetch(
-            self._fills(work, held), threads=self._threads, window=_MOST_READS, wake=arena.close
+            self._fills(fetching, work, held),
+            threads=self._threads,
+            window=_MOST_READS,
+            wake=arena.close,
         )
         gathering = Prefetch(
             self._gathers(work, held, filling), threads=self._threads, window=self._sizes.runs_ahead
@@ -94,8 +103,8 @@ class Reader:
         try:
             yield from self._batches(gathering)
         finally:
-            # In this order: a thread that gathers may be waiting for a block.
-            ended = [filling.close(), gathering.close()]
+            # In this order: a thread may be waiting for what was fetched, or for a block.
+            ended = [fetching.close(), filling.close(), gathering.close()]
             if all(ended) and arena is not self._whole:  # otherwise a thread may still use it
                 held.close()
                 self._pool.give_arena(arena)
@@ -139,28 +148,33 @@ class Reader:
         """Read the rows that stay in memory."""
         dataset, offered = self.schedule.dataset, self.schedule.offered
         strata = [np.empty(0, np.uint8)]
-        tasks: list[Task] = []
-        start = 0
+        parts: list[Taken] = []
         for number, counts in enumerate(offered.counts * offered.cached):
             if not counts.any():
                 continue
             mine = tuple(np.flatnonzero(counts).tolist())
             ranges = tuple((0, int(counts[stratum])) for stratum in mine)
             part = dataset.part(Read(number, tuple((s, 0) for s in mine), ranges, 0, 0, 0))
-            rows = arena.rows[start : start + part.rows]
-            tasks += self._fill_tasks(dataset, part, [rows], arena.elements)
+            parts.append(part)
             strata += [part.strata] if part.strata is not None else []
-            start += part.rows
-        filling = Prefetch(
-            ((None, [task]) for task in tasks), threads=self._threads, window=4 * self._threads
-        )
+        fetching = self._fetching((part, part.block) for part in parts)
+
+        def tasks() -> Iterator[tuple[None, Sequence[Task]]]:
+            start = 0
+            for part, fetched in fetching:
+                rows = arena.rows[start : start + part.rows]
+                yield None, self._fill_tasks(dataset, part, [rows], arena.elements, fetched)
+                start += part.rows
+
+        filling = Prefetch(tasks(), threads=self._threads, window=4 * self._threads)
         try:
-            with progress("Reading into memory", len(tasks)) as advance:
-                for _ in tasks:
+            with progress("Reading into memory", len(parts)) as advance:
+                for _ in parts:
                     filling.next()
                     filling.release()
                     advance(1)
         finally:
+            fetching.close()
             filling.close()
             self._pool.close()
         every = np.concatenate(strata)
@@ -169,19 +183,41 @@ class Reader:
         return arena
 
     def _fill_tasks(
-        self, dataset: Dataset, part: Taken, rows: Sequence[Rows], elements: list[Rows]
+        self,
+        dataset: Dataset,
+        part: Taken,
+        rows: Sequence[Rows],
+        elements: list[Rows],
+        fetched: Storage | None,
     ) -> list[Task]:
         nonfinite = self.schedule.spec.nonfinite
-        return fill_tasks(dataset, part, rows, elements, self._pool, self._alterations, nonfinite)
+        return fill_tasks(
+            dataset, part, rows, elements, self._pool, self._alterations, nonfinite, fetched
+        )
 
     # --- on threads ---------------------------------------------------------------------------
 
-    def _fills(self, work: Work, held: Held) -> Iterator[tuple[HeldBlock, Sequence[Task]]]:
-        """Read one block after another, as soon as there is room. It is a thread that waits for it."""
+    def _parts(self, work: Work) -> Iterator[tuple[tuple[Read, Taken], Block]]:
+        """Yield what is read, block by block."""
         reads, dataset = work.plan.reads, work.remainder.dataset
         for number in np.flatnonzero(reads.last >= work.first).tolist():
             read = reads[number]
             part = dataset.part(read)
+            yield (read, part), part.block
+
+    def _fetching(self, parts: Iterable[tuple[Item, Block]]) -> Fetching[Item]:
+        """Fetch what lies on servers ahead of its use, beside the memory for decoding."""
+        dataset = self.schedule.dataset
+        files = [(file.index, file.projection.columns) for file in dataset.files]
+        most_bytes = self._sizes.window_bytes * FETCHED_SHARE / WINDOW_SHARE
+        return Fetching(parts, files, max(map(len, dataset.blocks)), most_bytes)
+
+    def _fills(
+        self, fetching: Fetching[tuple[Read, Taken]], work: Work, held: Held
+    ) -> Iterator[tuple[HeldBlock, Sequence[Task]]]:
+        """Read one block after another, as soon as there is room. It is a thread that waits for it."""
+        dataset = work.remainder.dataset
+        for (read, part), fetched in fetching:
             try:
                 block = HeldBlock(read, held.arena.take(part.rows, read.bytes))
             except ClosedError:
@@ -189,7 +225,7 @@ class Reader:
             rows = [held.arena.rows[slice(*some)] for some in block.runs]
             # Its order is ready when it is, so that batches come without delay.
             order = partial(_put_in_order, block, work.plan, part)
-            yield block, [order, *self._fill_tasks(dataset, part, rows, block.elements)]
+            yield block, [order, *self._fill_tasks(dataset, part, rows, block.elements, fetched)]
 
     def _gathers(
         self, work: Work, held: Held, filling: Prefetch[HeldBlock]

@@ -46,6 +46,23 @@ class TorchBatches(Wrapped, IterableDataset[Any]):
         base_seed = info.seed - info.id  # which all workers of an iteration have in common
         return self._pipeline.start(self._format, info.id, info.num_workers, base_seed)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next epoch: see `Loader.set_epoch`.
+
+        Raises
+        ------
+        ArgumentError
+            Where a DataLoader that Accelerate has prepared chooses it.
+        """
+        if sys._getframe(1).f_globals.get("__name__") == "accelerate.data_loader":
+            # It would deal one rank's batches among all, and begin with epoch 0 in a job that resumes.
+            raise ArgumentError(
+                "accelerator.prepare deals the batches of a DataLoader among the processes, and these "
+                "are dealt already: rows would be lost. Instead of a DataLoader, write "
+                "batches = rootfeed.integrations.accelerate.prepare(accelerator, loader)."
+            )
+        super().set_epoch(epoch)
+
 
 def _check_collation(caller: Any) -> None:
     """Refuse to be collated: the arrays would get a dimension more, and nothing would say so.

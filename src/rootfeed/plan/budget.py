@@ -15,6 +15,7 @@ from rootfeed.errors import ArgumentError
 __all__ = [
     "AHEAD_SHARE",
     "BATCHES_SHARE",
+    "FETCHED_SHARE",
     "ORDER_BYTES",
     "SCRATCH_SHARE",
     "WINDOW_SHARE",
@@ -32,6 +33,9 @@ AHEAD_SHARE = 0.10
 
 SCRATCH_SHARE = 0.35
 """Share of the budget for decoding, all threads together."""
+
+FETCHED_SHARE = 0.10
+"""Share of the budget, within that for decoding, of what was fetched from servers ahead of its use."""
 
 BATCHES_SHARE = 0.05
 """Share of the budget for batches that are gathered ahead of the consumer."""

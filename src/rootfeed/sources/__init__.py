@@ -20,10 +20,11 @@ from rootfeed.sources.friends import with_friends
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
-from rootfeed.sources.storage import is_remote
+from rootfeed.sources.storage import TIMEOUT_SECONDS, Storage, is_remote
 
 __all__ = [
     "IN_MEMORY",
+    "TIMEOUT_SECONDS",
     "ArraysLocation",
     "BesideLocation",
     "Located",
@@ -32,16 +33,20 @@ __all__ = [
     "PathLike",
     "Scratch",
     "Source",
+    "Storage",
     "Table",
     "expand",
+    "fetch",
     "friends",
     "index",
+    "is_fetched",
     "is_node",
     "is_remote",
     "locate",
     "prepare",
     "read",
     "read_awkward",
+    "stored_bytes",
     "table",
     "types",
     "vector_bytes",
@@ -73,8 +78,14 @@ class Source(Protocol):
         out_for: Callable[[str], Array],
         scratch: Scratch,
         stopped: Event,
+        fetched: Storage | None = None,
     ) -> Iterator[tuple[str, Array | Jagged]]:
         """Fill and yield each column's entries ``[start, stop)`` in its native dtype."""
+
+    def fetch(
+        self, index: FileIndex, names: Sequence[str], start: int, stop: int, stopped: Event
+    ) -> Storage | None:
+        """Bring what `read` needs from a server, and wait for it; None where there is no server."""
 
     def read_awkward(
         self, index: FileIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
@@ -115,9 +126,29 @@ def read(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Storage | None = None,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Fill and yield each column's entries ``[start, stop)``: see `Source`."""
-    return _source(index).read(index, names, start, stop, out_for, scratch, stopped)
+    return _source(index).read(index, names, start, stop, out_for, scratch, stopped, fetched)
+
+
+def fetch(
+    index: FileIndex, names: Sequence[str], start: int, stop: int, stopped: Event
+) -> Storage | None:
+    """Bring what `read` needs from a server, and wait for it: see `Source`."""
+    return _source(index).fetch(index, names, start, stop, stopped)
+
+
+def is_fetched(index: FileIndex) -> bool:
+    """Tell whether reading waits for a server."""
+    return index.address is not None and index.address.is_remote
+
+
+def stored_bytes(index: FileIndex, names: Sequence[str]) -> float:
+    """Return how many bytes of the file an entry of some columns takes, on average."""
+    every = [index.columns[name] for name in names]
+    pages = {id(each): each for column in every for each in (column.pages, column.offsets) if each}
+    return sum(float(each.stored_bytes.sum()) for each in pages.values()) / max(index.entries, 1)
 
 
 def read_awkward(

@@ -16,12 +16,14 @@ from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumn
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged, Texts
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.storage import Storage
 
 __all__ = [
     "IN_MEMORY",
     "ArraysIndex",
     "ArraysLocation",
     "Table",
+    "fetch",
     "friends",
     "identity_of",
     "index",
@@ -166,6 +168,10 @@ def index(location: ArraysLocation, names: Sequence[str]) -> ArraysIndex:
     )
 
 
+def fetch(index: ArraysIndex, names: Sequence[str], start: int, stop: int, stopped: Event) -> None:
+    """Do nothing: all is in memory."""
+
+
 def read(
     index: ArraysIndex,
     names: Sequence[str],
@@ -174,6 +180,7 @@ def read(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Storage | None = None,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Copy the entries ``[start, stop)`` of some columns: see `Source.read`."""
     for name in names:

@@ -36,10 +36,11 @@ from rootfeed.sources.metadata import damaged
 from rootfeed.sources.pages import ranges
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
-from rootfeed.sources.storage import Storage, is_remote, local_path, open_storage
+from rootfeed.sources.storage import Address, Storage, local_path, open_storage
 
 __all__ = [
     "ArrowIndex",
+    "fetch",
     "friends",
     "index",
     "is_named_so",
@@ -130,6 +131,7 @@ def index(location: Location, names: Sequence[str]) -> ArrowIndex:
             identity = file.identity()
         return ArrowIndex(
             path=location.path,
+            address=location.address,
             object_path="",
             format=file.format,
             entries=int(file.bounds[-1]),
@@ -152,6 +154,7 @@ def read(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Storage | None = None,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Read the entries ``[start, stop)`` of some columns: see `Source.read`.
 
@@ -164,9 +167,9 @@ def read(
     DamagedFileError
         Names the file, the column and the entries.
     """
-    if stopped.is_set():
-        return
-    with _opened(index, scratch, names, start, stop) as file:
+    with _opened(index, scratch, names, start, stop, fetched) as file:
+        if stopped.is_set():
+            return
         for name in names:
             with file.reading(name, start, stop):
                 parts = [decoded(part) for part in file.parts(name, start, stop)]
@@ -178,6 +181,17 @@ def read(
                 return
             yield name, out
         file.verify()
+
+
+def fetch(
+    index: ArrowIndex, names: Sequence[str], start: int, stop: int, stopped: Event
+) -> Storage | None:
+    """Bring what `read` needs from a server, as far as metadata tell; None where the file is local."""
+    if not index.address.is_remote:
+        return None
+    storage = open_storage(index.address, index.version, stopped)
+    storage.prepare(_ranges(index, names, start, stop))
+    return storage
 
 
 def read_awkward(
@@ -264,6 +278,7 @@ def _opened(
     names: Sequence[str] = (),
     start: int = 0,
     stop: int = 0,
+    fetched: Storage | None = None,
 ) -> Iterator[_File]:
     """Open a file, to read some entries of it, and close it afterwards."""
     path = of.path
@@ -278,24 +293,25 @@ def _opened(
             f"{path} is read with pyarrow, which is not installed: pip install 'rootfeed[arrow]'."
         ) from error
     with ExitStack() as stack:
-        modified = _modified(path)
+        modified = _modified(of.address)
         if isinstance(of, ArrowIndex):
-            storage = open_storage(path, of.version)
+            storage = fetched or open_storage(of.address, of.version)
             stack.callback(storage.close)
             if modified != of.modified:
                 raise _changed(path)
-            storage.prepare(_ranges(of, names, start, stop))
+            if fetched is None:
+                storage.prepare(_ranges(of, names, start, stop))
             kind: type[_File] = _Parquet if of.format == "Parquet" else _Arrow
             key: Any = (of.path, of.identity)
         else:
-            storage = open_storage(path)
+            storage = open_storage(of.address)
             stack.callback(storage.close)
             size = storage.file_bytes
             storage.prepare([(0, _MAGIC_BYTES), (max(0, size - _END_BYTES), _END_BYTES)])
             kind = _kind(path, size, _bytes(storage, 0, min(size, _MAGIC_BYTES)))
             key = object()
         with damaged(f"{path} cannot be read as a file of {kind.format}"):
-            file = kind(path, storage, modified, scratch or Scratch(), key)
+            file = kind(of, storage, modified, scratch or Scratch(), key)
         stack.callback(file.close)
         file.use(names)
         yield file
@@ -346,10 +362,10 @@ def _changed(path: str) -> ChangedFileError:
     )
 
 
-def _modified(path: str) -> int:
+def _modified(address: Address) -> int:
     """Return when a local file was changed; 0 of what storage tells to be missing, or of a server's."""
     try:
-        return 0 if is_remote(path) else os.stat(local_path(path)).st_mtime_ns
+        return 0 if address.is_remote else os.stat(local_path(address.urls[0])).st_mtime_ns
     except OSError:
         return 0
 
@@ -417,7 +433,7 @@ class _File:
 
     def __init__(
         self,
-        path: str,
+        of: Location | ArrowIndex,
         storage: Storage,
         modified: int,
         scratch: Scratch,
@@ -425,7 +441,7 @@ class _File:
     ) -> None:
         import pyarrow as pa
 
-        self.path, self.storage, self.modified = path, storage, modified
+        self.path, self.address, self.storage, self.modified = of.path, of.address, storage, modified
         self.source = pa.PythonFile(_StorageFile(storage), "r")
         self._open(scratch, key)
         self._first: dict[str, int] = {}
@@ -517,7 +533,7 @@ class _File:
     def verify(self) -> None:
         """Make sure that the file is what it was when it was opened."""
         self.storage.verify()
-        if _modified(self.path) != self.modified:
+        if _modified(self.address) != self.modified:
             raise _changed(self.path)
 
     @contextmanager

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import awkward as ak
 
@@ -19,6 +19,8 @@ from rootfeed.sources.scratch import Scratch
 __all__ = [
     "BesideIndex",
     "BesideLocation",
+    "Fetched",
+    "fetch",
     "friends",
     "index",
     "prepare",
@@ -55,6 +57,13 @@ class BesideIndex(FileIndex):
     names: Mapping[str, str] = field(kw_only=True, repr=False)
 
 
+class Fetched(NamedTuple):
+    """What was fetched from the servers of both; None where there is none."""
+
+    first: Any
+    other: Any
+
+
 def types(location: BesideLocation) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the name of the first file's object, and the columns of both."""
     name, first = _source(location.first).types(location.first)
@@ -89,8 +98,21 @@ def index(location: BesideLocation, names: Sequence[str]) -> BesideIndex:
         columns[new] = replace(other.columns[old], name=new)
     plain = {name: getattr(first, name) for name in FileIndex.__dataclass_fields__}
     plain["columns"] = {name: columns[name] for name in names}
+    remote = [each.address for each in (first, other) if each.address and each.address.is_remote]
+    plain["address"] = next(iter(remote), first.address)
     plain["joined"] = first.joined + other.identity + other.joined
     return BesideIndex(**plain, first=first, other=other, names=more)
+
+
+def fetch(index: BesideIndex, names: Sequence[str], start: int, stop: int, stopped: Event) -> Fetched:
+    """Bring what both need from their servers: see `Source.fetch`."""
+    mine = [name for name in names if name not in index.names]
+    more = list(dict.fromkeys(index.names[name] for name in names if name in index.names))
+    found = [
+        _source(part).fetch(part, some, start, stop, stopped) if some else None
+        for part, some in ((index.first, mine), (index.other, more))
+    ]
+    return Fetched(*found)
 
 
 def read(
@@ -101,18 +123,21 @@ def read(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Fetched | None = None,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Read from both: see `Source.read`."""
     mine = [name for name in names if name not in index.names]
+    first, other = (None, None) if fetched is None else fetched
     if mine:
         source = _source(index.first)
-        yield from source.read(index.first, mine, start, stop, out_for, scratch, stopped)
+        yield from source.read(index.first, mine, start, stop, out_for, scratch, stopped, first)
     rest = [name for name in names if name in index.names]
     while rest and not stopped.is_set():
         # A column of the other file may have two names here: it is read for each.
         some = {index.names[name]: name for name in reversed(rest)}
         rest = [name for name in rest if name not in some.values()]
-        yield from _renamed(index.other, some, start, stop, out_for, scratch.beside(), stopped)
+        yield from _renamed(index.other, some, start, stop, out_for, scratch.beside(), stopped, other)
+        other = None
 
 
 def _renamed(
@@ -123,13 +148,14 @@ def _renamed(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Any,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Read columns of the other file under other names."""
 
     def renamed_out(old: str) -> Array:
         return out_for(names[old])
 
-    found = _source(index).read(index, list(names), start, stop, renamed_out, scratch, stopped)
+    found = _source(index).read(index, list(names), start, stop, renamed_out, scratch, stopped, fetched)
     for old, values in found:
         yield names[old], values
 

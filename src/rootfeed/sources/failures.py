@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import stat
 from collections.abc import Callable
 from http import HTTPStatus
@@ -53,6 +54,12 @@ _LASTING = (
     AttributeError,
     NotImplementedError,
 )
+
+_LASTING_NAMES = frozenset({"TooManyRedirects"})
+_UNKNOWN_HOST = frozenset(
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
+)
+"""What resolving a name says that no server knows; where none answers, it may pass."""
 
 _CHECK_RIGHTS = (
     "Check the access rights, and that your token, certificate or ticket is there and has not expired."
@@ -127,6 +134,8 @@ def is_transient(error: BaseException) -> bool:
     error = cause(error)
     if (status := _status(error)) is not None:
         return status in _TRANSIENT_STATUS
+    if type(error).__name__ in _LASTING_NAMES or _number(error) in _UNKNOWN_HOST:
+        return False
     return not isinstance(error, _LASTING) and not re.search(_XROOTD, str(error))
 
 

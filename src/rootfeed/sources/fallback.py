@@ -99,13 +99,13 @@ def _reading(
     """Give what uproot reads; whatever goes wrong in that, or in using it, is told as what it is."""
 
     def open_(stack: ExitStack) -> Any:
-        found = stack.enter_context(open_object(index.path, index.object_path, index.version))
+        found = stack.enter_context(open_object(index.address, index.object_path, index.version))
         # Not uproot's own look-up, which takes slashes and dots in a name for a path, and can take
         # another branch of that name.
         return found, branches.by_key(found.handle)
 
     with Located(lambda: f"Column {column.name!r}, entries [{start}, {stop})."):
-        found, columns = scratch.keep((index.path, index.object_path), open_)
+        found, columns = scratch.keep((index.address, index.object_path), open_)
         reader = PageReader(index, found.storage, Scratch(), Event())
         try:
             with damaged(f"{index.where}: the page list of column {column.name!r} cannot be read"):

@@ -14,7 +14,7 @@ from rootfeed.sources.beside import BesideLocation
 from rootfeed.sources.choosing import source_of
 from rootfeed.sources.metadata import Friend, open_object
 from rootfeed.sources.paths import Location
-from rootfeed.sources.storage import is_remote
+from rootfeed.sources.storage import is_remote, local_path
 
 __all__ = ["with_friends"]
 
@@ -40,7 +40,7 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
     """
     if source_of(location) is not root:
         return location, set()  # which names no others
-    with open_object(location.path, location.object_path, friends=True) as found:
+    with open_object(location.address, location.object_path, friends=True) as found:
         name, friends, known = found.object_path, found.friends(), set(found.types())
     joined = location
     short: set[str] = set()
@@ -59,7 +59,7 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
 
 def _types(where: Location, tree: str, friend: Friend) -> Mapping[str, ColumnType]:
     try:
-        with open_object(where.path, where.object_path, friends=True) as found:
+        with open_object(where.address, where.object_path, friends=True) as found:
             if found.is_indexed:
                 raise ArgumentError(
                     f"{where.path}:{where.object_path}, a friend of {tree}, has an index, by which ROOT "
@@ -75,12 +75,18 @@ def _types(where: Location, tree: str, friend: Friend) -> Mapping[str, ColumnTyp
 
 def _where(location: Location, friend: Friend) -> Location:
     """Return where a friend lies: a relative path begins here, as in ROOT, or beside the tree's file."""
-    path = friend.path or location.path
-    if not (is_remote(path) or os.path.isabs(path)):
-        if is_remote(location.path):
-            path = posixpath.join(posixpath.dirname(location.path), path)
-        elif os.path.exists(path):
-            path = os.path.abspath(path)
-        else:
-            path = os.path.join(os.path.dirname(location.path), path)
-    return replace(location, path=path, object_path=friend.tree)
+    address = location.address
+    if friend.path:
+        urls = tuple(dict.fromkeys(_absolute(friend.path, url) for url in address.urls))
+        address = replace(address, urls=urls)
+    return Location(address.name, friend.tree, address)
+
+
+def _absolute(path: str, tree_url: str) -> str:
+    if is_remote(path) or os.path.isabs(path):
+        return path
+    if is_remote(tree_url):
+        return posixpath.join(posixpath.dirname(tree_url), path)
+    if os.path.exists(path):
+        return os.path.abspath(path)
+    return os.path.join(os.path.dirname(local_path(tree_url)), path)

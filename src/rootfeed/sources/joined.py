@@ -23,12 +23,14 @@ from rootfeed.sources import arrays, root
 from rootfeed.sources.arrays import ArraysIndex, ArraysLocation
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.storage import Storage
 
 __all__ = [
     "TAKEN",
     "JoinedIndex",
     "JoinedLocation",
     "Rows",
+    "fetch",
     "friends",
     "index",
     "prepare",
@@ -97,11 +99,14 @@ class JoinedLocation(Location):
     rows : Rows
     names : tuple of str
         The columns of the table that count.
+    gone : tuple of str
+        Columns of the file that do not: others have taken their names, and cannot be read.
     """
 
     other: ArraysLocation = field(kw_only=True)
     rows: Rows = field(kw_only=True, repr=False, compare=False)
     names: Sequence[str] = field(kw_only=True)
+    gone: Sequence[str] = field(default=(), kw_only=True)
 
     @property
     def file(self) -> Location:
@@ -121,7 +126,8 @@ class JoinedIndex(FileIndex):
 def types(location: JoinedLocation) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the name of the file's object, and the columns of both; one of the table counts."""
     name, found = root.types(location.file)
-    return name, {**found, **_more_types(location), TAKEN: _TAKEN_TYPE}
+    stored = {name: type_ for name, type_ in found.items() if name not in location.gone}
+    return name, {**stored, **_more_types(location), TAKEN: _TAKEN_TYPE}
 
 
 def friends(location: JoinedLocation) -> list[str]:
@@ -149,10 +155,19 @@ def index(location: JoinedLocation, names: Sequence[str]) -> JoinedIndex:
         head=base.head,
         tag=base.tag,
         duplicates=base.duplicates,
+        address=base.address,
         base=base,
         other=other,
         rows=location.rows,
     )
+
+
+def fetch(
+    index: JoinedIndex, names: Sequence[str], start: int, stop: int, stopped: Event
+) -> Storage | None:
+    """Bring what the file's columns need from its server: see `Source.fetch`."""
+    stored = [name for name in names if name in index.base.columns]
+    return root.fetch(index.base, stored, start, stop, stopped) if stored else None
 
 
 def read(
@@ -163,11 +178,12 @@ def read(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Storage | None = None,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Read from both: see `Source.read`."""
     stored = [name for name in names if name in index.base.columns]
     if stored:
-        yield from root.read(index.base, stored, start, stop, out_for, scratch, stopped)
+        yield from root.read(index.base, stored, start, stop, out_for, scratch, stopped, fetched)
     if stopped.is_set() or len(stored) == len(names):
         return
     first, places = index.rows.among(start, stop)

@@ -24,9 +24,9 @@ from rootfeed.sources import baskets, branches, fields, tables
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.failures import reason, unavailable
 from rootfeed.sources.paths import spelled
-from rootfeed.sources.storage import Storage, is_remote, open_storage
+from rootfeed.sources.storage import Address, Storage, open_storage
+from rootfeed.sources.storage.web import web_page
 from rootfeed.sources.uproot_internals import FileClasses, StorageSource
-from rootfeed.sources.web import web_page
 
 __all__ = ["Friend", "RootObject", "damaged", "open_object"]
 
@@ -160,13 +160,13 @@ class RootObject:
 
 @contextmanager
 def open_object(
-    path: str, object_path: str | None, version: Version | None = None, *, friends: bool = False
+    address: Address, object_path: str | None, version: Version | None = None, *, friends: bool = False
 ) -> Iterator[RootObject]:
     """Open a file, find the tree or ntuple in it, and close the file afterwards.
 
     Parameters
     ----------
-    path : str
+    address : Address
     object_path : str or None
         None where the file holds only one.
     version : Version, optional
@@ -183,7 +183,8 @@ def open_object(
     DamagedFileError
         Where the file cannot be parsed, or lacks its end.
     """
-    with closing(open_storage(path, version)) as storage:
+    path = address.name
+    with closing(open_storage(address, version)) as storage:
         # Metadata lies at both ends of a file.
         size = storage.file_bytes
         storage.prepare([(0, _ENDS_BYTES), (max(0, size - _ENDS_BYTES), _ENDS_BYTES)])
@@ -198,7 +199,7 @@ def open_object(
                     minimal_ttree_metadata=not friends,
                 )
         except DamagedFileError:
-            _explain(path, storage)
+            _explain(address, storage)
             raise
         with file:
             what = object_path or "its tree or ntuple"
@@ -295,13 +296,13 @@ def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> Ro
     )
 
 
-def _explain(path: str, storage: Storage) -> None:
+def _explain(address: Address, storage: Storage) -> None:
     """Say what is wrong with a file that uproot cannot open (``TFile`` class reference, "header")."""
-    header = np.zeros(20, np.uint8)
+    path, header = address.name, np.zeros(20, np.uint8)
     if storage.file_bytes >= len(header):
         storage.read_into(0, header)
     if header[:4].tobytes() != b"root":
-        if is_remote(path) and header.tobytes().lstrip()[:1] == b"<":
+        if address.is_remote and header.tobytes().lstrip()[:1] == b"<":
             raise web_page(path) from None
         for magic, name, ending in _OTHER_FORMATS:
             if header.tobytes().startswith(magic):

@@ -25,7 +25,7 @@ from rootfeed.sources.failures import Located, unavailable
 from rootfeed.sources.keys import has_sizes, is_labelled, label_bytes, name_of, read_key
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.scratch import Scratch
-from rootfeed.sources.storage import Storage
+from rootfeed.sources.storage import Address, Storage
 
 __all__ = ["Basket", "PageReader", "overlapping", "ranges"]
 
@@ -258,7 +258,7 @@ class PageReader:
         if is_labelled(stored, pages.label):
             return
         name = name_of(stored)
-        if name in _branches(self.index.path, self.index.object_path, self.index.identity):
+        if name in _branches(self.index.address, self.index.object_path, self.index.identity):
             raise DamagedPageError(f"it lies where a page of the column {name!r} is")
 
     def _decompressed(self, stored: Array, whole: int) -> Array:
@@ -270,9 +270,9 @@ class PageReader:
 
 
 @lru_cache(maxsize=1000)
-def _branches(path: str, object_path: str, identity: bytes) -> frozenset[str]:
+def _branches(address: Address, object_path: str, identity: bytes) -> frozenset[str]:
     """Return the names of a tree's branches that were not renamed, as far as the file tells."""
-    with open_object(path, object_path) as found:
+    with open_object(address, object_path) as found:
         return first_names(found.handle)
 
 

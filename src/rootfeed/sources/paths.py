@@ -7,16 +7,23 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest
 from rootfeed.sources.failures import irregular, unavailable
-from rootfeed.sources.storage import is_remote, local_path, persist
+from rootfeed.sources.storage import (
+    TIMEOUT_SECONDS,
+    Address,
+    checked_access,
+    is_remote,
+    local_path,
+    replicas,
+)
+from rootfeed.sources.storage.reaching import Servers
+from rootfeed.sources.storage.retries import Patience
+from rootfeed.sources.storage.servers import Server
 
 __all__ = ["Location", "Named", "PathLike", "expand", "spelled", "suffix"]
 
@@ -36,13 +43,32 @@ class Location:
     """A file and the tree or ntuple in it; None where the file holds only one.
 
     A local path is absolute: what the working directory is later does not matter.
+
+    Attributes
+    ----------
+    path : str
+        As messages name it, without secrets.
+    object_path : str or None
+    address : Address
+        How it is reached. Where none is given, the path tells.
     """
 
     path: str
     object_path: str | None
+    address: Address = field(default=Address(()), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.address.urls:
+            object.__setattr__(self, "address", Address(tuple(replicas(self.path))))
+            object.__setattr__(self, "path", self.address.name)
 
 
-def expand(files: Named, tree: str | None = None) -> tuple[Location, ...]:
+def expand(
+    files: Named,
+    tree: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> tuple[Location, ...]:
     """List the files that an argument of ``rootfeed.open`` names, in its order.
 
     Parameters
@@ -56,6 +82,10 @@ def expand(files: Named, tree: str | None = None) -> tuple[Location, ...]:
         path, unless it maps to None; it may map to a list of names.
     tree : str, optional
         The object's name in all of these files, whose paths are then nothing but paths.
+    storage_options : mapping, optional
+        What fsspec takes for the protocol of remote files.
+    timeout : float
+        Seconds after which a server that does not answer is given up.
 
     Returns
     -------
@@ -72,14 +102,15 @@ def expand(files: Named, tree: str | None = None) -> tuple[Location, ...]:
     ArgumentError
         Where the argument is empty, or names a file twice.
     """
+    access = checked_access(storage_options, timeout)
     locations: list[Location] = []
     for item, name in _items(files, tree):
-        locations.extend(_expand_one(item, name))
+        locations.extend(_expand_one(item, name, access))
     if not locations:
         raise ArgumentError("files must name at least one file, got none.")
     seen: set[tuple[str, str | None]] = set()
     for location in locations:
-        path = location.path
+        path = location.address.urls[0]
         key = (path if is_remote(path) else os.path.realpath(path), location.object_path)
         if key in seen:
             raise ArgumentError(
@@ -137,7 +168,7 @@ def _items(files: Named, tree: str | None) -> Iterator[tuple[PathLike, str | Non
             yield item, name
 
 
-def _expand_one(item: PathLike, name: str | None) -> list[Location]:
+def _expand_one(item: PathLike, name: str | None, access: Mapping[str, Any]) -> list[Location]:
     text = os.path.expanduser(os.fspath(item))
     if not text:
         raise ArgumentError("a file's name must not be empty.")
@@ -145,16 +176,26 @@ def _expand_one(item: PathLike, name: str | None) -> list[Location]:
         path = text
     else:
         path, name = _split_object(text)
-    path = _absolute(path)
+    address = Address(tuple(_absolute(each) for each in replicas(path)), **access)
+    path = address.urls[0]
     if _is_pattern(path) and not _exists(path):
-        return [Location(match, name) for match in _matches(path)]
-    if not is_remote(path) and (error := _fault(path)) is not None:
+        matches = _remote_matches(address) if address.is_remote else [(each,) for each in _matches(path)]
+        found = [replace(address, urls=urls) for urls in matches]
+        return [Location(each.name, name, each) for each in found]
+    if not address.is_remote and (error := _fault(path)) is not None:
         raise error
-    return [Location(path, name)]
+    return [Location(address.name, name, address)]
 
 
 def _split_object(text: str) -> tuple[str, str | None]:
     """Split ``file.root:tree`` at its last colon, unless that belongs to a URL or a drive."""
+    *others, text = replicas(text)
+    before = "".join(f"{other}|" for other in others)
+    path, name = _split_one(text)
+    return before + path, name
+
+
+def _split_one(text: str) -> tuple[str, str | None]:
     form = _ROOT_FORM.fullmatch(text)
     if form and (is_remote(text) or not form["query"]):
         return form["path"] + (f"?{form['query']}" if form["query"] else ""), form["name"]
@@ -206,23 +247,38 @@ def _exists(path: str) -> bool:
     return not is_remote(path) and os.path.isfile(local_path(path))
 
 
+def _remote_matches(address: Address) -> list[tuple[str, ...]]:
+    """Return the addresses that match a pattern, each with those of its replicas."""
+    folders = [_split_pattern(url) for url in address.urls]
+    patterns = [url.removeprefix(folder) for url, (folder, _) in zip(address.urls, folders, strict=True)]
+    if len(set(patterns)) > 1:
+        raise ArgumentError(
+            f"the replicas of {address.name} must have the same pattern, each in a folder of its own."
+        )
+
+    def find(server: Server, patience: Patience) -> list[str]:
+        folder, _ = _split_pattern(server.name)
+        return [match.removeprefix(folder) for match in server.glob(folder, patience)]
+
+    found = Servers(address).persist(find)
+    if not found:
+        raise MissingFileError(f"no file matches {address.name!r}.")
+    return [tuple(folder + match + chain for folder, chain in folders) for match in found]
+
+
+def _split_pattern(pattern: str) -> tuple[str, str]:
+    """Return the folder in which the wildcards of an address begin, and what of a chain follows them."""
+    wildcards = r"\*" if pattern.startswith(_WEB_PROTOCOLS) else r"[*?[]"
+    before, *after = re.split(wildcards, pattern, maxsplit=1)
+    folder, slash, _ = before.rpartition("/")
+    return folder + slash, "".join(after)[len(_CHAIN.split("".join(after))[0]) :]
+
+
 def _matches(pattern: str) -> list[str]:
-    if is_remote(pattern):
-        filesystem, name = persist(pattern, lambda: fsspec.core.url_to_fs(pattern))
-
-        def find() -> list[str]:
-            if found := filesystem.glob(name):
-                return sorted(found)
-            with suppress(FileNotFoundError):
-                filesystem.ls(_folder(name))  # which raises what `glob` passes over
-            return sorted(filesystem.glob(name))
-
-        matches = [filesystem.unstrip_protocol(match) for match in persist(pattern, find)]
-    else:
-        matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
-        for path in matches:
-            if (error := _fault(path)) is not None:
-                raise error
+    matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
+    for path in matches:
+        if (error := _fault(path)) is not None:
+            raise error
     if not matches:
         raise _unreadable_folder(pattern) or MissingFileError(f"no file matches {pattern!r}.")
     return matches

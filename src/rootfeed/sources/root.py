@@ -23,9 +23,9 @@ from rootfeed.sources.metadata import open_object
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
-from rootfeed.sources.storage import open_storage
+from rootfeed.sources.storage import Storage, open_storage
 
-__all__ = ["friends", "index", "prepare", "read", "read_awkward", "types", "vector_bytes"]
+__all__ = ["fetch", "friends", "index", "prepare", "read", "read_awkward", "types", "vector_bytes"]
 
 _OFFSET_BYTES = 8
 
@@ -36,7 +36,7 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     Costs one parse of the file's metadata; no page is read. Where several columns have one name there is
     a `DuplicateNameWarning`.
     """
-    with open_object(location.path, location.object_path) as found:
+    with open_object(location.address, location.object_path) as found:
         for text in found.duplicates().values():
             warn(text, DuplicateNameWarning)
         return found.object_path, found.types()
@@ -45,7 +45,7 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
 def friends(location: Location) -> list[str]:
     """Return which friends a tree has, and in which files; none where that cannot be read."""
     try:
-        with open_object(location.path, location.object_path, friends=True) as found:
+        with open_object(location.address, location.object_path, friends=True) as found:
             return [str(friend) for friend in found.friends()]
     except Exception:  # it is only asked for to help with another error
         return []
@@ -61,7 +61,7 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
     MissingColumnError
         Where the file has no column of that name.
     """
-    with open_object(location.path, location.object_path) as found:
+    with open_object(location.address, location.object_path) as found:
         columns = found.columns(names)
         for name in names:
             if name not in columns:
@@ -81,6 +81,7 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
             head=version.head,
             tag=version.tag,
             duplicates={name: text for name, text in found.duplicates().items() if name in columns},
+            address=location.address,
         )
 
 
@@ -92,6 +93,7 @@ def read(
     out_for: Callable[[str], Array],
     scratch: Scratch,
     stopped: Event,
+    fetched: Storage | None = None,
 ) -> Iterator[tuple[str, Array | Jagged]]:
     """Read the entries ``[start, stop)`` of some columns in their native dtypes.
 
@@ -110,6 +112,8 @@ def read(
         Holds the vectors: all of one reading are valid together, until one of them is asked again.
     stopped : threading.Event
         Looked at between pages; when it is set, nothing more is yielded.
+    fetched : Storage, optional
+        What `fetch` gave for these columns and entries; it is closed.
 
     Yields
     ------
@@ -126,7 +130,7 @@ def read(
     columns = [index.columns[name] for name in names]
     naming = Located(partial(_reading, names, start, stop))
     with naming:
-        storage = open_storage(index.path, index.version)
+        storage = fetched or open_storage(index.address, index.version, stopped)
     with closing(storage):
         reader = PageReader(index, storage, scratch, stopped)
         try:
@@ -138,6 +142,29 @@ def read(
             storage.verify()
 
 
+def fetch(
+    index: FileIndex, names: Sequence[str], start: int, stop: int, stopped: Event
+) -> Storage | None:
+    """Bring what `read` needs of these columns and entries from a server; None where it is local."""
+    if not index.address.is_remote:
+        return None
+    columns = [index.columns[name] for name in names]
+    with Located(partial(_reading, names, start, stop)):
+        storage = open_storage(index.address, index.version, stopped)
+        spans: Mapping[str, vectors.Span] = {}
+        if any(column.offsets is not None for column in columns):
+            storage.prepare(_offset_ranges(columns, start, stop))
+            reader = PageReader(index, storage, Scratch(), stopped)
+            try:
+                spans = vectors.read_spans(reader, columns, start, stop)
+            except DamagedFileError:
+                return storage  # `read` finds it, too, and sees to it
+        if not stopped.is_set():
+            storage.prepare(_ranges(columns, start, stop, spans))
+            storage.verify()  # here, where there are threads that wait
+    return storage
+
+
 def _read(
     reader: PageReader,
     columns: Sequence[Column],
@@ -146,32 +173,56 @@ def _read(
     out_for: Callable[[str], Array],
     naming: Located,
 ) -> Iterator[tuple[str, Array | Jagged]]:
-    index, storage, scratch, stopped = reader.index, reader.storage, reader.scratch, reader.stopped
+    storage, stopped = reader.storage, reader.stopped
     if any(column.offsets is not None for column in columns):
         with naming:
             storage.prepare(_offset_ranges(columns, start, stop))
-    spans = vectors.read_spans(reader, columns, start, stop)
+    try:
+        spans = vectors.read_spans(reader, columns, start, stop)
+    except DamagedFileError:
+        if not storage.forget():
+            raise
+        spans = vectors.read_spans(reader, columns, start, stop)
     if stopped.is_set():
         return
     with naming:
         storage.prepare(_ranges(columns, start, stop, spans))
     for column in columns:
-        out: Array | Jagged
-        if column.type.kind == "scalar":
-            out = out_for(column.name)
-            if (span := spans.get(column.name)) is not None:
-                np.subtract(span.offsets[1:], span.offsets[:-1], out=out, casting="unsafe")
-            elif column.pages is None:
-                fallback.fill_scalar(index, column, start, stop, out, scratch)
-            else:
-                reader.fill(column, start, stop, out)
-        elif column.pages is None:
-            out = fallback.read_jagged(index, column, start, stop, scratch)
-        else:
-            out = vectors.read_vector(reader, column, start, stop, spans.get(column.name))
+        target = out_for(column.name) if column.type.kind == "scalar" else None
+        span = spans.get(column.name)
+        try:
+            out = _column(reader, column, start, stop, target, span)
+        except DamagedFileError:
+            if not storage.forget():
+                raise
+            # It may have been spoilt on its way.
+            out = _column(reader, column, start, stop, target, span)
         if stopped.is_set():
             return
         yield column.name, out
+
+
+def _column(
+    reader: PageReader,
+    column: Column,
+    start: int,
+    stop: int,
+    out: Array | None,
+    span: vectors.Span | None,
+) -> Array | Jagged:
+    """Return a column's entries; those of a scalar in the array that is given."""
+    index, scratch = reader.index, reader.scratch
+    if out is None:
+        if column.pages is None:
+            return fallback.read_jagged(index, column, start, stop, scratch)
+        return vectors.read_vector(reader, column, start, stop, span)
+    if span is not None:
+        np.subtract(span.offsets[1:], span.offsets[:-1], out=out, casting="unsafe")
+    elif column.pages is None:
+        fallback.fill_scalar(index, column, start, stop, out, scratch)
+    else:
+        reader.fill(column, start, stop, out)
+    return out
 
 
 def _reading(names: Sequence[str], start: int, stop: int) -> str:

@@ -1,8 +1,9 @@
 """Reading with definitions and cuts, over all entries: where sources, expressions and engine meet."""
 
+from rootfeed.view.fetching import Fetching
 from rootfeed.view.files import Files
 from rootfeed.view.projection import Projection
-from rootfeed.view.reading import Columns
+from rootfeed.view.reading import Columns, entry_bytes_of
 from rootfeed.view.selection import CutCount, Selection, Take
 from rootfeed.view.transformations import Range, Transformation
 from rootfeed.view.view import View
@@ -10,6 +11,7 @@ from rootfeed.view.view import View
 __all__ = [
     "Columns",
     "CutCount",
+    "Fetching",
     "Files",
     "Projection",
     "Range",
@@ -17,4 +19,5 @@ __all__ = [
     "Take",
     "Transformation",
     "View",
+    "entry_bytes_of",
 ]

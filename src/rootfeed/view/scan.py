@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ def scan(
     projection: Projection,
     chosen: Selection | CutEvaluation | None,
     apply: Callable[[Block, Take, Columns], Result],
+    within: Sequence[Block] | None = None,
 ) -> Iterator[tuple[Block, Take, Result]]:
     """Yield blocks in order, their chosen entries, and what a function makes of some columns of these.
 
@@ -35,6 +36,8 @@ def scan(
         Which entries pass, what evaluates that meanwhile and notes it, or all.
     apply : function of (Block, ndarray of int32, mapping of str to ndarray or Jagged)
         Called on threads, with the entries relative to the block's first one.
+    within : sequence of Block, optional
+        Only these entries.
 
     Raises
     ------
@@ -70,7 +73,8 @@ def scan(
     made = projection.types(indexes[0])
     dtypes = [made[name].dtype for name in projection.defined]
     made_bytes = sum(dtype.itemsize for dtype in dtypes if dtype is not None)
-    for block, (take, result, note) in read_blocks(indexes, read, work, "Reading columns", made_bytes):
+    blocks = read_blocks(indexes, read, work, "Reading columns", made_bytes, within)
+    for block, (take, result, note) in blocks:
         if cuts is not None:
             cuts.add(block, note)
         yield block, take, result

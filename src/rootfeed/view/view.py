@@ -71,9 +71,9 @@ class View:
         """Return a view with one more transformation."""
         return View(self.files, (*self.transformations, added), self.dialect)
 
-    def beside(self, other: View, names: Mapping[str, str]) -> View:
-        """Return a view of these files with those of another one beside them, before transformations."""
-        return View(self.files.beside(other.files, names), self.transformations, self.dialect)
+    def beside(self, files: Files, names: Mapping[str, str]) -> View:
+        """Return a view of these files with others beside them, before all transformations."""
+        return View(self.files.beside(files, names), self.transformations, self.dialect)
 
     def in_dialect(self, dialect: Dialect) -> View:
         """Return a view whose expressions have C++'s or Python's meaning."""
@@ -104,6 +104,11 @@ class View:
         """Whether there are cuts or ranges."""
         return any(isinstance(each, Cut | Range) for each in self.transformations)
 
+    @property
+    def cuts_interrupted(self) -> bool:
+        """Whether the cuts of an entry cannot be evaluated without those of others."""
+        return self.selects and any(map(interrupts, self.transformations))
+
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
         """Return the storage metadata of some stored columns, for each file: see `Files.index`."""
         return self.files.index(names)
@@ -129,6 +134,7 @@ class View:
         apply: Callable[[Block, Take, Columns], Result],
         *,
         raw: bool = False,
+        within: Sequence[Block] | None = None,
     ) -> Iterator[tuple[Block, Take, Result]]:
         """Yield blocks in order, their entries that pass, and what a function makes of some columns.
 
@@ -141,18 +147,21 @@ class View:
             Called on threads with the entries that pass, relative to the block's first one.
         raw : bool
             Every entry passes, where all of the columns are stored.
+        within : sequence of Block, optional
+            Only these entries.
         """
         made = {each.name for each in self.transformations if isinstance(each, Definition)}
         projection = self.projection(names)
         if not self.selects or (raw and not made & set(names)):
-            yield from scan(self.index, projection, None, apply)
-        elif self._selection is not None or any(map(interrupts, self.transformations)):
-            yield from scan(self.index, projection, self.selection(), apply)
+            yield from scan(self.index, projection, None, apply, within)
+        elif self._selection is not None or self.cuts_interrupted:
+            yield from scan(self.index, projection, self.selection(), apply, within)
         else:
             cuts = CutEvaluation(self.files, self._expressions, self.dialect)
-            yield from scan(self.index, projection, cuts, apply)
-            with self._lock:
-                self._selection = cuts.selection()
+            yield from scan(self.index, projection, cuts, apply, within)
+            if within is None:
+                with self._lock:
+                    self._selection = cuts.selection()
 
     def longest(self, columns: Iterable[str]) -> dict[str, int]:
         """Return the length of the longest vector of each column, over the entries that pass.
