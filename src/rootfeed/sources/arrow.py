@@ -191,6 +191,8 @@ def fetch(
         return None
     storage = open_storage(index.address, index.version, stopped)
     storage.prepare(_ranges(index, names, start, stop))
+    if index.format == "Parquet" and not stopped.is_set():  # of Arrow's, `read` asks for more
+        storage.verify()
     return storage
 
 
