@@ -25,7 +25,6 @@ HEAVY = (
     "lightning",
     "matplotlib",
     "pandas",
-    "pyarrow",
     "pytorch_lightning",
     "ray",
     "scipy",

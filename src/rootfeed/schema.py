@@ -349,7 +349,7 @@ class FileIndex:
     path : str
     object_path : str
         Name of the tree or ntuple in the file.
-    format : {"TTree", "RNTuple", "arrays"}
+    format : {"TTree", "RNTuple", "Parquet", "Arrow", "arrays"}
     entries : int
     file_bytes : int
         Size of the file, in bytes, when it was indexed.
@@ -369,7 +369,7 @@ class FileIndex:
 
     path: str
     object_path: str
-    format: Literal["TTree", "RNTuple", "arrays"]
+    format: Literal["TTree", "RNTuple", "Parquet", "Arrow", "arrays"]
     entries: int
     file_bytes: int
     identity: bytes

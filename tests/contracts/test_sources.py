@@ -6,6 +6,7 @@ A new source joins by a `Subject` of its own in `SUBJECTS`.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import sys
 import threading
@@ -22,6 +23,7 @@ from rootfeed import sources
 from rootfeed.errors import MissingColumnError
 from rootfeed.schema import FileIndex, Jagged
 from rootfeed.sources import Location, Scratch, Source
+from rootfeed.sources import arrow as arrow_source
 from rootfeed.sources import root as root_source
 from rootfiles import CASES, read_with_root
 from rootfiles.rntuple import Field, write_fields
@@ -46,6 +48,8 @@ class Subject:
     truth : function of a path and a name
         Returns every scalar column, in the file's order, as the format's own reader reads it.
     large : bool
+    suffix : str
+        How the file's name ends.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Subject:
     name: str
     truth: Callable[[Path, str], Columns]
     large: bool = False
+    suffix: str = ".root"
 
 
 def root_truth(path: Path, name: str) -> Columns:
@@ -139,14 +144,114 @@ def write_overshot(path: Path) -> None:
     write_fields(path, fields, 300)
 
 
+#: What files of Arrow's formats hold: numbers and vectors, and as dictionaries those of few values.
+NUMBERS = ("?", *(f"{code}{size}" for code in "iu" for size in (1, 2, 4, 8)), "f4", "f8")
+
+
+def arrow_table(entries: int = 1700) -> Any:
+    """Return a table with columns of each type of numbers, plain, in dictionaries, and in vectors."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for code in NUMBERS:
+        name = {"?": "boolean"}.get(code, np.dtype(code).name)
+        values = any_values(code, entries, generator(0, "arrow", name))
+        columns[name] = pa.array(values)
+        columns[f"few.{name}"] = pa.array(
+            values[:7].repeat(-(-entries // 7))[:entries]
+        ).dictionary_encode()
+        lengths = generator(0, "lengths", name).integers(0, 4, entries)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        elements = any_values(code, offsets[-1], generator(0, "elements", name))
+        columns[f"vector_{name}"] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), elements)
+        fixed = any_values(code, 6 * entries, generator(0, "fixed", name))
+        columns[f"fixed_{name}"] = pa.FixedSizeListArray.from_arrays(pa.array(fixed), 6)
+    columns["time"] = pa.array(any_values("i8", entries, generator(0, "time"))).cast(pa.timestamp("ns"))
+    columns["text"] = pa.array([f"entry {number}" for number in range(entries)])
+    return pa.table(columns)
+
+
+def write_parquet(path: Path, **options: Any) -> None:
+    """Write a table in row groups of 600 entries."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(arrow_table(), path, row_group_size=600, **options)
+
+
+def write_arrow(path: Path, compression: str | None = None) -> None:
+    """Write a table in record batches of 500 entries, one of none among them."""
+    import pyarrow as pa
+
+    table = arrow_table()
+    options = pa.ipc.IpcWriteOptions(compression=compression, unify_dictionaries=True)
+    with pa.ipc.new_file(path, table.schema, options=options) as file:
+        file.write_table(table.slice(0, 500))
+        file.write_batch(table.to_batches()[0].slice(0, 0))
+        file.write_table(table.slice(500), 500)
+
+
+def parquet_truth(path: Path, name: str) -> Columns:
+    import pyarrow.parquet as pq
+
+    return scalars_of(pq.read_table(path))
+
+
+def arrow_truth(path: Path, name: str) -> Columns:
+    import pyarrow as pa
+
+    return scalars_of(pa.ipc.open_file(path).read_all())
+
+
+def scalars_of(table: Any) -> Columns:
+    """Return the columns of one number in each entry."""
+    scalars = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name == "time":
+            scalars[name] = column.to_numpy().view(np.int64)
+        elif not name.startswith(("vector", "fixed", "text")):
+            scalars[name] = column.to_numpy()
+    return scalars
+
+
+ARROW_SUBJECTS = (
+    *(
+        Subject(
+            f"parquet-{id_}",
+            arrow_source,
+            functools.partial(write_parquet, **options),
+            "",
+            parquet_truth,
+            suffix=".parquet",
+        )
+        for id_, options in {
+            "zstd": {"compression": "zstd"},
+            "plain": {"compression": "none", "use_dictionary": False, "write_statistics": False},
+            "pages": {"data_page_size": 500, "data_page_version": "2.0", "write_page_checksum": True},
+            "split": {"use_dictionary": False, "use_byte_stream_split": ["float32", "float64"]},
+        }.items()
+    ),
+    *(
+        Subject(
+            f"arrow-{compression}",
+            arrow_source,
+            functools.partial(write_arrow, compression=compression),
+            "",
+            arrow_truth,
+            suffix=".arrow",
+        )
+        for compression in (None, "lz4", "zstd")
+    ),
+)
+
 SUBJECTS = (
     *(Subject(case.id, root_source, case.write, case.name, root_truth, case.large) for case in CASES),
     Subject("tree-packed-leaf-lists", root_source, write_packed, "events", root_truth),
     Subject("tree-packed-ranges", root_source, write_ranges, "events", root_truth),
     Subject("ntuple-quantized-ends", root_source, write_overshot, "events", root_truth),
+    *(ARROW_SUBJECTS if importlib.util.find_spec("pyarrow") else ()),
 )
 
-# All of these are written by ROOT.
+# Most of these are written by ROOT.
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # ROOT's, about classes and merging
@@ -187,7 +292,7 @@ def make_sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Subject],
 
     @functools.cache
     def make(subject: Subject) -> Sample:
-        path = folder / f"{subject.id}.root"
+        path = folder / f"{subject.id}{subject.suffix}"
         subject.write(path)
         truth = subject.truth(path, subject.name)
         location = Location(str(path), subject.name)
@@ -331,7 +436,9 @@ def test_vectors_of_numbers_are_the_plain_paths(
 
 
 flat_subjects = parameters(
-    each for each in SUBJECTS if each.id in ("tree-flat-zstd", "ntuple-flat-zstd")
+    each
+    for each in SUBJECTS
+    if each.id in ("tree-flat-zstd", "ntuple-flat-zstd", "parquet-zstd", "arrow-None")
 )
 
 
@@ -373,8 +480,8 @@ def test_unknown_columns_are_named_with_the_nearest(
     sample = make_sample(subject)
     with pytest.raises(MissingColumnError) as raised:
         subject.source.index(sample.location, ["boolean", "Float23"])
-    path = sample.location.path
-    assert str(raised.value).startswith(f"{path}:events has no column 'Float23'. Did you mean ")
+    where = sample.index.where
+    assert str(raised.value).startswith(f"{where} has no column 'Float23'. Did you mean ")
     assert "'float32'" in str(raised.value)
 
 
@@ -408,8 +515,8 @@ def test_nothing_stays_open(subject: Subject, make_sample: Callable[[Subject], S
 
 def test_every_source_has_what_the_package_asks_of_it() -> None:
     asked = [name for name in vars(sources.Source) if not name.startswith("_")]
-    assert len(asked) == 7
-    for source in (root_source, sources.arrays, sources.joined):
+    assert len(asked) == 8
+    for source in (root_source, sources.arrays, sources.joined, arrow_source):
         for name in asked:
             ours = [*inspect.signature(getattr(source, name)).parameters]
             assert ours == [*inspect.signature(getattr(sources, name)).parameters]

@@ -472,7 +472,7 @@ def open(
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = sources.TIMEOUT_SECONDS,
 ) -> Frame:
-    """Describe a dataset in ROOT files.
+    """Describe a dataset in files: ROOT's, Parquet or Arrow (Feather).
 
     Parameters
     ----------
@@ -482,6 +482,8 @@ def open(
         or ntuple. Paths may be URLs of any protocol that fsspec knows; a tree behind a URL with a query
         is named as ``"https://host/file.root?token=abc#tree"``. In a mapping, names are taken as they
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
+        Files that end in .parquet, .parq, .pq, .arrow, .feather or .ipc are read with pyarrow, and hold
+        one table, without a name.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
         Several addresses of one remote file are tried in order: ``"root://a//f.root|root://b//f.root"``.

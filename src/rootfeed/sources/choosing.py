@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.sources import arrays, joined, root
+from rootfeed.sources import arrays, arrow, joined, root
+from rootfeed.sources.paths import Location
 
 __all__ = ["SOURCES", "source_of"]
 
-SOURCES: tuple[Any, ...] = (root, arrays, joined)
+SOURCES: tuple[Any, ...] = (root, arrays, joined, arrow)
 
 # Each takes nothing but locations and indexes of its own; `root` takes those that are no other's.
 _OTHERS: tuple[tuple[Any, tuple[type, ...]], ...] = (
     (arrays, (arrays.ArraysLocation, arrays.ArraysIndex)),
     (joined, (joined.JoinedLocation, joined.JoinedIndex)),
+    (arrow, (arrow.ArrowIndex,)),
 )
 
 
 def source_of(of: Any) -> Any:
     """Return the source of a location or an index."""
+    if type(of) is Location:
+        return arrow if arrow.is_named_so(of.path) else root
     return next((source for source, kinds in _OTHERS if isinstance(of, kinds)), root)

@@ -171,8 +171,10 @@ def irregular(path: str, mode: int) -> RootfeedError | None:
     if stat.S_ISREG(mode):
         return None
     if stat.S_ISDIR(mode):
+        # Directories of Parquet files are often called as the files are.
+        every = "*" + (os.path.splitext(path)[1] or ".root")
         return MissingFileError(
-            f"{path} is a directory. To take the files in it, say {os.path.join(path, '*.root')!r}."
+            f"{path} is a directory. To take the files in it, say {os.path.join(path, every)!r}."
         )
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     kind = kinds.get(stat.S_IFMT(mode), "a device")

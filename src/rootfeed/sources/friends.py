@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from rootfeed.errors import ArgumentError, RootfeedError
 from rootfeed.schema import ColumnType
+from rootfeed.sources import root
 from rootfeed.sources.beside import BesideLocation
+from rootfeed.sources.choosing import source_of
 from rootfeed.sources.metadata import Friend, open_object
 from rootfeed.sources.paths import Location
 from rootfeed.sources.storage import is_remote, local_path
@@ -36,6 +38,8 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
     ArgumentError
         Where ROOT finds a friend's entries by an index, not by their numbers.
     """
+    if source_of(location) is not root:
+        return location, set()  # which names no others
     with open_object(location.address, location.object_path, friends=True) as found:
         name, friends, known = found.object_path, found.friends(), set(found.types())
     joined = location

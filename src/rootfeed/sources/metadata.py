@@ -35,6 +35,7 @@ _RNTUPLE = "ROOT::RNTuple"
 _RNTUPLE_PREVIEW = "ROOT::Experimental::RNTuple"
 _POSITION_BYTES = 4
 _ENDS_BYTES = 64 << 10  # at each end of a file, fetched before they are asked for
+_OTHER_FORMATS = ((b"PAR1", "Parquet", ".parquet"), (b"ARROW1", "Arrow", ".arrow"))
 _LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
 
 
@@ -303,6 +304,11 @@ def _explain(address: Address, storage: Storage) -> None:
     if header[:4].tobytes() != b"root":
         if address.is_remote and header.tobytes().lstrip()[:1] == b"<":
             raise web_page(path) from None
+        for magic, name, ending in _OTHER_FORMATS:
+            if header.tobytes().startswith(magic):
+                raise DamagedFileError(
+                    f"{path} begins as {name} files do: rename it to end in {ending}."
+                ) from None
         raise DamagedFileError(
             f"{path} is not a ROOT file: it has {storage.file_bytes} bytes and does not start with "
             "'root'. Name a ROOT file, or copy or produce it again."

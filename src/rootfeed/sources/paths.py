@@ -25,7 +25,7 @@ from rootfeed.sources.storage.reaching import Servers
 from rootfeed.sources.storage.retries import Patience
 from rootfeed.sources.storage.servers import Server
 
-__all__ = ["Location", "Named", "PathLike", "expand", "spelled"]
+__all__ = ["Location", "Named", "PathLike", "expand", "spelled", "suffix"]
 
 PathLike = str | os.PathLike[str]
 Named = PathLike | Iterable[PathLike] | Mapping[Any, str | Sequence[str] | None]
@@ -128,6 +128,13 @@ def spelled(path: str, object_path: str) -> str:
         if not is_taken and _split_object(text) == (path, object_path):
             return repr(text)
     return repr({path: object_path})
+
+
+def suffix(path: str) -> str:
+    """Return how a file's name ends, in small letters, such as ``".parquet"``; of a chain its first."""
+    parts = _CHAIN.split(path)
+    name = next((part for part in parts if part.partition("://")[2]), parts[-1])
+    return os.path.splitext(_without_query(name))[1].casefold()
 
 
 def _items(files: Named, tree: str | None) -> Iterator[tuple[PathLike, str | None]]:
@@ -316,7 +323,8 @@ def _missing(path: str) -> RootfeedError:
     if not os.path.isdir(folder):
         return MissingFileError(f"{path} does not exist: there is no directory {folder!r}.")
     try:
-        siblings = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".root")]
+        endings = (".root", os.path.splitext(path)[1] or ".root")
+        siblings = [entry.name for entry in os.scandir(folder) if entry.name.endswith(endings)]
     except OSError:
         return MissingFileError(f"{path} does not exist.")
     hint = nearest(os.path.basename(path), siblings) if siblings else "It holds no ROOT files."
