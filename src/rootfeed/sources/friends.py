@@ -34,7 +34,7 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
     MissingFileError, MissingObjectError
         Where a friend is not where the tree says.
     ArgumentError
-        Where ROOT finds a friend's entries by an index, not by their numbers; where the tree names itself.
+        Where ROOT finds a friend's entries by an index, not by their numbers, or the tree names itself.
     """
     with open_object(location.address, location.object_path, friends=True) as found:
         name, friends, known = found.object_path, found.friends(), set(found.types())
@@ -44,9 +44,9 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
         where = _where(location, friend)
         if (where.address.urls, where.object_path) == (location.address.urls, name):
             raise ArgumentError(
-                f"{location.path}:{name} names itself as its friend {friend.alias!r}: ROOT does not write "
-                "which files a chain has that is a tree's friend. Open these files, and join them: "
-                "rootfeed.open(...).join(rootfeed.open(...))."
+                f"{location.path}:{name} names itself as its friend {friend.alias!r}: of a chain that "
+                "is a tree's friend, ROOT does not write which files it has. Open these files, and join "
+                "them: rootfeed.open(...).join(rootfeed.open(...))."
             )
         types = _types(where, f"{location.path}:{name}", friend)
         names = {f"{friend.alias}.{column}": column for column in types}
