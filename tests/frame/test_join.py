@@ -94,6 +94,28 @@ def test_splits_are_those_of_the_files_alone(frames: tuple[rf.Frame, rf.Frame]) 
     assert np.array_equal(ids[0], ids[1])
 
 
+def test_vectors_of_several_files_are_valid_together(tmp_path: Path) -> None:
+    expected, parts = {}, []
+    for factor, name in enumerate(("v", "b_v", "a_v", "a_b_v"), 1):
+        lengths = (np.arange(300) * factor + 1) % 5
+        expected[name] = ak.unflatten(np.repeat(np.arange(300) * factor, lengths).astype("f4"), lengths)
+        with uproot.recreate(tmp_path / f"{name}.root") as out:
+            out.mktree("events", {"v": "var * float32"}).extend({"v": expected[name]})
+        parts.append(rf.open(f"{tmp_path}/{name}.root:events").select(["v"]))
+    first, second, third, fourth = parts
+    both = first.join(second, prefix="b_")
+    nested = both.join(third.join(fourth, prefix="b_"), prefix="a_")
+    in_a_row = both.join(third, prefix="a_").join(fourth, prefix="a_b_")
+    for joined in (nested, in_a_row):
+        found = joined.arrays(list(expected))
+        for name, values_of in expected.items():
+            assert found[name].tolist() == values_of.tolist(), name
+        loader = rf.Loader(joined, 300, {name: rf.padded([name], length=5) for name in expected})
+        (x,) = loader
+        for name, values_of in expected.items():
+            assert sorted(x[name][x[f"{name}_mask"]].ravel().tolist()) == sorted(ak.flatten(values_of))
+
+
 def test_a_state_knows_what_lay_beside(frames: tuple[rf.Frame, rf.Frame]) -> None:
     frame, other = frames
 
@@ -258,6 +280,46 @@ def test_friends_are_joined_as_in_root(befriended: Path) -> None:
     x, y = (np.concatenate(each) for each in zip(*loader, strict=True))
     assert np.array_equal(x[:, 1], y[:, 0])
     assert np.array_equal(x[:, 2], 10 * x[:, 0])
+
+
+@linux
+def test_a_name_belongs_to_the_tree_and_then_to_its_first_friend(tmp_path: Path) -> None:
+    import ROOT
+
+    write_columns(tmp_path / "main.root", {"x": np.arange(50), "own.x": -np.arange(50)}, 50, "TTree")
+    for name, factor in (("first", 10), ("second", 100)):
+        columns = {"x": np.arange(50) * factor, name: np.arange(50)}
+        write_columns(tmp_path / f"{name}.root", columns, 50, "TTree")
+    path = f"{tmp_path}/main.root"
+    file = ROOT.TFile(path, "UPDATE")
+    tree = file.Get("events")
+    for name in ("first", "second"):
+        tree.AddFriend("same=events", f"file://{tmp_path}/{name}.root")
+    tree.AddFriend("own=events", f"{tmp_path}/second.root")
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    every = ["x", "own.x", "same.x", "same.first", "first", "own.second"]
+    expected = ROOT.RDataFrame("events", path).AsNumpy(every)
+    found = rf.open(f"{path}:events", friends=True).arrays(every)
+    for name in every:
+        assert np.array_equal(found[name], expected[name]), name
+
+
+@linux
+def test_a_chain_that_was_a_friend_is_refused(tmp_path: Path) -> None:
+    import ROOT
+
+    for name, factor in (("main", 1), ("other", 10)):
+        write_columns(tmp_path / f"{name}.root", {"x": np.arange(50) * factor}, 50, "TTree")
+    chain = ROOT.TChain("events")
+    chain.Add(f"{tmp_path}/other.root")
+    file = ROOT.TFile(f"{tmp_path}/main.root", "UPDATE")
+    tree = file.Get("events")
+    tree.AddFriend(chain, "scores")  # of which ROOT writes the tree's name, and no file's
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    with pytest.raises(ArgumentError, match=r"names itself as its friend 'scores'.*and join them"):
+        rf.open(f"{tmp_path}/main.root:events", friends=True)
 
 
 @linux

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -128,15 +129,18 @@ def read(
     """Read from both: see `Source.read`."""
     mine = [name for name in names if name not in index.names]
     first, other = (None, None) if fetched is None else fetched
+    # Each reading has a scratch of its own, whose own ones are used where a file is two itself.
+    scratches = map(scratch.beside, count())
+    own = next(scratches)
     if mine:
         source = _source(index.first)
-        yield from source.read(index.first, mine, start, stop, out_for, scratch, stopped, first)
+        yield from source.read(index.first, mine, start, stop, out_for, own, stopped, first)
     rest = [name for name in names if name in index.names]
     while rest and not stopped.is_set():
         # A column of the other file may have two names here: it is read for each.
         some = {index.names[name]: name for name in reversed(rest)}
         rest = [name for name in rest if name not in some.values()]
-        yield from _renamed(index.other, some, start, stop, out_for, scratch.beside(), stopped, other)
+        yield from _renamed(index.other, some, start, stop, out_for, next(scratches), stopped, other)
         other = None
 
 

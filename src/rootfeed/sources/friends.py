@@ -23,7 +23,7 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
     """Return a file and its tree's friends, side by side; the file alone where there are none.
 
     As in ROOT, a friend's column is called by the friend's name and its own, ``friend.column``, and by
-    its own name alone where no other column has it.
+    its own name alone; a name belongs to the tree's own column, then to that of the first friend.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
     MissingFileError, MissingObjectError
         Where a friend is not where the tree says.
     ArgumentError
-        Where ROOT finds a friend's entries by an index, not by their numbers.
+        Where ROOT finds a friend's entries by an index, not by their numbers, or the tree names itself.
     """
     if source_of(location) is not root:
         return location, set()  # which names no others
@@ -46,9 +46,16 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
     short: set[str] = set()
     for friend in friends:
         where = _where(location, friend)
+        if (where.address.urls, where.object_path) == (location.address.urls, name):
+            raise ArgumentError(
+                f"{location.path}:{name} names itself as its friend {friend.alias!r}: of a chain that "
+                "is a tree's friend, ROOT does not write which files it has. Open these files, and join "
+                "them: rootfeed.open(...).join(rootfeed.open(...))."
+            )
         types = _types(where, f"{location.path}:{name}", friend)
         names = {f"{friend.alias}.{column}": column for column in types}
-        alone = {column: column for column in types if column not in known}
+        names = {new: column for new, column in names.items() if new not in known}
+        alone = {column: column for column in types if column not in known and column not in names}
         short.update(alone)
         known.update(alone, names)
         joined = BesideLocation(
@@ -83,7 +90,10 @@ def _where(location: Location, friend: Friend) -> Location:
 
 
 def _absolute(path: str, tree_url: str) -> str:
-    if is_remote(path) or os.path.isabs(path):
+    if is_remote(path):
+        return path
+    path = local_path(path)
+    if os.path.isabs(path):
         return path
     if is_remote(tree_url):
         return posixpath.join(posixpath.dirname(tree_url), path)

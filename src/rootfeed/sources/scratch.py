@@ -24,13 +24,11 @@ class Scratch:
     def __init__(self) -> None:
         self._buffers: dict[str, Array] = {}
         self._kept: tuple[Any, Any, ExitStack] | None = None
-        self._beside: Scratch | None = None
+        self._beside: dict[int, Scratch] = {}
 
-    def beside(self) -> Scratch:
-        """Return another scratch, which goes with this one: what both hand out is valid together."""
-        if self._beside is None:
-            self._beside = Scratch()
-        return self._beside
+    def beside(self, number: int) -> Scratch:
+        """Return one of others that go with this one: what all of them hand out is valid together."""
+        return self._beside.setdefault(number, Scratch())
 
     def array(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialized array, in the same memory as the last one of this name.
@@ -85,5 +83,5 @@ class Scratch:
             stack = self._kept[2]
             self._kept = None
             stack.close()
-        if self._beside is not None:
-            self._beside.close()
+        for other in self._beside.values():
+            other.close()
