@@ -419,7 +419,7 @@ class TestFilesOfRoot:
                 super().read_into(offset, out)
 
         sample = make_sample(case)
-        monkeypatch.setattr(root, "open_storage", Announced)
+        monkeypatch.setattr(root, "open_storage", lambda address, *_: Announced(address.urls[0]))
         for start, stop in [(0, case.entries), (399, 401), (301, 302), (7, 7)]:
             sample.read(sample.names, start, stop)
 
