@@ -15,7 +15,7 @@ import uproot
 
 import rootfeed as rf
 import rootfeed.root
-from rootfeed.errors import ArgumentError, MissingFileError, StateError
+from rootfeed.errors import ArgumentError, MissingColumnError, MissingFileError, StateError
 from samples import File, in_a_row, open_events, values, write, write_columns
 
 FILES = in_a_row(File(400, page=50), File(177, page=30, format="RNTuple"), File(150, page=60))
@@ -366,3 +366,59 @@ def test_friends_with_an_index_are_refused(befriended: Path, tmp_path: Path) -> 
     file.Close()
     with pytest.raises(ArgumentError, match="has an index, by which ROOT finds its entries"):
         rf.open(f"{tmp_path}/main.root:events", friends=True)
+
+
+@linux
+def test_a_short_name_means_the_same_in_all_files(befriended: Path, tmp_path: Path) -> None:
+    """One file has the column in a friend, the other has one of its own of that name, too."""
+    import ROOT
+
+    frame = ROOT.RDataFrame(50).Define("x", "1").Define("y", "-1.f").Define("run", "1.f")
+    frame.Snapshot("events", f"{tmp_path}/second.root")
+    file = ROOT.TFile(f"{tmp_path}/second.root", "UPDATE")
+    tree = file.Get("events")
+    tree.AddFriend("extra", f"{befriended}/other.root")
+    tree.AddFriend("second=extra", f"{befriended}/other.root")
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    frame = rf.open([f"{befriended}/main.root:events", f"{tmp_path}/second.root:events"], friends=True)
+    with pytest.raises(MissingColumnError, match=r"'y'.*'extra\.y'"):
+        frame.arrays(["y"])
+    found = frame.arrays(["extra.y"])["extra.y"]
+    assert np.array_equal(found, np.tile(np.arange(50) + 10, 2))
+
+
+@linux
+def test_a_friend_of_another_length_is_told_where_it_is_wanted(tmp_path: Path) -> None:
+    import ROOT
+
+    ROOT.RDataFrame(10).Define("x", "int(rdfentry_)").Snapshot("events", f"{tmp_path}/main.root")
+    ROOT.RDataFrame(12).Define("y", "int(rdfentry_)").Snapshot("extra", f"{tmp_path}/other.root")
+    file = ROOT.TFile(f"{tmp_path}/main.root", "UPDATE")
+    tree = file.Get("events")
+    tree.AddFriend("extra", f"{tmp_path}/other.root")
+    tree.Write("", ROOT.TObject.kOverwrite)
+    file.Close()
+    frame = rootfeed.root.RDataFrame("events", f"{tmp_path}/main.root")
+    assert frame.AsNumpy(["x"])["x"].tolist() == list(range(10))
+    with pytest.raises(ArgumentError, match=r"has 10 entries and .* 12: they cannot be joined"):
+        frame.AsNumpy(["x", "y"])
+
+
+def test_options_are_shown_to_the_trees_own_server_alone() -> None:
+    from rootfeed.sources.friends import _where
+    from rootfeed.sources.metadata import Friend
+    from rootfeed.sources.paths import Location
+    from rootfeed.sources.storage import Address
+
+    secret = {"headers": {"Authorization": "Bearer secret"}}
+    for url, kept in (
+        ("https://own.example/other.root", True),
+        ("other.root", True),
+        ("https://evil.example/other.root", False),
+        ("http://own.example/other.root", False),
+        ("/local/other.root", False),
+    ):
+        address = Address(("https://own.example/data/main.root",), options=secret)
+        found = _where(Location(address.name, "events", address), Friend("f", "extra", url))
+        assert bool(found.address.options) == kept, url

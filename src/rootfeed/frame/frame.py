@@ -490,7 +490,7 @@ def open(
     friends : bool
         Join the friends that each file's tree names, as ROOT does: a friend's columns are called
         ``friend.column``, and ``column`` where no other column is called so. They are looked for where
-        the tree says, and beside its file.
+        the tree says, and beside its file. Friends of friends are left out.
     storage_options : dict, optional
         What fsspec takes for the protocol of remote files, such as ``{"endpoint_url": ..., "anon":
         True}`` for S3. They are kept with the frame, also when it is pickled, and shown nowhere.
@@ -587,7 +587,7 @@ def _tables(parts: Sequence[Mapping[str, Any]]) -> Files:
 
 def over(locations: Sequence[Location], *, friends: bool = False) -> Frame:
     """Describe a dataset in files that are known: see `open`."""
-    short: set[str] = set()
+    short: Mapping[str, str] = {}
     if friends:
         with (
             ThreadPoolExecutor(min(_THREADS, len(locations)), "rootfeed-friends") as pool,
@@ -597,7 +597,10 @@ def over(locations: Sequence[Location], *, friends: bool = False) -> Frame:
             for each in pool.map(sources.with_friends, locations):
                 found.append(each)
                 advance(1)
-        locations, short = [joined for joined, _ in found], found[0][1]
+        short = found[0][1]
+        # A name that means another column in some file is none: ``friend.column`` is clear.
+        unclear = {name for _, each in found for name in dict(each.items() ^ short.items())}
+        locations = [sources.without_names(joined, unclear) for joined, _ in found]
     _, types = sources.types(locations[0])
     frame = Frame(View(Files(locations, types)))
     return frame.select(name for name in types if name not in short) if short else frame

@@ -16,7 +16,7 @@ from rootfeed.sources import beside
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
 from rootfeed.sources.beside import BesideIndex, BesideLocation
 from rootfeed.sources.choosing import SOURCES, source_of
-from rootfeed.sources.friends import with_friends
+from rootfeed.sources.friends import with_friends, without_names
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
@@ -51,6 +51,7 @@ __all__ = [
     "types",
     "vector_bytes",
     "with_friends",
+    "without_names",
 ]
 
 

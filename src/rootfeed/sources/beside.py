@@ -42,11 +42,14 @@ class BesideLocation(Location):
         Each may be two files itself.
     names : mapping of str to str
         Of columns, what they are called in the other file. The rest are the first file's.
+    lazily : bool
+        The other file is only looked at where a column of it is wanted.
     """
 
     first: Location = field(kw_only=True)
     other: Location = field(kw_only=True)
     names: Mapping[str, str] = field(kw_only=True)
+    lazily: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ def friends(location: BesideLocation) -> list[str]:
     return []
 
 
-def index(location: BesideLocation, names: Sequence[str]) -> BesideIndex:
+def index(location: BesideLocation, names: Sequence[str]) -> FileIndex:
     """Return the page tables of columns of both.
 
     Raises
@@ -87,12 +90,15 @@ def index(location: BesideLocation, names: Sequence[str]) -> BesideIndex:
     """
     more = {name: location.names[name] for name in names if name in location.names}
     mine = [name for name in names if name not in more]
-    first = _source(location.first).index(location.first, mine)
+    first: FileIndex = _source(location.first).index(location.first, mine)
+    if location.lazily and not more:
+        return first
     other = _source(location.other).index(location.other, list(dict.fromkeys(more.values())))
     if first.entries != other.entries:
         raise ArgumentError(
             f"{first.where} has {first.entries} entries and {other.where} {other.entries}: they cannot "
-            "be joined entry by entry. Join files that were written together, in the same order."
+            "be joined entry by entry. Join files that were written together, in the same order; or "
+            "leave the columns of one of them out."
         )
     columns = dict(first.columns)
     for new, old in more.items():

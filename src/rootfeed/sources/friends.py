@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from rootfeed.errors import ArgumentError, RootfeedError
 from rootfeed.schema import ColumnType
@@ -16,20 +17,21 @@ from rootfeed.sources.metadata import Friend, open_object
 from rootfeed.sources.paths import Location
 from rootfeed.sources.storage import is_remote, local_path
 
-__all__ = ["with_friends"]
+__all__ = ["with_friends", "without_names"]
 
 
-def with_friends(location: Location) -> tuple[Location, set[str]]:
+def with_friends(location: Location) -> tuple[Location, dict[str, str]]:
     """Return a file and its tree's friends, side by side; the file alone where there are none.
 
     As in ROOT, a friend's column is called by the friend's name and its own, ``friend.column``, and by
     its own name alone; a name belongs to the tree's own column, then to that of the first friend.
+    Friends of friends are left out.
 
     Returns
     -------
     location : Location
-    short : set of str
-        The second names of friends' columns.
+    short : dict of str to str
+        Second names of friends' columns, and the first ones.
 
     Raises
     ------
@@ -39,11 +41,11 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
         Where ROOT finds a friend's entries by an index, not by their numbers, or the tree names itself.
     """
     if source_of(location) is not root:
-        return location, set()  # which names no others
+        return location, {}  # which names no others
     with open_object(location.address, location.object_path, friends=True) as found:
         name, friends, known = found.object_path, found.friends(), set(found.types())
     joined = location
-    short: set[str] = set()
+    short: dict[str, str] = {}
     for friend in friends:
         where = _where(location, friend)
         if (where.address.urls, where.object_path) == (location.address.urls, name):
@@ -56,12 +58,25 @@ def with_friends(location: Location) -> tuple[Location, set[str]]:
         names = {f"{friend.alias}.{column}": column for column in types}
         names = {new: column for new, column in names.items() if new not in known}
         alone = {column: column for column in types if column not in known and column not in names}
-        short.update(alone)
+        short |= {column: f"{friend.alias}.{column}" for column in alone}
         known.update(alone, names)
         joined = BesideLocation(
-            location.path, location.object_path, first=joined, other=where, names=names | alone
+            location.path,
+            location.object_path,
+            first=joined,
+            other=where,
+            names=names | alone,
+            lazily=True,
         )
     return joined, short
+
+
+def without_names(location: Location, names: Set[str]) -> Location:
+    """Return a file and its friends without some second names of columns."""
+    if not isinstance(location, BesideLocation):
+        return location
+    left = {new: old for new, old in location.names.items() if new not in names}
+    return replace(location, first=without_names(location.first, names), names=left)
 
 
 def _types(where: Location, tree: str, friend: Friend) -> Mapping[str, ColumnType]:
@@ -81,11 +96,16 @@ def _types(where: Location, tree: str, friend: Friend) -> Mapping[str, ColumnTyp
 
 
 def _where(location: Location, friend: Friend) -> Location:
-    """Return where a friend lies: a relative path begins here, as in ROOT, or beside the tree's file."""
+    """Return where a friend lies: a relative path begins here, as in ROOT, or beside the tree's file.
+
+    What opens the tree's file is shown to its own server alone: a file may name any other one.
+    """
     address = location.address
     if friend.path:
         urls = tuple(dict.fromkeys(_absolute(friend.path, url) for url in address.urls))
-        address = replace(address, urls=urls)
+        own = {urlsplit(url)[:2] for url in address.urls if is_remote(url)}
+        options = address.options if {urlsplit(url)[:2] for url in urls} <= own else {}
+        address = replace(address, urls=urls, options=options)
     return Location(address.name, friend.tree, address)
 
 
