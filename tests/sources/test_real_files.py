@@ -23,6 +23,7 @@ from rootfeed.errors import DamagedFileError, RootfeedError, UnsupportedFileErro
 from rootfeed.schema import Column, FileIndex, Jagged
 from rootfeed.sources import Location, Scratch
 from rootfeed.sources.metadata import RootObject, open_object
+from rootfeed.sources.storage import Address
 from rootfiles import read_with_root
 from rootfiles.vectors import read_vectors_with_root
 
@@ -146,7 +147,7 @@ def test_roots_own_files_read_as_root_reads_them(path: Path) -> None:
     with uproot.open(path) as file:
         names = objects_in(file)
     for name in names:
-        with open_object(str(path), name) as found:
+        with open_object(Address((str(path),)), name) as found:
             _, got = read_columns(found)
         want = read_with_root(path, name)
         assert list(got) == list(want)
@@ -237,7 +238,7 @@ def test_real_files_read_as_uproot_reads_them(path: Path) -> None:
     vectors = 0
     for name in names:
         # Numbers and vectors at once: opening a file with a thousand branches takes a second.
-        with open_object(str(path), name) as found:
+        with open_object(Address((str(path),)), name) as found:
             index, got = read_columns(found, ("scalar", "vector"))
             if index.format == "RNTuple":
                 know_children(found.handle)
@@ -254,7 +255,7 @@ def test_real_files_read_as_uproot_reads_them(path: Path) -> None:
 @pytest.mark.skipif("ROOTFEED_TEST_DATA" not in os.environ, reason="it names no folder")
 def test_vectors_without_positions_are_roots() -> None:
     path = Path(os.environ["ROOTFEED_TEST_DATA"]) / WITHOUT_POSITIONS
-    with open_object(str(path), "tree") as found:
+    with open_object(Address((str(path),)), "tree") as found:
         index, got = read_columns(found, ("vector",))
     dtypes = {column: str(jagged.values.dtype) for column, jagged in got.items()}
     for column, want in read_vectors_with_root(path, "tree", dtypes).items():
