@@ -352,7 +352,8 @@ class Loader:
             the same rows in the same batches. They may take what is free there, less a tenth, or as much
             as is said, such as ``"20 GB"``. On `memory` the order of rows depends as it always does; at
             most 500 MB of it are taken, while rows are copied. Each rank's device has the rows of all
-            ranks. `pin_memory` and `prefetch` change nothing then.
+            ranks. They stay there until what this returns is dropped; `close` does not free them.
+            `pin_memory` and `prefetch` change nothing then.
 
         Returns
         -------
