@@ -7,8 +7,10 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 
 from rootfeed.kernels.choice import choose, divide, permute, positions, scatter, shuffle, words
 from rootfeed.kernels.decoding import (
+    CODINGS,
     all_finite,
     count_inexact,
+    decode_pages,
     mantissa,
     unpack,
     unsplit,
@@ -24,15 +26,19 @@ from rootfeed.kernels.padding import (
     sort_descending,
     take_elements,
 )
+from rootfeed.kernels.pages import check_keys, select_pages
 from rootfeed.kernels.rows import gather, gather_padded, gather_ragged, pack
 
 __all__ = [
+    "CODINGS",
     "all_finite",
     "apportion",
     "basket_ends",
+    "check_keys",
     "choose",
     "compose",
     "count_inexact",
+    "decode_pages",
     "divide",
     "draw",
     "first_unequal",
@@ -48,6 +54,7 @@ __all__ = [
     "permute",
     "positions",
     "scatter",
+    "select_pages",
     "shuffle",
     "sort_descending",
     "stir",

@@ -9,6 +9,7 @@ allocated here: the output is the caller's.
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import cramjam
@@ -23,7 +24,8 @@ __all__ = ["MOST_EXPANSION", "DamagedPageError", "checked_xxh3", "decompress_int
 MOST_EXPANSION = 1 << 15
 """No algorithm does better than zstd, whose smallest block has 4 bytes for at most 128 KiB."""
 
-_HEADER_BYTES = 9
+_HEADER = struct.Struct("<2sBHBHB")
+_HEADER_BYTES = _HEADER.size
 _LZ4_CHECKSUM_BYTES = 8
 
 Bytes = npt.NDArray[np.uint8]
@@ -60,9 +62,8 @@ def decompress_into(stored: Bytes, out: Bytes) -> None:
             raise DamagedPageError(
                 f"its compressed pieces end after {filled} of {len(out)} uncompressed bytes"
             )
-        header = stored[position : position + _HEADER_BYTES].tobytes()
-        piece_bytes = int.from_bytes(header[3:6], "little")
-        whole_bytes = int.from_bytes(header[6:9], "little")
+        algorithm, _, low, high, whole_low, whole_high = _HEADER.unpack_from(stored, position)
+        piece_bytes, whole_bytes = low + (high << 16), whole_low + (whole_high << 16)
         position += _HEADER_BYTES
         if piece_bytes == 0 or whole_bytes == 0:
             raise DamagedPageError("a compressed piece claims to be empty")
@@ -72,7 +73,7 @@ def decompress_into(stored: Bytes, out: Bytes) -> None:
                 f"of which the page has {len(stored) - position} and {len(out) - filled} left"
             )
         _decompress_piece(
-            header[:2],
+            algorithm,
             stored[position : position + piece_bytes],
             out[filled : filled + whole_bytes],
         )

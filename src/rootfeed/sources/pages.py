@@ -23,6 +23,7 @@ from rootfeed.sources.compression import (
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located, unavailable
 from rootfeed.sources.keys import has_sizes, is_labelled, label_bytes, name_of, read_key
+from rootfeed.sources.lots import Lots, Wanted
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Address, Storage
@@ -91,12 +92,15 @@ class PageReader:
     scratch : Scratch
     stopped : threading.Event
         Looked at between pages: when it is set, what is being filled stays incomplete.
+    lots : Lots, optional
+        What is filled from pages that were read together.
     """
 
     index: FileIndex
     storage: Storage
     scratch: Scratch
     stopped: Event
+    lots: Lots | None = None
 
     def fill(self, column: Column, start: int, stop: int, out: Array) -> None:
         """Read the elements ``[start, stop)`` of a column whose pages hold nothing but elements.
@@ -110,6 +114,8 @@ class PageReader:
         out : ndarray
             Of the column's native dtype, shape (stop - start,).
         """
+        if self.lots is not None and self.lots.fill(Wanted(column, start, stop), out):
+            return
         pages = column.pages
         assert pages is not None
         for page in overlapping(pages, start, stop):

@@ -16,9 +16,10 @@ import numpy as np
 
 from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest, warn
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
-from rootfeed.sources import fallback, vectors
+from rootfeed.sources import fallback, lots, vectors
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located
+from rootfeed.sources.lots import Lots, Wanted
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
@@ -135,7 +136,8 @@ def read(
     with naming:
         storage = fetched or open_storage(index.address, index.version, stopped)
     with closing(storage):
-        reader = PageReader(index, storage, scratch, stopped)
+        together = Lots(storage, scratch, index.format == "TTree", index.address.is_remote)
+        reader = PageReader(index, storage, scratch, stopped, together)
         try:
             yield from _read(reader, columns, start, stop, out_for, naming)
         except DamagedFileError:
@@ -190,6 +192,8 @@ def _read(
         return
     with naming:
         storage.prepare(_ranges(columns, start, stop, spans))
+    if reader.lots is not None:
+        reader.lots.want(reader.index, list(_wanted(columns, start, stop, spans)))
     for column in columns:
         target = out_for(column.name) if column.type.kind == "scalar" else None
         span = spans.get(column.name)
@@ -291,6 +295,7 @@ def prepare(indexes: Iterable[FileIndex]) -> None:
     nothing, scratch = np.empty(0, np.uint8), Scratch()
     columns = [column for index in indexes for column in index.columns.values()]
     vectors.prepare(columns)
+    lots.prepare(columns)
     wanted = {
         (encoding, column.dtype)
         for column in columns
@@ -308,6 +313,18 @@ def _offset_ranges(columns: Sequence[Column], start: int, stop: int) -> Iterator
         if pages is not None:
             # The first entry begins where the one before it ends.
             yield from ranges(pages, max(0, start - 1), stop)
+
+
+def _wanted(
+    columns: Sequence[Column], start: int, stop: int, spans: Mapping[str, vectors.Span]
+) -> Iterator[Wanted]:
+    """Yield which elements of which columns these entries need, where pages hold nothing else."""
+    for column in columns:
+        if (span := spans.get(column.name)) is not None:
+            yield Wanted(column, span.first, span.stop)
+        elif column.type.kind == "scalar" or column.length:
+            length = max(1, column.length)
+            yield Wanted(column, start * length, stop * length)
 
 
 def _ranges(
