@@ -127,6 +127,7 @@ def checked_spec(
     tail: str,
     nonfinite: str,
     epoch: int | None,
+    fill_null: Any,
     storage_options: Mapping[str, Any] | None,
     timeout: float | None,
 ) -> Spec:
@@ -156,7 +157,7 @@ def checked_spec(
         "nonfinite": one_of("nonfinite", nonfinite, ("warn", "error", "keep")),
         "epoch_batches": None if epoch is None else positive("epoch", epoch),
     }
-    access = {"storage_options": storage_options, "timeout": timeout}
+    access = {"fill_null": fill_null, "storage_options": storage_options, "timeout": timeout}
     given = {name: value for name, value in access.items() if value is not None}
     chosen, sampler = _frames(frames, sampling, given)
     chosen, weight, made_from = weighted(chosen, weights)

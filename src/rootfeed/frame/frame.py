@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -469,6 +470,7 @@ def open(
     files: Named,
     *,
     friends: bool = False,
+    fill_null: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = sources.TIMEOUT_SECONDS,
 ) -> Frame:
@@ -491,6 +493,11 @@ def open(
         Join the friends that each file's tree names, as ROOT does: a friend's columns are called
         ``friend.column``, and ``column`` where no other column is called so. They are looked for where
         the tree says, and beside its file. Friends of friends are left out.
+    fill_null : number, str, or mapping of str to these, optional
+        What stands for values that are missing (null) in Parquet and Arrow: one value for all columns,
+        or some by name. A vector that is missing becomes empty; an array of fixed shape, and an element,
+        get the value. It must be one that the column can hold. Without it they are an error. In ROOT's
+        files nothing is missing.
     storage_options : dict, optional
         What fsspec takes for the protocol of remote files, such as ``{"endpoint_url": ..., "anon":
         True}`` for S3. They are kept with the frame, also when it is pickled, and shown nowhere.
@@ -530,8 +537,9 @@ def open(
     """
     if sources.is_node(files):
         return _of_node(files)
-    locations = sources.expand(files, storage_options=storage_options, timeout=timeout)
-    return over(locations, friends=friends)
+    filling = sources.checked_filling(fill_null)
+    found = sources.expand(files, storage_options=storage_options, timeout=timeout)
+    return over([replace(each, filling=filling) for each in found], friends=friends)
 
 
 def _of_node(node: Any) -> Frame:

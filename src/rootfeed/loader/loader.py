@@ -100,8 +100,8 @@ class Loader:
         goes on where the last one ended, pass after pass: in a new order in each. The last batch of a
         pass may be shorter, wherever in an epoch it is. What was read ahead stays in memory for the next
         epoch, until `close`. None makes each epoch one pass.
-    storage_options, timeout : optional
-        How remote files are opened, where a path is given: see `rootfeed.open`.
+    fill_null, storage_options, timeout : optional
+        How files are opened, where a path is given: see `rootfeed.open`.
 
     Raises
     ------
@@ -157,6 +157,7 @@ class Loader:
         tail: Tail = "drop",
         nonfinite: NotFinite = "warn",
         epoch: int | None = None,
+        fill_null: Any = None,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> None:
@@ -181,6 +182,7 @@ class Loader:
             tail=tail,
             nonfinite=nonfinite,
             epoch=epoch,
+            fill_null=fill_null,
             storage_options=storage_options,
             timeout=timeout,
         )

@@ -16,6 +16,7 @@ from rootfeed.sources import beside
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
 from rootfeed.sources.beside import BesideIndex, BesideLocation
 from rootfeed.sources.choosing import SOURCES, source_of
+from rootfeed.sources.filling import Filling, checked_filling
 from rootfeed.sources.friends import with_friends, without_names
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
@@ -27,6 +28,7 @@ __all__ = [
     "TIMEOUT_SECONDS",
     "ArraysLocation",
     "BesideLocation",
+    "Filling",
     "Located",
     "Location",
     "Named",
@@ -35,6 +37,7 @@ __all__ = [
     "Source",
     "Storage",
     "Table",
+    "checked_filling",
     "expand",
     "fetch",
     "friends",
@@ -99,7 +102,10 @@ class Source(Protocol):
 
 def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the object's name and each column's type: see `Source`."""
-    return _source(location).types(location)
+    name, found = _source(location).types(location)
+    if location.filling is not None:
+        location.filling.check(location.path, found)
+    return name, found
 
 
 def friends(location: Location) -> list[str]:
