@@ -21,7 +21,7 @@ from rootfeed.frame import Frame, open
 from rootfeed.layout import Layout
 from rootfeed.plan import BitMask, Sizes, Tail
 from rootfeed.schema import Array
-from rootfeed.sources import Named, is_node
+from rootfeed.sources import Named, is_arrow_table, is_node
 
 __all__ = ["Frames", "NotFinite", "Spec", "checked_spec"]
 
@@ -179,8 +179,12 @@ def _frames(
         raise ArgumentError(
             f"sampling must be rootfeed.balanced(...), another Sampler or None, got {sampling!r}."
         )
-    given = frames.frames if isinstance(frames, Mixed) else as_tuple(frames)
-    given = tuple(open(cast(Any, frame)) if is_node(frame) else frame for frame in given)
+    given: tuple[Any, ...] = (frames,)
+    if isinstance(frames, Mixed):
+        given = frames.frames
+    elif not is_arrow_table(frames):
+        given = as_tuple(frames)
+    given = tuple(open(frame) if is_node(frame) else frame for frame in given)
     if not given:
         raise ArgumentError("a loader needs at least one frame, got none.")
     if isinstance(frames, Mixed):
@@ -188,7 +192,8 @@ def _frames(
             raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
         sampling = frames.sampling
     elif isinstance(frames, Mapping) or not any(isinstance(frame, Frame) for frame in given):
-        given = (open(frames if isinstance(frames, Mapping) else cast(Named, given), **access),)
+        is_one = isinstance(frames, Mapping) or is_arrow_table(frames)
+        given = (open(frames if is_one else cast(Named, given), **access),)
         access = {}
     if access:
         raise ArgumentError(

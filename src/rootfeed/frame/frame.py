@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import awkward as ak
+import numpy as np
 
 from rootfeed import sources
 from rootfeed.arguments import as_tuple, one_of
@@ -467,7 +468,7 @@ class Frame:
 
 
 def open(
-    files: Named,
+    files: Named | Any,
     *,
     friends: bool = False,
     fill_null: Any = None,
@@ -478,7 +479,7 @@ def open(
 
     Parameters
     ----------
-    files : str, Path, iterable of these, or mapping
+    files : str, Path, iterable of these, mapping, or table
         ``"file.root"``, ``"file.root:tree"``, a pattern such as ``"data/*.root:tree"``, a list of
         these, or ``{path: tree}``. The tree's name may be left out where a file holds only one tree
         or ntuple. Paths may be URLs of any protocol that fsspec knows; a tree behind a URL with a query
@@ -486,6 +487,7 @@ def open(
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
         Files that end in .parquet, .parq, .pq, .arrow, .feather or .ipc are read with pyarrow, and hold
         one table, without a name.
+        Or what is in memory: see `from_arrays`.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
         Several addresses of one remote file are tried in order: ``"root://a//f.root|root://b//f.root"``.
@@ -537,6 +539,8 @@ def open(
     """
     if sources.is_node(files):
         return _of_node(files)
+    if sources.is_arrow_table(files) or _is_arrays(files):
+        return from_arrays(files, fill_null=fill_null)
     filling = sources.checked_filling(fill_null)
     found = sources.expand(files, storage_options=storage_options, timeout=timeout)
     return over([replace(each, filling=filling) for each in found], friends=friends)
@@ -550,15 +554,28 @@ def _of_node(node: Any) -> Frame:
     return frame.select(found.names)
 
 
-def from_arrays(arrays: Mapping[str, Any]) -> Frame:
+def _is_arrays(files: Any) -> bool:
+    """Tell whether a mapping is one of names to arrays, not of files to trees."""
+    return isinstance(files, Mapping) and any(
+        isinstance(each, np.ndarray | ak.Array) for each in files.values()
+    )
+
+
+def from_arrays(arrays: Any, *, fill_null: Any = None) -> Frame:
     """Describe a dataset in memory.
 
     Parameters
     ----------
-    arrays : mapping of str to array_like
+    arrays : mapping of str to array_like, or table
         Columns by name: NumPy arrays of shape (n,), or (n, ...) where each entry has an array of one
         shape; awkward arrays of numbers, of lists of numbers or of strings. They are not copied and must
         not change while they are used.
+        Or a table that gives its rows by Arrow's C protocol (``__arrow_c_stream__``), which takes
+        pyarrow: data frames of pandas and polars, pyarrow's tables, results of DuckDB. Its columns are
+        as those of Parquet files, members of structs included; numbers in one piece are not copied. Of
+        pandas an index without a name is left out, and NaN stays NaN where `fill_null` says nothing.
+    fill_null : number, str, or mapping of str to these, optional
+        What stands for values that are missing in a table: see `open`.
 
     Returns
     -------
@@ -567,9 +584,10 @@ def from_arrays(arrays: Mapping[str, Any]) -> Frame:
     Raises
     ------
     ArgumentError
-        Where lengths differ, or an entry has no value.
+        Where lengths differ, or an entry of an array has no value.
     UnsupportedColumnError
-        Where a column holds neither numbers, nor vectors of numbers, nor text.
+        Where an array holds neither numbers, nor vectors of numbers, nor text; of a table, where such a
+        column is used, or one with values that are missing.
 
     Notes
     -----
@@ -583,7 +601,17 @@ def from_arrays(arrays: Mapping[str, Any]) -> Frame:
     >>> frame.filter("x > 2").count()
     3
     """
-    return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=sources.table(arrays))])
+    filling = sources.checked_filling(fill_null)
+    if sources.is_arrow_table(arrays):
+        table = sources.arrow_table(arrays, filling)
+    elif filling is not None:
+        raise ArgumentError(
+            "fill_null is for tables: arrays in which values are missing are filled before, by "
+            "awkward.fill_none or array.filled."
+        )
+    else:
+        table = sources.table(arrays)
+    return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=table, filling=filling)])
 
 
 def _tables(parts: Sequence[Mapping[str, Any]]) -> Files:

@@ -14,6 +14,7 @@ import awkward as ak
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources import beside
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
+from rootfeed.sources.arrowtables import arrow_table, is_arrow_table
 from rootfeed.sources.beside import BesideIndex, BesideLocation
 from rootfeed.sources.choosing import SOURCES, source_of
 from rootfeed.sources.filling import Filling, checked_filling
@@ -37,11 +38,13 @@ __all__ = [
     "Source",
     "Storage",
     "Table",
+    "arrow_table",
     "checked_filling",
     "expand",
     "fetch",
     "friends",
     "index",
+    "is_arrow_table",
     "is_fetched",
     "is_node",
     "is_remote",

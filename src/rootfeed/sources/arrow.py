@@ -91,9 +91,9 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     Where several columns have one name there is a `DuplicateNameWarning`.
     """
     with _opened(location) as file:
-        for text in file.duplicates().values():
+        for text in file.columns.duplicates().values():
             warn(text, DuplicateNameWarning)
-        return "", file.types()
+        return "", file.columns.types()
 
 
 def friends(location: Location) -> list[str]:
@@ -114,11 +114,11 @@ def index(location: Location, names: Sequence[str]) -> ArrowIndex:
         Where it is of a type that has no native one, or where the metadata tell that it has nulls.
     """
     with _opened(location) as file:
-        found = file.types()
+        found = file.columns.types()
         for name in names:
             if name not in found:
                 raise MissingColumnError(f"{file.path} has no column {name!r}. {nearest(name, found)}")
-            file.check(name)
+            file.columns.check(name)
         with damaged(f"{file.path}: its metadata cannot be read"):
             columns = {name: file.column(name, found[name]) for name in names}
             identity = file.identity()
@@ -133,7 +133,9 @@ def index(location: Location, names: Sequence[str]) -> ArrowIndex:
             columns=columns,
             head=file.storage.version.head,
             tag=file.storage.version.tag,
-            duplicates={name: text for name, text in file.duplicates().items() if name in columns},
+            duplicates={
+                name: text for name, text in file.columns.duplicates().items() if name in columns
+            },
             footer_bytes=file.footer_bytes,
             modified=file.modified,
             filling=location.filling,
@@ -205,7 +207,7 @@ def read_awkward(
             file.reading(name, start, stop),
         ):
             parts = list(file.parts(name, start, stop))
-            found = ak.from_arrow(pa.chunked_array(parts, file.fields[name].type))
+            found = ak.from_arrow(pa.chunked_array(parts, file.columns.fields[name].type))
             file.verify()
             return found
     own = Scratch()  # whose memory the array keeps

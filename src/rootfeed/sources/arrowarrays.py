@@ -13,7 +13,7 @@ from rootfeed.sources.arrowtypes import list_of
 from rootfeed.sources.filling import Filling, as_type
 from rootfeed.sources.scratch import Scratch
 
-__all__ = ["decoded", "filled", "member", "nulls"]
+__all__ = ["decoded", "filled", "member", "nulls", "numbers"]
 
 
 def filled(
@@ -55,7 +55,7 @@ def filled(
     def fill(what: str, missing: int) -> None:
         nonlocal value
         if missing and given is None:
-            raise nulls(where, name, f"{missing} {what}")
+            raise nulls(where, name, type_, f"{missing} {what}")
         if missing:
             value = as_type(given, where, name, type_)
 
@@ -64,7 +64,7 @@ def filled(
     if type_.kind == "scalar":
         out = out_for(name)
         for part in parts:
-            out[done : done + len(part)] = _numbers(part, value)
+            out[done : done + len(part)] = numbers(part, value)
             done += len(part)
         return out
     offsets = scratch.array(f"offsets of {name}", entries + 1, np.int64)
@@ -79,19 +79,21 @@ def filled(
     for each, ends, *missing in pieces:
         np.add(ends, first, out=offsets[done + 1 : done + 1 + len(ends)])
         piece = values[first : first + len(each)]
-        piece[:] = each if type_.kind == "text" else _numbers(each, value)
+        piece[:] = each if type_.kind == "text" else numbers(each, value)
         if missing and missing[0] is not None:
             piece[missing[0]] = value
         done, first = done + len(ends), first + len(each)
     return (Texts if type_.kind == "text" else Jagged)(values, offsets)
 
 
-def nulls(where: str, name: str, what: str) -> UnsupportedColumnError:
+def nulls(where: str, name: str, type_: ColumnType, what: str) -> UnsupportedColumnError:
     """Return the error about values that are missing."""
+    value: Any = "" if type_.kind == "text" else 0
+    is_real = type_.dtype is not None and type_.dtype.kind == "f"
+    told = " pandas writes NaN as null: fill_null=float('nan') gives it back." if is_real else ""
     return UnsupportedColumnError(
-        f"{where}: column {name!r} has no value (null) in {what}, and no number stands for that. "
-        f"Name one when it is opened, fill_null={{{name!r}: 0}}, or leave the column out. pandas writes "
-        "NaN as null: fill_null=float('nan') gives it back."
+        f"{where}: column {name!r} has no value (null) in {what}, and nothing stands for that. Say what "
+        f"does when it is opened, fill_null={{{name!r}: {value!r}}}, or leave the column out.{told}"
     )
 
 
@@ -126,11 +128,21 @@ def decoded(array: Any) -> Any:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         elif isinstance(array, pa.DictionaryArray):
-            array = array.dictionary_decode()
+            array = _decodable(array).dictionary_decode()
         elif pa.types.is_run_end_encoded(array.type):
             array = pa.compute.run_end_decode(array)
         else:
             return array
+
+
+def _decodable(array: Any) -> Any:
+    """Return an array with a dictionary of texts as polars has them as one that pyarrow decodes."""
+    import pyarrow as pa
+
+    type_ = array.type.value_type
+    if not (pa.types.is_string_view(type_) or pa.types.is_binary_view(type_)):
+        return array
+    return pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(pa.large_binary()))
 
 
 def _typed(array: Any, type_: ColumnType) -> Any:
@@ -142,7 +154,7 @@ def _typed(array: Any, type_: ColumnType) -> Any:
     return array.cast(pa.string() if type_.dtype is None else pa.from_numpy_dtype(type_.dtype))
 
 
-def _numbers(array: Any, fill: Any = None) -> Array:
+def numbers(array: Any, fill: Any = None) -> Array:
     """Return a decoded array as NumPy's, with a number where there is none; a copy where it must be."""
     import pyarrow as pa
 

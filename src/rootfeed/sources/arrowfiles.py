@@ -13,13 +13,10 @@ import numpy as np
 from rootfeed.errors import (
     ChangedFileError,
     DamagedFileError,
-    UnsupportedColumnError,
     UnsupportedFileError,
 )
 from rootfeed.schema import Array, Column, ColumnType, Encoding, Pages
-from rootfeed.sources.arrowarrays import nulls
-from rootfeed.sources.arrowtypes import Field, column_type, fields_of
-from rootfeed.sources.filling import as_type, type_of
+from rootfeed.sources.arrowcolumns import ArrowColumns
 from rootfeed.sources.metadata import damaged
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Address, Storage, local_path
@@ -100,6 +97,7 @@ class ArrowFile:
     Attributes
     ----------
     schema : pyarrow.Schema
+    columns : ArrowColumns
     bounds : ndarray of int64, shape (groups + 1,)
         Entries between which row groups or record batches end, empty ones included.
     """
@@ -119,22 +117,11 @@ class ArrowFile:
     ) -> None:
         import pyarrow as pa
 
-        self.path, self.address, self.filling = of.path, of.address, of.filling
+        self.path, self.address = of.path, of.address
         self.storage, self.modified = storage, modified
         self.source = pa.PythonFile(_StorageFile(storage), "r")
         self._open(scratch, key)
-        fields = fields_of(self.schema)
-        first: dict[str, int] = {}
-        for each in fields:
-            first.setdefault(each.path[0], each.position)
-        self._names = [
-            each.name for each in fields if len(each.path) == 1 or first[each.path[0]] == each.position
-        ]
-        # A member of structs that is called like a column gives way.
-        self.fields: dict[str, Field] = {}
-        for each in sorted(fields, key=lambda each: len(each.path) > 1):
-            if first[each.path[0]] == each.position:
-                self.fields.setdefault(each.name, each)
+        self.columns = ArrowColumns(self.schema, self.path, of.filling)
 
     def _open(self, scratch: Scratch, key: Any) -> None:
         raise NotImplementedError
@@ -153,59 +140,6 @@ class ArrowFile:
     def close(self) -> None:
         """Let go what was opened."""
         self.source.close()
-
-    def types(self) -> dict[str, ColumnType]:
-        """Return the type of each column; a struct is followed by its members."""
-        return {name: self.type(name) for name in dict.fromkeys(self._names)}
-
-    def type(self, name: str) -> ColumnType:
-        """Return the type of a column: of one that has no values, that of what fills it."""
-        fill = self.fill(name)
-        if self._is_null(name) and fill is not None:
-            return type_of(fill)
-        return column_type(self.fields[name].type)
-
-    def fill(self, name: str) -> Any:
-        """Return what was given for values of a column that are missing; None where nothing was."""
-        return None if self.filling is None else self.filling.of(name)
-
-    def check(self, name: str) -> None:
-        """Refuse a column that cannot be read at all."""
-        import pyarrow as pa
-
-        type_ = self.fields[name].type
-        if self._is_null(name) and self.fill(name) is None:
-            raise nulls(self.path, name, "all of its entries")
-        if pa.types.is_decimal(type_) or pa.types.is_interval(type_):
-            raise UnsupportedColumnError(
-                f"{self.path}: column {name!r} is of type {type_}, which has no native counterpart. "
-                "Leave it out, or write it as numbers: column.cast('float64') in pyarrow, "
-                "astype('float64') in pandas."
-            )
-
-    def _is_null(self, name: str) -> bool:
-        import pyarrow as pa
-
-        found: bool = pa.types.is_null(self.fields[name].type)
-        return found
-
-    def duplicates(self) -> dict[str, str]:
-        """Return the names that several columns have, and a sentence about each."""
-        if len(self.fields) == len(self._names):
-            return {}
-        return {
-            name: f"{self.path} has {self._names.count(name)} columns of the name {name!r}: the first "
-            "counts; of a column and a member of a struct, the column. Rename the others to read them."
-            for name in self.fields
-            if self._names.count(name) > 1
-        }
-
-    def check_nulls(self, name: str, type_: ColumnType, count: int) -> None:
-        """Refuse a column of which metadata say that values are missing, unless something fills them."""
-        if count and (fill := self.fill(name)) is None:
-            raise nulls(self.path, name, f"{count} of its entries")
-        if count:
-            as_type(fill, self.path, name, type_)
 
     def column(self, name: str, type_: ColumnType) -> Column:
         """Return where a column lies."""

@@ -65,7 +65,7 @@ class IpcFile(ArrowFile):
                 continue
             if number not in self._held:  # with all columns that are wanted
                 self._held[number] = self._reader.get_batch(number)
-            field = self.fields[name]
+            field = self.columns.fields[name]
             column = self._held[number].column(self._numbers[field.position])
             low = max(start - first, 0)
             yield member(column.slice(low, min(stop, last) - first - low), field.path[1:])
@@ -77,15 +77,15 @@ class IpcFile(ArrowFile):
         if not names:
             return
 
-        fields = sorted({self.fields[name].position for name in names})
+        fields = sorted({self.columns.fields[name].position for name in names})
         self._numbers = {position: number for number, position in enumerate(fields)}
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
         self._reader = pa.ipc.open_file(self.source, options=options)
 
     def stored(self, name: str, type_: ColumnType) -> tuple[Array, Array, float]:
         """See `ArrowFile`."""
-        field = self.fields[name]
-        whole = self.fields[field.path[0]].nodes[0]
+        field = self.columns.fields[name]
+        whole = self.columns.fields[field.path[0]].nodes[0]
         node, innermost = field.nodes[0], field.nodes[1] - 1
         rows, elements = [], 0
         for batch in self._batches:
@@ -101,7 +101,7 @@ class IpcFile(ArrowFile):
             rows.append((batch.offset, batch.body_bytes // max(1, len(self.schema)), nulls))
         places = np.array(rows, np.int64).reshape(-1, 3)
         if type_.kind in ("scalar", "text") or (type_.kind == "vector" and len(field.path) == 1):
-            self.check_nulls(name, type_, int(places[:, 2].sum()))
+            self.columns.check_nulls(name, type_, int(places[:, 2].sum()))
         entries = max(1, int(self.bounds[-1]))
         decoded_bytes = int(places[:, 1].sum())
         if type_.dtype is not None:

@@ -58,7 +58,7 @@ class ParquetFile(ArrowFile):
         groups = self.groups(start, stop)
         if not groups:
             return
-        field = self.fields[name]
+        field = self.columns.fields[name]
         # Others may be of that name, or have it as a part of theirs.
         wanted = [name]
         if len(field.path) > 1:
@@ -70,7 +70,7 @@ class ParquetFile(ArrowFile):
 
     def stored(self, name: str, type_: ColumnType) -> tuple[Array, Array, float]:
         """See `ArrowFile`."""
-        leaf = self.fields[name].leaves[0]
+        leaf = self.columns.fields[name].leaves[0]
         rows = []
         for number in range(self._metadata.num_row_groups):
             chunk = self._metadata.row_group(number).column(leaf)
@@ -88,7 +88,7 @@ class ParquetFile(ArrowFile):
             rows.append((start, size, chunk.num_values, chunk.total_uncompressed_size, nulls))
         places = np.array(rows, np.int64).reshape(-1, 5)
         if type_.kind in ("scalar", "text"):
-            self.check_nulls(name, type_, int(places[:, 4].sum()))
+            self.columns.check_nulls(name, type_, int(places[:, 4].sum()))
         decoded_bytes = int(places[:, 3].sum())
         if type_.dtype is not None:
             decoded_bytes = int(places[:, 2].sum()) * type_.dtype.itemsize
