@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -37,11 +36,10 @@ from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary, describe
 from rootfeed.frame.arrays import arrays
 from rootfeed.frame.joining import MATCH, matched
-from rootfeed.frame.saving import save
+from rootfeed.frame.saving import Rows, save_as
 from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import Location, Named
-from rootfeed.sources.writing import COMPRESSIONS
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
 
@@ -371,41 +369,42 @@ class Frame:
         format: Literal["ttree", "rntuple"] = "ttree",
         overwrite: bool = False,
     ) -> None:
-        """Write the entries that pass, definitions included, into a ROOT file.
+        """Write the entries that pass, definitions included, into a file.
 
-        It is read and written block by block, and there when all is written, or not at all. Types are
-        kept, but those that have no plain numbers or texts.
+        It is read and written block by block, and there when all is written, or not at all. Names and
+        types of numbers, vectors, arrays of fixed shape and texts are kept.
 
         Parameters
         ----------
         file : str or Path
-            ``"out.root:events"``, a local file and the name of the tree or ntuple in it, which is
-            ``"events"`` if it is left out.
+            A local file, whose name tells the format. ``"out.root:events"`` names the tree or ntuple in
+            it, which is ``"events"`` if it is left out. ``"out.parquet"`` has row groups of 65 536 rows,
+            or of about 32 MB, compressed by zstd; ``"out.arrow"`` and ``"out.feather"`` such record
+            batches, uncompressed: both need pyarrow. ``"out.h5"`` has a data set for each column, where
+            vectors are of `h5py.vlen_dtype`, and needs h5py.
         columns : str or iterable of str, optional
             All columns of numbers, vectors and texts if left out.
         format : "ttree" or "rntuple"
-            Compressed by zlib at level 1, or zstd at level 5: ROOT's defaults. In an ntuple, points in
-            names become ``_``.
+            Of a ROOT file, compressed by zlib at level 1, or zstd at level 5: ROOT's defaults. In an
+            ntuple, points in names become ``_``.
         overwrite : bool
             Replace a file of that name.
 
         Raises
         ------
         ArgumentError
-            Where there is such a file; or it is one of those that are read, or not local.
+            Where there is such a file; or it is one of those that are read, or not local; or a column
+            cannot have its name there.
+        UnsupportedColumnError
+            Where a column is named that holds neither numbers, nor vectors of numbers, nor text; or text
+            that the format cannot hold.
         EmptyDatasetError
             Where an ntuple would have no entry.
+        MissingFileError, AccessError, UnreachableError
+            Where it cannot be written: there is no such directory, the disk is full.
         """
-        path, _, name = str(file).partition(".root:")
-        path = os.path.expanduser(f"{path}.root" if name else path)
-        if not path.endswith(".root"):
-            raise ArgumentError(f"a file is saved as 'out.root' or 'out.root:name', got {str(file)!r}.")
-        if not overwrite and Path(path).exists():
-            raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
-        one_of("format", format, ("ttree", "rntuple"))
-        compression = COMPRESSIONS["zlib"](1) if format == "ttree" else COMPRESSIONS["zstd"](5)
         names = self._names(columns, ("scalar", "vector", "text"))
-        save(self._view, names, path, name or "events", format, compression)
+        save_as(Rows((self._view,)), names, file, format, overwrite)
 
     # --- helpers ------------------------------------------------------------------------------
 
