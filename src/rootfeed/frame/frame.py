@@ -35,7 +35,7 @@ from rootfeed.expression import (
 from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary, describe
 from rootfeed.frame.arrays import arrays
-from rootfeed.frame.joining import MATCH, matched
+from rootfeed.frame.joining import MATCH, matched, side_by_side
 from rootfeed.frame.saving import Rows, save_as
 from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
@@ -220,42 +220,47 @@ class Frame:
         *,
         on: str | Iterable[str] | None = None,
         prefix: str = "",
-        missing: Literal["error", "drop"] = "error",
+        missing: Any = "error",
     ) -> Frame:
         """Return a frame with the columns of another one beside its own.
 
-        Entry by entry: entry 0 of each file goes with entry 0 of the other frame's file in the same
-        place, as in files that were written together, such as the scores of a network. Or by keys: an
+        Entry by entry, as in files that were written together, such as the scores of a network: each
+        goes with the other frame's entry of the same number, wherever its files end. Or by keys: an
         entry goes with the row that has the same values in some columns. Entries keep their identity, so
         that splits are the same as without.
 
         Parameters
         ----------
         other : Frame
-            Entry by entry: as many files, each with as many entries; without definitions and cuts, which
-            come after. By keys: any frame whose rows fit into memory.
+            Entry by entry: one of as many entries, without definitions and cuts, which come after. By
+            keys: any frame whose rows fit into memory.
         on : str or iterable of str, optional
             Columns of integers, such as run and event numbers, which both have; unique in `other`.
         prefix : str
             Before the names of its columns here, for example where both have columns of one name.
-        missing : "error" or "drop"
+        missing : "error", "drop", or number, or mapping of str to number or str
             What becomes of entries for whose keys `other` has no row; how many were dropped is in
-            `report`.
+            `report`. They get what is given instead, one value for all columns of `other` or one for
+            each by name, which the column must be able to hold. Their vectors are empty.
 
         Raises
         ------
         ArgumentError
-            Where files or entries differ in number (entries: when metadata is read first); a name is
-            there already; keys are not unique, or have no match.
+            Where entries differ in number; a name is there already; keys are not unique, or have no
+            match; a column cannot hold what `missing` gives it.
 
         Notes
         -----
+        Entry by entry, the metadata of all files of both are read. Where files of both end at other
+        entries, pages of `other` are read twice where they lie in two blocks.
+
         By keys, all rows of `other` and the keys of all entries are read at once; the columns that come
         in stay in memory, with a value for each entry.
         """
         if not isinstance(other, Frame):
             raise ArgumentError(f"join takes a frame, got {other!r}. Make one: rootfeed.open(...).")
-        one_of("missing", missing, ("error", "drop"))
+        if missing is None or isinstance(missing, str):
+            one_of("missing", missing, ("error", "drop"))
         keys = [] if on is None else list(as_tuple(on))
         if on is not None and not keys:
             raise ArgumentError("on must name at least one column, got none.")
@@ -270,22 +275,12 @@ class Frame:
         shown = list(self._columns) + list(names)
         if keys:
             files = _tables(matched(mine, theirs, keys, list(names.values()), missing))
-            if missing == "error":
+            if missing != "drop":
                 return Frame(mine.beside(files, names), shown)
             match = hidden("match", len(mine.transformations))
             joined = Frame(mine.beside(files, {**names, match: MATCH}), shown)
             return joined._with(Cut(reference(match), f"a match in {', '.join(keys)}"))
-        if theirs.transformations:
-            raise ArgumentError(
-                "entry by entry, join takes a frame without definitions, cuts and ranges: join it as it "
-                "was opened, and define and filter afterwards. By keys, on=, it takes any."
-            )
-        if len(mine.paths) != len(theirs.paths):
-            raise ArgumentError(
-                f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)}: each needs one "
-                "with as many entries beside it. Where both have the same keys, name them: on=."
-            )
-        return Frame(mine.beside(theirs.files, names), shown)
+        return Frame(mine.beside(side_by_side(mine, theirs), names), shown)
 
     def range(self, start: int, stop: int | None = None, step: int = 1) -> Frame:
         """Return a frame with some of the entries that pass so far, by their number, as `range` does.

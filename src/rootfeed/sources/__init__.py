@@ -13,15 +13,17 @@ import awkward as ak
 
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources import beside
+from rootfeed.sources import spliced as splicing
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
 from rootfeed.sources.arrowtables import arrow_table, is_arrow_table
 from rootfeed.sources.beside import BesideIndex, BesideLocation
-from rootfeed.sources.choosing import SOURCES, source_of
-from rootfeed.sources.filling import Filling, checked_filling
+from rootfeed.sources.choosing import register, source_of
+from rootfeed.sources.filling import Filling, as_type, checked_filling
 from rootfeed.sources.friends import with_friends, without_names
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.spliced import SplicedIndex, SplicedLocation, spliced
 from rootfeed.sources.storage import TIMEOUT_SECONDS, Storage, is_remote
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Storage",
     "Table",
     "arrow_table",
+    "as_type",
     "checked_filling",
     "expand",
     "fetch",
@@ -52,6 +55,7 @@ __all__ = [
     "prepare",
     "read",
     "read_awkward",
+    "spliced",
     "stored_bytes",
     "table",
     "types",
@@ -59,6 +63,9 @@ __all__ = [
     "with_friends",
     "without_names",
 ]
+
+register(beside, BesideLocation, BesideIndex)
+register(splicing, SplicedLocation, SplicedIndex)
 
 
 class Source(Protocol):
@@ -123,9 +130,11 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
 
 def prepare(indexes: Iterable[FileIndex]) -> None:
     """Compile what reading these columns needs, so that threads need not."""
-    indexes = list(indexes)
-    for source in (*SOURCES, beside):
-        source.prepare([index for index in indexes if _source(index) is source])
+    by_source: dict[int, list[FileIndex]] = {}
+    for index in indexes:
+        by_source.setdefault(id(source_of(index)), []).append(index)
+    for some in by_source.values():
+        source_of(some[0]).prepare(some)
 
 
 def read(
@@ -174,7 +183,4 @@ def vector_bytes(index: FileIndex, name: str) -> float:
 
 
 def _source(of: Location | FileIndex) -> Source:
-    """Return the source that a location or an index belongs to."""
-    if isinstance(of, BesideLocation | BesideIndex):
-        return cast(Source, beside)
     return cast(Source, source_of(of))
