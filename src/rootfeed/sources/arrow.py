@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -27,11 +26,11 @@ from rootfeed.errors import (
 )
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources.arrowarrays import decoded, filled
-from rootfeed.sources.arrowfiles import ArrowFile, bytes_of, changed, modified_at
+from rootfeed.sources.arrowfiles import ArrowFile, bytes_of, changed, is_kept, modified_at
 from rootfeed.sources.filling import Filling
 from rootfeed.sources.ipc import IpcFile
 from rootfeed.sources.metadata import damaged
-from rootfeed.sources.pages import ranges
+from rootfeed.sources.pages import overlapping, ranges
 from rootfeed.sources.parquet import ParquetFile
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
@@ -68,11 +67,17 @@ class ArrowIndex(FileIndex):
         When a local file was changed last, in nanoseconds: its first bytes may stay what they are.
     filling : Filling or None
         What stands for values that are missing.
+    always : tuple of (int, int)
+        Offset and bytes of what any reading reads.
+    spans : mapping of str to ndarray of int64, shape (pages, pieces, 2)
+        Offset and bytes of what reading a page of a column reads, where its place does not tell.
     """
 
     footer_bytes: int = field(kw_only=True, repr=False)
     modified: int = field(kw_only=True, repr=False)
     filling: Filling | None = field(kw_only=True, repr=False)
+    always: Sequence[tuple[int, int]] = field(kw_only=True, repr=False)
+    spans: Mapping[str, Array] = field(kw_only=True, repr=False)
 
     @property
     def where(self) -> str:
@@ -122,7 +127,9 @@ def index(location: Location, names: Sequence[str]) -> ArrowIndex:
         with damaged(f"{file.path}: its metadata cannot be read"):
             columns = {name: file.column(name, found[name]) for name in names}
             identity = file.identity()
-        return ArrowIndex(
+            is_filled = np.diff(file.bounds) > 0
+            spans = {name: spans[is_filled] for name in names if (spans := file.spans(name)) is not None}
+        made = ArrowIndex(
             path=location.path,
             address=location.address,
             object_path="",
@@ -136,10 +143,14 @@ def index(location: Location, names: Sequence[str]) -> ArrowIndex:
             duplicates={
                 name: text for name, text in file.columns.duplicates().items() if name in columns
             },
-            footer_bytes=file.footer_bytes,
+            footer_bytes=file.parsed.footer_bytes,
             modified=file.modified,
             filling=location.filling,
+            always=file.always,
+            spans=spans,
         )
+        file.keep(made)
+        return made
 
 
 def read(
@@ -163,7 +174,7 @@ def read(
     DamagedFileError
         Names the file, the column and the entries.
     """
-    with _opened(index, scratch, names, start, stop, fetched) as file:
+    with _opened(index, names, start, stop, fetched) as file:
         if stopped.is_set():
             return
         for name in names:
@@ -189,7 +200,7 @@ def fetch(
         return None
     storage = open_storage(index.address, index.version, stopped)
     storage.prepare(_ranges(index, names, start, stop))
-    if index.format == "Parquet" and not stopped.is_set():  # of Arrow's, `read` asks for more
+    if not stopped.is_set():
         storage.verify()
     return storage
 
@@ -203,7 +214,7 @@ def read_awkward(
         import pyarrow as pa
 
         with (
-            _opened(index, scratch, [name], start, stop) as file,
+            _opened(index, [name], start, stop) as file,
             file.reading(name, start, stop),
         ):
             parts = list(file.parts(name, start, stop))
@@ -231,7 +242,6 @@ def prepare(indexes: Iterable[FileIndex]) -> None:
 @contextmanager
 def _opened(
     of: Location | ArrowIndex,
-    scratch: Scratch | None = None,
     names: Sequence[str] = (),
     start: int = 0,
     stop: int = 0,
@@ -259,16 +269,14 @@ def _opened(
             if fetched is None:
                 storage.prepare(_ranges(of, names, start, stop))
             kind: type[ArrowFile] = ParquetFile if of.format == "Parquet" else IpcFile
-            key: Any = (of.path, of.identity)
         else:
             storage = open_storage(of.address)
             stack.callback(storage.close)
             size = storage.file_bytes
             storage.prepare([(0, _MAGIC_BYTES), (max(0, size - _END_BYTES), _END_BYTES)])
             kind = _kind(path, size, bytes_of(storage, 0, min(size, _MAGIC_BYTES)))
-            key = object()
         with damaged(f"{path} cannot be read as a file of {kind.format}"):
-            file = kind(of, storage, modified, scratch or Scratch(), key)
+            file = kind(of, storage, modified)
         stack.callback(file.close)
         file.use(names)
         yield file
@@ -276,11 +284,16 @@ def _opened(
 
 def _ranges(index: ArrowIndex, names: Sequence[str], start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Yield offset and size of what reading some entries needs, as far as metadata tell."""
-    yield index.file_bytes - index.footer_bytes, index.footer_bytes
-    if index.format == "Parquet":
-        for name in names:
-            if (pages := index.columns[name].pages) is not None:
-                yield from ranges(pages, start, stop)
+    if not is_kept(index):
+        yield index.file_bytes - index.footer_bytes, index.footer_bytes
+    yield from index.always
+    for name in names:
+        pages = index.columns[name].pages
+        if pages is not None and name in index.spans:
+            found = index.spans[name][overlapping(pages, start, stop)].reshape(-1, 2)
+            yield from ((offset, size) for offset, size in found.tolist() if size)
+        elif pages is not None:
+            yield from ranges(pages, start, stop)
 
 
 def _kind(path: str, size: int, magic: bytes) -> type[ArrowFile]:

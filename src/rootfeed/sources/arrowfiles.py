@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,17 +17,19 @@ from rootfeed.errors import (
     DamagedFileError,
     UnsupportedFileError,
 )
+from rootfeed.processes import ForkLock
 from rootfeed.schema import Array, Column, ColumnType, Encoding, Pages
 from rootfeed.sources.arrowcolumns import ArrowColumns
 from rootfeed.sources.metadata import damaged
-from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Address, Storage, local_path
 
-__all__ = ["ArrowFile", "bounds_of", "bytes_of", "changed", "modified_at"]
+__all__ = ["ArrowFile", "Parsed", "bounds_of", "bytes_of", "changed", "is_kept", "modified_at"]
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
 """Of the values, for the identity: footers of files of equal length can be equal."""
+
+_KEPT_BYTES = 64 << 20  # of metadata, as they are stored
 
 
 def changed(path: str) -> ChangedFileError:
@@ -91,40 +95,116 @@ class _StorageFile:
         return out
 
 
-class ArrowFile:
-    """An open file of either format.
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """What the metadata of a file say.
 
     Attributes
     ----------
-    schema : pyarrow.Schema
-    columns : ArrowColumns
+    footer_bytes : int
+        Length of the metadata at the end of the file.
     bounds : ndarray of int64, shape (groups + 1,)
         Entries between which row groups or record batches end, empty ones included.
+    schema : pyarrow.Schema
+    columns : ArrowColumns
+    groups : object
+        What the format knows of them.
+    """
+
+    footer_bytes: int
+    bounds: Array
+    schema: Any
+    columns: ArrowColumns
+    groups: Any
+
+
+class _Kept:
+    """What was parsed of the files that were used last, for all threads."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[Any, Parsed] = OrderedDict()
+        self._bytes = 0
+        self._lock = ForkLock()
+
+    def get(self, key: Any) -> Parsed | None:
+        with self._lock:
+            found = self._found.get(key)
+            if found is not None:
+                self._found.move_to_end(key)
+            return found
+
+    def put(self, key: Any, parsed: Parsed) -> None:
+        with self._lock:
+            if key not in self._found:
+                self._bytes += parsed.footer_bytes
+            self._found[key] = parsed
+            while self._bytes > _KEPT_BYTES and len(self._found) > 1:
+                self._bytes -= self._found.popitem(last=False)[1].footer_bytes
+
+
+_kept = _Kept()
+
+
+def is_kept(of: Any) -> bool:
+    """Tell whether the metadata of an indexed file need not be read."""
+    return _kept.get(_key(of)) is not None
+
+
+def _key(of: Any) -> Any:
+    return of.path, of.identity, of.filling
+
+
+class ArrowFile:
+    """An open file of either format.
+
+    Parameters
+    ----------
+    of : Location or ArrowIndex
+        Of an index, what was parsed of the file is kept.
+    storage : Storage
+    modified : int
+        When it was changed last.
     """
 
     format: Literal["Parquet", "Arrow"]
-    schema: Any
-    bounds: Array
-    footer_bytes: int
 
-    def __init__(
-        self,
-        of: Any,
-        storage: Storage,
-        modified: int,
-        scratch: Scratch,
-        key: Any,
-    ) -> None:
+    def __init__(self, of: Any, storage: Storage, modified: int) -> None:
         import pyarrow as pa
 
-        self.path, self.address = of.path, of.address
+        self.path, self.address, self._filling = of.path, of.address, of.filling
         self.storage, self.modified = storage, modified
         self.source = pa.PythonFile(_StorageFile(storage), "r")
-        self._open(scratch, key)
-        self.columns = ArrowColumns(self.schema, self.path, of.filling)
+        is_known = hasattr(of, "identity")
+        found = _kept.get(_key(of)) if is_known else None
+        if found is None:
+            found = self._parsed()
+            if is_known:
+                _kept.put(_key(of), found)
+        self.parsed = found
+        self.bounds, self.columns = found.bounds, found.columns
+        self._open()
 
-    def _open(self, scratch: Scratch, key: Any) -> None:
+    def keep(self, of: Any) -> None:
+        """Keep what was parsed, for whoever reads the file by this index."""
+        _kept.put(_key(of), self.parsed)
+
+    def _parsed(self) -> Parsed:
         raise NotImplementedError
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    def spans(self, name: str) -> Array | None:
+        """Return where reading each group of a column reads, shape (groups, pieces, 2): offset, bytes.
+
+        None where that is what `stored` tells.
+        """
+        return None
+
+    @property
+    def always(self) -> tuple[tuple[int, int], ...]:
+        """Offset and bytes of what any reading reads."""
+        return ()
 
     def parts(self, name: str, start: int, stop: int) -> Iterator[Any]:
         """Yield the entries ``[start, stop)`` of a column as Arrow arrays."""
@@ -164,10 +244,11 @@ class ArrowFile:
     def identity(self) -> bytes:
         """Return 16 bytes that tell the file from others: of its footer, and of samples before it."""
         size = self.storage.file_bytes
-        last = max(0, size - self.footer_bytes - _SAMPLE_BYTES)
+        footer_bytes = self.parsed.footer_bytes
+        last = max(0, size - footer_bytes - _SAMPLE_BYTES)
         places = sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)})
         ranges = [(place, min(_SAMPLE_BYTES, size - place)) for place in places]
-        ranges.append((size - self.footer_bytes, self.footer_bytes))
+        ranges.append((size - footer_bytes, footer_bytes))
         self.storage.prepare(ranges)
         digest = hashlib.blake2b(f"{size}".encode(), digest_size=16)
         for offset, length in ranges:

@@ -11,6 +11,7 @@ from rootfeed.schema import ColumnType
 
 __all__ = [
     "Field",
+    "buffers_of",
     "column_type",
     "fields_of",
     "list_of",
@@ -131,6 +132,26 @@ def nodes_of(type_: Any) -> tuple[int, int]:
         return 1, 1
     inside = [nodes_of(type_.field(number).type) for number in range(type_.num_fields)]
     return 1 + sum(nodes for nodes, _ in inside), sum(leaves for _, leaves in inside)
+
+
+def buffers_of(type_: Any) -> int:
+    """Return how many buffers a field has in a record batch, those of the fields in it included."""
+    import pyarrow as pa
+
+    if isinstance(type_, pa.BaseExtensionType):
+        return buffers_of(type_.storage_type)
+    if pa.types.is_dictionary(type_):
+        return 2
+    inside = sum(buffers_of(type_.field(number).type) for number in range(type_.num_fields))
+    if pa.types.is_null(type_) or pa.types.is_run_end_encoded(type_):
+        return inside
+    if pa.types.is_union(type_):
+        return inside + (2 if type_.mode == "dense" else 1)
+    if pa.types.is_struct(type_) or pa.types.is_fixed_size_list(type_):
+        return inside + 1
+    views = (pa.types.is_list_view, pa.types.is_large_list_view)
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return inside + (3 if any(each(type_) for each in (*views, *texts)) else 2)
 
 
 def _plain(type_: Any) -> Any:

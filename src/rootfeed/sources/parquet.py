@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources.arrowarrays import member
-from rootfeed.sources.arrowfiles import ArrowFile, bounds_of, bytes_of
-from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.arrowcolumns import ArrowColumns
+from rootfeed.sources.arrowfiles import ArrowFile, Parsed, bounds_of, bytes_of
 
 __all__ = ["ParquetFile"]
 
@@ -22,7 +21,7 @@ class ParquetFile(ArrowFile):
 
     format = "Parquet"
 
-    def _open(self, scratch: Scratch, key: Any) -> None:
+    def _parsed(self) -> Parsed:
         import pyarrow.parquet as pq
 
         size = self.storage.file_bytes
@@ -33,25 +32,30 @@ class ParquetFile(ArrowFile):
                 f"{self.path} is {text}: it does not end as Parquet files do. "
                 "Copy or produce the file again."
             )
-        self.footer_bytes = int.from_bytes(end[:4], "little") + 8
-        if self.footer_bytes + 4 > size:
+        footer_bytes = int.from_bytes(end[:4], "little") + 8
+        if footer_bytes + 4 > size:
             raise DamagedFileError(
-                f"{self.path} is damaged: it claims {self.footer_bytes} bytes of metadata, and has "
-                f"{size} in all. Copy or produce the file again."
+                f"{self.path} is damaged: it claims {footer_bytes} bytes of metadata, and has {size} in "
+                "all. Copy or produce the file again."
             )
+        metadata = pq.read_metadata(self.source)
+        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+        bounds = bounds_of(self.path, (group.num_rows for group in groups), metadata.num_rows)
+        schema = pq.ParquetFile(self.source, metadata=metadata).schema_arrow
+        columns = ArrowColumns(schema, self.path, self._filling)
+        return Parsed(footer_bytes, bounds, schema, columns, metadata)
 
-        def parse(_: ExitStack) -> tuple[Any, Array]:
-            metadata = pq.read_metadata(self.source)
-            groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-            return metadata, bounds_of(
-                self.path, (group.num_rows for group in groups), metadata.num_rows
-            )
+    def _open(self) -> None:
+        import pyarrow.parquet as pq
 
-        self._metadata, self.bounds = scratch.keep(key, parse)
+        self._metadata = self.parsed.groups
+        # Each column chunk is read for itself: that is what was fetched.
         self._reader = pq.ParquetFile(
-            self.source, metadata=self._metadata, page_checksum_verification=True
+            self.source,
+            metadata=self._metadata,
+            page_checksum_verification=True,
+            pre_buffer=False,
         )
-        self.schema = self._reader.schema_arrow
 
     def parts(self, name: str, start: int, stop: int) -> Iterator[Any]:
         """See `ArrowFile`."""
