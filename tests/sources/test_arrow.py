@@ -28,6 +28,7 @@ from rootfeed.errors import (
     MissingFileError,
     MissingObjectError,
     RootfeedError,
+    StateError,
     UnsupportedColumnError,
     UnsupportedFileError,
 )
@@ -443,6 +444,20 @@ def test_fill_null_is_checked(tmp_path: Path) -> None:
         rf.open(path, fill_null={0: 0})
     frame = rf.open(path, fill_null=np.float32(3))
     assert pickle.loads(pickle.dumps(frame)).arrays("pt")["pt"].tolist() == [1, 3]
+
+
+def test_states_know_what_was_filled_and_splits_do_not(tmp_path: Path) -> None:
+    path = written(tmp_path, ".parquet", {"id": np.arange(400), "pt": pa.array([1.0, None] * 200)})
+
+    def loader(value: Any) -> rf.Loader:
+        return rf.Loader(path, 10, ["id", "pt"], seed=1, fill_null=value)
+
+    state = loader(0).state_dict()
+    loader(0).load_state_dict(state)
+    with pytest.raises(StateError, match="files"):
+        loader(-1).load_state_dict(state)
+    parts = [epoch_ids(loader(value).split(0.3).test) for value in (0, -1)]
+    assert np.array_equal(np.sort(parts[0]), np.sort(parts[1]))
 
 
 def test_the_loader_fills_too(tmp_path: Path) -> None:

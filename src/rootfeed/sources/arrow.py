@@ -146,6 +146,7 @@ def index(location: Location, names: Sequence[str]) -> ArrowIndex:
             footer_bytes=file.parsed.footer_bytes,
             modified=file.modified,
             filling=location.filling,
+            joined=b"" if location.filling is None else location.filling.identity,
             always=file.always,
             spans=spans,
         )

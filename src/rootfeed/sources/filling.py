@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,11 @@ class Filling:
     def of(self, name: str) -> Any:
         """Return what was given for a column; None where nothing was."""
         return dict(self.named).get(name, self.everywhere)
+
+    @property
+    def identity(self) -> bytes:
+        """Bytes that tell it from others."""
+        return hashlib.blake2b(repr(self).encode(), digest_size=16).digest()
 
     def check(self, where: str, types: Mapping[str, ColumnType]) -> None:
         """Refuse names that no column has, and values that the column of that name cannot hold.
