@@ -148,6 +148,15 @@ def test_splits_and_states_know_tables_by_their_values() -> None:
     assert ids(table) == ids(pa.Table.from_batches(table.to_batches(max_chunksize=70)))
 
 
+def test_several_tables_are_one_dataset() -> None:
+    tables = [pa.table({"x": pa.array([1.0, None])}), pa.table({"x": pa.array([2.0, 3.0])})]
+    for given in (tables, [tables[0], rf.open(tables[1])]):
+        [batch] = rf.Loader(given, 4, shuffle=False, fill_null=9)
+        assert batch.tolist() == [[1], [9], [2], [3]]
+    mixed = rf.mixed([rf.open(tables[0], fill_null=0), tables[1]])
+    assert all(len(batch) == 2 for batch in rf.Loader(mixed, 2, ["x"]))
+
+
 def test_arrays_are_opened_as_they_are() -> None:
     columns = {"x": np.arange(3.0), "v": ak.Array([[1], [], [2, 3]])}
     assert rf.open(columns).arrays("x")["x"].tolist() == [0, 1, 2]

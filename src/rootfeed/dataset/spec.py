@@ -21,11 +21,11 @@ from rootfeed.frame import Frame, open
 from rootfeed.layout import Layout
 from rootfeed.plan import BitMask, Sizes, Tail
 from rootfeed.schema import Array
-from rootfeed.sources import Named, is_arrow_table, is_node
+from rootfeed.sources import ArrowTable, Named, is_arrow_table, is_node
 
 __all__ = ["Frames", "NotFinite", "Spec", "checked_spec"]
 
-Frames = Named | Frame | Sequence[Frame] | Mixed
+Frames = Named | ArrowTable | Frame | Sequence[Frame | ArrowTable] | Mixed
 """A dataset: what `rootfeed.open` takes or returns, several frames, or what `rootfeed.mixed` returns."""
 
 NotFinite = Literal["warn", "error", "keep"]
@@ -185,6 +185,9 @@ def _frames(
     elif not is_arrow_table(frames):
         given = as_tuple(frames)
     given = tuple(open(frame) if is_node(frame) else frame for frame in given)
+    if any(map(is_arrow_table, given)):
+        given = tuple(open(each, **access) if is_arrow_table(each) else each for each in given)
+        access = {}
     if not given:
         raise ArgumentError("a loader needs at least one frame, got none.")
     if isinstance(frames, Mixed):
@@ -192,8 +195,7 @@ def _frames(
             raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
         sampling = frames.sampling
     elif isinstance(frames, Mapping) or not any(isinstance(frame, Frame) for frame in given):
-        is_one = isinstance(frames, Mapping) or is_arrow_table(frames)
-        given = (open(frames if is_one else cast(Named, given), **access),)
+        given = (open(frames if isinstance(frames, Mapping) else cast(Named, given), **access),)
         access = {}
     if access:
         raise ArgumentError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import awkward as ak
 import numpy as np
@@ -39,7 +39,7 @@ from rootfeed.frame.joining import MATCH, matched, side_by_side
 from rootfeed.frame.saving import Rows, save_as
 from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
-from rootfeed.sources import Location, Named
+from rootfeed.sources import ArrowTable, Location, Named
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
 
@@ -462,7 +462,7 @@ class Frame:
 
 
 def open(
-    files: Named | Any,
+    files: Named | ArrowTable | Mapping[str, Any],
     *,
     friends: bool = False,
     fill_null: Any = None,
@@ -534,9 +534,9 @@ def open(
     if sources.is_node(files):
         return _of_node(files)
     if sources.is_arrow_table(files) or _is_arrays(files):
-        return from_arrays(files, fill_null=fill_null)
+        return from_arrays(cast(Any, files), fill_null=fill_null)
     filling = sources.checked_filling(fill_null)
-    found = sources.expand(files, storage_options=storage_options, timeout=timeout)
+    found = sources.expand(cast(Named, files), storage_options=storage_options, timeout=timeout)
     return over([replace(each, filling=filling) for each in found], friends=friends)
 
 
@@ -555,7 +555,7 @@ def _is_arrays(files: Any) -> bool:
     )
 
 
-def from_arrays(arrays: Any, *, fill_null: Any = None) -> Frame:
+def from_arrays(arrays: Mapping[str, Any] | ArrowTable, *, fill_null: Any = None) -> Frame:
     """Describe a dataset in memory.
 
     Parameters
@@ -604,7 +604,7 @@ def from_arrays(arrays: Any, *, fill_null: Any = None) -> Frame:
             "awkward.fill_none or array.filled."
         )
     else:
-        table = sources.table(arrays)
+        table = sources.table(cast(Mapping[str, Any], arrays))
     return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=table, filling=filling)])
 
 

@@ -50,7 +50,7 @@ class Loader:
     ----------
     frames : Frame, sequence of Frame, what `rootfeed.mixed` returns, or what `rootfeed.open` takes
         Several frames are one dataset; columns are matched by name. A path, such as
-        ``"data/*.root:events"``, is opened.
+        ``"data/*.root:events"``, and data frames of pandas or polars are opened.
     batch_size : int
         Rows of a batch. Only an epoch's last batch can be shorter.
     features : str, sequence of str, or mapping, optional

@@ -15,7 +15,7 @@ from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources import beside
 from rootfeed.sources import spliced as splicing
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
-from rootfeed.sources.arrowtables import arrow_table, is_arrow_table
+from rootfeed.sources.arrowtables import ArrowTable, arrow_table, is_arrow_table
 from rootfeed.sources.beside import BesideIndex, BesideLocation
 from rootfeed.sources.choosing import register, source_of
 from rootfeed.sources.filling import Filling, as_type, checked_filling
@@ -30,6 +30,7 @@ __all__ = [
     "IN_MEMORY",
     "TIMEOUT_SECONDS",
     "ArraysLocation",
+    "ArrowTable",
     "BesideLocation",
     "Filling",
     "Located",

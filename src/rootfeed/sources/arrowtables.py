@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,9 +16,16 @@ from rootfeed.sources.arrowcolumns import ArrowColumns
 from rootfeed.sources.filling import Filling
 from rootfeed.sources.scratch import Scratch
 
-__all__ = ["arrow_table", "is_arrow_table"]
+__all__ = ["ArrowTable", "arrow_table", "is_arrow_table"]
 
 _INDEX = re.compile(r"__index_level_\d+__")
+
+
+class ArrowTable(Protocol):
+    """What gives its rows by Arrow's C protocol."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Return a capsule with the rows."""
 
 
 def is_arrow_table(data: Any) -> bool:
