@@ -130,7 +130,8 @@ def column_of(kind: str, code: str, entries: int, words: str) -> Any:
             kind_ = {"text": pa.string(), "large text": pa.large_string(), "bytes": pa.binary()}[kind]
             return pa.array([texts[n] for n in random.integers(0, 4, entries)]).cast(kind_)
         case "few texts":
-            return pa.array([f"t{n}" for n in random.integers(0, 3, entries)]).dictionary_encode()
+            few = [f"t{n}" for n in random.integers(0, 3, entries)]
+            return pa.array(few, pa.string()).dictionary_encode()
         case "few numbers":
             few = numbers(code, 3, words)
             places = pa.array(random.integers(0, 3, entries).astype("i1"))
