@@ -35,24 +35,37 @@ from proxy import Proxy
 from realservers import KINDS, missing, running
 
 FILES, ENTRIES, COLUMNS = 8, 250_000, 31
-FORMATS = ("TTree", "RNTuple")
+FORMATS = {"TTree": ".root", "RNTuple": ".root", "Parquet": ".parquet", "Arrow": ".arrow"}
+GROUP = 50_000  # entries of a row group, or record batch
 BATCH = 1024
 FOLDER = Path(tempfile.gettempdir(), "rootfeed-remote")
 
 
 def write(folder: Path) -> None:
-    """Write eight files of 31 columns of float32, as ROOT's Snapshot does by default."""
+    """Write eight files of 31 columns of float32: ROOT's as Snapshot does by default."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     import ROOT
 
     rng = np.random.default_rng(1)
     names = [f"f{number}" for number in range(COLUMNS)]
     for number in range(FILES):
         columns = {name: rng.normal(size=ENTRIES).astype("f4") for name in names}
+        table = pa.table(columns)
+        options = {"compression": "zstd", "use_dictionary": False}
+        pq.write_table(table, folder / f"Parquet{number}.parquet", GROUP, **options)
+        with pa.ipc.new_file(folder / f"Arrow{number}.arrow", table.schema) as file:
+            file.write_table(table, GROUP)
         frame = ROOT.RDF.FromNumpy(columns)
-        for format in FORMATS:
+        for format in ("TTree", "RNTuple"):
             options = ROOT.RDF.RSnapshotOptions()
             options.fOutputFormat = getattr(ROOT.RDF.ESnapshotOutputFormat, f"k{format}")
             frame.Snapshot("events", str(folder / f"{format}{number}.root"), names, options)
+
+
+def tables(paths: list[str]) -> dict[str, str | None]:
+    """Return which tree each file holds; a file of Parquet or Arrow has none."""
+    return {path: "events" if path.endswith(".root") else None for path in paths}
 
 
 def _proxy(pipe: Any, upstream: int, is_web: bool) -> None:
@@ -92,7 +105,7 @@ def epochs(
 
     warnings.simplefilter("ignore", rf.errors.MixingWarning)
     opened = time.perf_counter()
-    frame = rf.open(dict.fromkeys(paths, "events"), storage_options=options)
+    frame = rf.open(tables(paths), storage_options=options)
     loader = rf.Loader(frame, BATCH, columns, memory=memory, seed=1)
     opened = time.perf_counter() - opened
     rates, firsts = [], []
@@ -129,8 +142,8 @@ def occupied(paths: list[str], columns: list[str]) -> int:
 
     return sum(
         int(column.pages.stored_bytes.sum())
-        for path in paths
-        for column in sources.index(sources.Location(path, "events"), columns).columns.values()
+        for path, tree in tables(paths).items()
+        for column in sources.index(sources.Location(path, tree), columns).columns.values()
     )
 
 
@@ -153,8 +166,9 @@ def run(job: dict[str, Any]) -> dict[str, float]:
 @contextmanager
 def served(kind: str, folder: Path) -> Iterator[Any]:
     with running(kind) as server:
-        for path in (folder / f"{format}{each}.root" for format in FORMATS for each in range(FILES)):
-            shutil.copy(path, server.folder)
+        for format, suffix in FORMATS.items():
+            for number in range(FILES):
+                shutil.copy(folder / f"{format}{number}{suffix}", server.folder)
         yield server
 
 
@@ -162,9 +176,9 @@ def named(folder: Path, format: str, copies: int) -> list[str]:
     """Return the names of a format's files in a folder, each linked to as often as is wanted."""
     names = []
     for number in range(FILES * copies):
-        name = f"{format}{number}.root"
+        name = f"{format}{number}{FORMATS[format]}"
         if not (folder / name).exists():
-            os.link(folder / f"{format}{number % FILES}.root", folder / name)
+            os.link(folder / f"{format}{number % FILES}{FORMATS[format]}", folder / name)
         names.append(name)
     return names
 
@@ -186,7 +200,7 @@ def main(
         print(json.dumps(run(json.loads(job))))
         return
     data.mkdir(exist_ok=True)
-    if len(list(data.glob("*.root"))) < FILES * len(FORMATS):
+    if not all((data / f"{format}{FILES - 1}{suffix}").exists() for format, suffix in FORMATS.items()):
         write(data)
     wanted = [(format, int(count)) for format in formats.split(",") for count in columns.split(",")]
     for format, count in wanted:
@@ -199,7 +213,8 @@ def main(
         print(f"\n{format}, {count} of {COLUMNS} columns: {least / 1e6:.1f} MB, in {given['memory']}\n")
         print("| | round trip | entries/s | of disk | first batch | moved | requests | uproot.iterate |")
         print("|---|---:|---:|---:|---:|---:|---:|---:|")
-        slow = measured({"what": "uproot", "paths": local, "options": None, **given}) if peers else {}
+        of_root = peers and FORMATS[format] == ".root"
+        slow = measured({"what": "uproot", "paths": local, "options": None, **given}) if of_root else {}
         peer = f"{slow['rate'] / 1e6:.2f} M" if "rate" in slow else "–"
         print(f"| disk | | {near['rate'] / 1e6:.2f} M | 1 | {near['first'] * 1e3:.0f} ms | | | {peer} |")
         for kind in servers.split(","):
@@ -218,7 +233,7 @@ def main(
                     }
                     found = measured({"what": "rootfeed", **far})
                     requests, moved, _ = distance.take(trip / 1e3)
-                    slow = measured({"what": "uproot", **far}) if peers and trip in (0, 20) else {}
+                    slow = measured({"what": "uproot", **far}) if of_root and trip in (0, 20) else {}
                     distance.take(trip / 1e3)
                     if "failed" in found:
                         print(f"| {kind} | {trip:g} ms | {found['why']} | | | | | |")

@@ -23,7 +23,7 @@ from rootfeed.errors import (
 )
 from rootfeed.root.resampling import Resampled
 from rootfeed.schema import ColumnType
-from rootfeed.sources.writing import write as write_file
+from rootfeed.sources.rootwriting import write as write_file
 from rootfiles.environment import load_root
 from samples import File, epoch_ids, write, write_columns
 

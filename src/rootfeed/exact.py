@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["common_dtype", "inexact", "integer_dtype"]
+__all__ = ["common_dtype", "exactly", "inexact", "integer_dtype"]
 
 Array = npt.NDArray[Any]
 Dtype = np.dtype[Any]
@@ -53,3 +53,26 @@ def common_dtype(parts: Sequence[Array]) -> tuple[Dtype, int]:
         if (found := integer_dtype(least, most)) is not None:
             return found, 0
     return dtype, sum(inexact(part, dtype) for part in wide)
+
+
+def exactly(value: Any, dtype: Dtype) -> Any:
+    """Return a number as one of a dtype; None where that would be another one.
+
+    Integers, and what becomes one, keep their value; real numbers may be rounded to real ones, but not
+    to infinity.
+    """
+    if not isinstance(value, int | float):
+        return None
+    if dtype.kind != "f":
+        if isinstance(value, float) and not value.is_integer():  # NaN and infinities, too
+            return None
+        least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return dtype.type(int(value)) if least <= value <= most else None
+    try:
+        with np.errstate(over="ignore"):
+            found = dtype.type(value)
+    except OverflowError:  # of an integer
+        return None
+    if isinstance(value, int):
+        return found if np.isfinite(found) and int(found) == value else None
+    return None if np.isinf(found) and not np.isinf(value) else found

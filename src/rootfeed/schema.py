@@ -362,7 +362,8 @@ class FileIndex:
     duplicates : mapping of str to str
         Those of them whose name others have, too, and what to say of that.
     joined : bytes
-        The identities of what lies beside the file; empty where nothing does.
+        The identities of what lies beside the file, and of what fills its missing values; empty where
+        nothing does. States know them; splits do not.
     address : object
         How the file is reached, as its source knows it; the path says no secrets.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ import uproot
 
 import rootfeed as rf
 import rootfeed.root
-from rootfeed.errors import ArgumentError, MissingColumnError, MissingFileError, StateError
+from rootfeed.errors import (
+    ArgumentError,
+    MissingColumnError,
+    MissingFileError,
+    StateError,
+    UnsupportedColumnError,
+)
 from samples import File, in_a_row, open_events, values, write, write_columns
 
 FILES = in_a_row(File(400, page=50), File(177, page=30, format="RNTuple"), File(150, page=60))
@@ -156,17 +163,91 @@ def test_mistakes_are_told(frames: tuple[rf.Frame, rf.Frame], tmp_path: Path) ->
         frame.join(other)
     with pytest.raises(ArgumentError, match="join it as it was opened"):
         frame.join(other.filter("score > 0"), prefix="net_")
-    with pytest.raises(ArgumentError, match=r"3 files cannot be joined with 1.*on="):
-        frame.join(rf.from_arrays({"score": np.zeros(ENTRIES)}))
+    with pytest.raises(ArgumentError, match=r"and 2 more files have 727 entries and .* 726: they.*on="):
+        frame.join(rf.from_arrays({"score": np.zeros(ENTRIES - 1)}))
     with pytest.raises(ArgumentError, match=r"join takes a frame, got 'scores\.root'"):
         frame.join("scores.root")  # type: ignore[arg-type]
     short = rf.from_arrays({"score": np.zeros(9)})
     write_columns(tmp_path / "data.root", {"id": np.arange(10)}, 10, "TTree")
-    joined = rf.open(tmp_path / "data.root").join(short)
-    with pytest.raises(ArgumentError, match="has 10 entries and arrays in memory 9: they cannot be"):
-        joined.count()
-    with pytest.raises(ArgumentError, match="has 10 entries and arrays in memory 9: they cannot be"):
-        rf.Loader(joined, 2, ["id"])
+    with pytest.raises(ArgumentError, match="have 10 entries and arrays in memory 9: they cannot be"):
+        rf.open(tmp_path / "data.root").join(short)
+
+
+# --- files that end elsewhere --------------------------------------------------------------------
+
+
+def beside_elsewhere(folder: Path, suffix: str, lengths: list[int]) -> rf.Frame:
+    """Return a frame of the same entries, whose files end after others."""
+    ends = np.cumsum([0, *lengths])
+    paths = []
+    for number, (start, stop) in enumerate(pairwise(ends)):
+        ids = IDS[start:stop]
+        columns = {
+            "score": scores(ids),
+            "v": ak.unflatten(np.repeat(ids, ids % 4).astype("f4"), ids % 4),
+            "name": ak.Array([str(each) for each in ids]) if len(ids) else ak.Array([""])[:0],
+            "m": np.stack([ids, -ids], 1).astype("i2"),
+        }
+        paths.append(folder / f"{number}{suffix}")
+        if suffix == ".root" and len(ids):
+            rf.from_arrays(columns).save(paths[-1])
+        else:
+            pytest.importorskip("pyarrow")
+            rf.from_arrays(columns).save(paths[-1])
+    return rf.open(paths).select(["score", "v", "name", "m"])
+
+
+@pytest.mark.parametrize("suffix", [".root", ".parquet"])
+@pytest.mark.parametrize("lengths", [[727], [1, 399, 327], [400, 176, 151], [100] * 7 + [27]])
+def test_files_that_end_elsewhere(
+    frames: tuple[rf.Frame, rf.Frame], suffix: str, lengths: list[int], tmp_path: Path
+) -> None:
+    frame, other = frames[0], beside_elsewhere(tmp_path, suffix, lengths)
+    for joined in (frame.join(other), pickle.loads(pickle.dumps(frame.join(other)))):
+        found = joined.arrays(["id", "score", "v", "name", "m"])
+        assert np.array_equal(found["id"], IDS)
+        assert np.array_equal(found["score"], scores(IDS))
+        assert ak.to_list(found["v"]) == [[each] * (each % 4) for each in IDS]
+        assert ak.to_list(found["name"]) == [str(each) for each in IDS]
+        assert np.array_equal(ak.to_numpy(found["m"]), np.stack([IDS, -IDS], 1))
+    features = {"event": ["id", "score"], "v": rf.padded(["v"], 3), "m": rf.array("m")}
+    for options in ({}, {"chunk_entries": 200, "block_entries": 23}):
+        loader = rf.Loader(joined.filter("score > -0.5"), 32, features, seed=3, **options)
+        every = list(loader)
+        ids = np.concatenate([x["event"][:, 0] for x in every]).astype(int)
+        assert np.array_equal(np.sort(ids), IDS[scores(IDS) > -0.5])
+        assert np.array_equal(np.concatenate([x["event"][:, 1] for x in every]), scores(ids))
+        assert np.array_equal(np.concatenate([x["v_mask"] for x in every]).sum(1), ids % 4)
+        assert np.array_equal(np.concatenate([x["m"] for x in every])[:, 0], ids)
+    split = [
+        rf.Loader(each, 64, ["id"], seed=1).split(0.3).test.arrays()["x"] for each in (frame, joined)
+    ]
+    assert np.array_equal(np.sort(split[0], 0), np.sort(split[1], 0))
+
+
+def test_entries_of_any_files_lie_beside(tmp_path: Path) -> None:
+    """Also of files without entries, of arrays, and of files that lie beside others themselves."""
+    for number, (start, stop) in enumerate(((0, 5), (5, 5), (5, 8), (8, 20))):
+        rf.from_arrays({"x": np.arange(start, stop)}).save(tmp_path / f"{number}.root")
+    frame = rf.open(f"{tmp_path}/*.root")
+    ids = np.arange(20)
+    table = rf.from_arrays({"y": ids * 2, "v": ak.unflatten(np.repeat(ids, 2), 2)})
+    joined = frame.join(table)
+    again = table.join(joined, prefix="other_")
+    got = again.arrays(["y", "other_x", "other_y", "other_v"])
+    assert np.array_equal(got["other_x"], ids)
+    assert np.array_equal(got["other_y"], got["y"])
+    assert ak.to_list(got["other_v"]) == [[each, each] for each in ids]
+
+
+def test_columns_of_other_types_beside_one_file(tmp_path: Path) -> None:
+    rf.from_arrays({"x": np.arange(5)}).save(tmp_path / "0.root")
+    rf.from_arrays({"x": np.arange(5.0)}).save(tmp_path / "1.root")
+    other = rf.open([tmp_path / "0.root", tmp_path / "1.root"])
+    joined = rf.from_arrays({"y": np.arange(10)}).join(other)
+    assert joined.arrays("y")["y"].tolist() == list(range(10))
+    with pytest.raises(UnsupportedColumnError, match=r"'x' is int64 in .* and float64 in .*, which lie"):
+        joined.arrays("x")
 
 
 # --- by keys -----------------------------------------------------------------------------------------
@@ -213,6 +294,51 @@ def test_entries_without_a_match(frames: tuple[rf.Frame, rf.Frame]) -> None:
     parts = rf.Loader(joined, 32, ["id"], "score", seed=1, dtype="i8").split(0.25)
     every = np.concatenate([part.arrays()["x"][:, 0] for part in parts])
     assert np.array_equal(np.sort(every), left)
+
+
+def test_entries_without_a_match_get_values(frames: tuple[rf.Frame, rf.Frame]) -> None:
+    frame = frames[0]
+    rows = np.flatnonzero(IDS % 5 != 2)
+    columns = {
+        "id": rows,
+        "score": scores(rows),
+        "kind_": (rows % 7).astype("u2"),
+        "even": rows % 2 == 0,
+        "vec": ak.unflatten(np.repeat(rows, rows % 3).astype("f4"), rows % 3),
+        "mat": np.stack([rows, -rows], 1).astype("i4"),
+        "word": ak.Array([str(each) for each in rows]),
+    }
+    table = rf.from_arrays(columns)
+    given = {"score": float("nan"), "kind_": 65535, "even": True, "vec": 0, "mat": -1, "word": "none"}
+    found = frame.join(table, on="id", missing=given)
+    assert found.count() == ENTRIES
+    assert {name: found.columns[name].dtype for name in given} == {
+        name: table.columns[name].dtype for name in given
+    }
+    got = found.arrays(["id", *given])
+    is_there = IDS % 5 != 2
+    np.testing.assert_array_equal(got["score"], np.where(is_there, scores(IDS), np.float32("nan")))
+    assert np.array_equal(got["kind_"], np.where(is_there, IDS % 7, 65535))
+    assert np.array_equal(got["even"], np.where(is_there, IDS % 2 == 0, True))
+    assert ak.to_list(got["vec"]) == [[each] * (each % 3) if each % 5 != 2 else [] for each in IDS]
+    expected = np.where(is_there[:, None], np.stack([IDS, -IDS], 1), -1)
+    assert np.array_equal(ak.to_numpy(got["mat"]), expected)
+    assert ak.to_list(got["word"]) == [str(each) if each % 5 != 2 else "none" for each in IDS]
+    numbers = table.select(["id", "score", "kind_"])
+    assert frame.join(numbers, on="id", missing=0).arrays("kind_")["kind_"][2] == 0
+    nothing = frame.join(numbers.filter("id < 0"), on="id", missing=7).arrays(["score", "kind_"])
+    assert set(nothing["score"].tolist()) == set(nothing["kind_"].tolist()) == {7}
+    for wrong, message in (
+        (65536, "'kind_' is uint16, which cannot hold"),
+        (float("nan"), "'kind_' is uint16, which cannot hold"),
+        ({"score": 0}, "missing has no value for the column 'kind_'"),
+        (None, "missing must be"),
+        ("keep", "missing must be"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            frame.join(numbers, on="id", missing=wrong)
+    with pytest.raises(MissingColumnError, match="'scor'"):
+        frame.join(numbers, on="id", missing={"scor": 0})
 
 
 def test_keys_that_cannot_be_meant(frames: tuple[rf.Frame, rf.Frame]) -> None:

@@ -20,12 +20,15 @@ from hypothesis import strategies as st
 
 import rootfeed as rf
 from rootfeed.errors import (
+    ArgumentError,
     ChangedFileError,
     DamagedFileError,
     DuplicateNameWarning,
+    MissingColumnError,
     MissingFileError,
     MissingObjectError,
     RootfeedError,
+    StateError,
     UnsupportedColumnError,
     UnsupportedFileError,
 )
@@ -127,7 +130,8 @@ def column_of(kind: str, code: str, entries: int, words: str) -> Any:
             kind_ = {"text": pa.string(), "large text": pa.large_string(), "bytes": pa.binary()}[kind]
             return pa.array([texts[n] for n in random.integers(0, 4, entries)]).cast(kind_)
         case "few texts":
-            return pa.array([f"t{n}" for n in random.integers(0, 3, entries)]).dictionary_encode()
+            few = [f"t{n}" for n in random.integers(0, 3, entries)]
+            return pa.array(few, pa.string()).dictionary_encode()
         case "few numbers":
             few = numbers(code, 3, words)
             places = pa.array(random.integers(0, 3, entries).astype("i1"))
@@ -281,18 +285,18 @@ def test_what_is_no_number_is_read_as_awkward_arrays(suffix: str, tmp_path: Path
         "x": pa.array([1, 2]),
     }
     frame = rf.open(written(tmp_path, suffix, columns, group=1))
-    assert {type_.kind for name, type_ in frame.columns.items() if name != "x"} == {"other"}
+    assert {frame.columns[name].kind for name in columns if name != "x"} == {"other"}
     got = frame.arrays(list(columns))
     for name, column in columns.items():
         assert ak.to_list(got[name]) == column.to_pylist()
-    assert list(frame.arrays()) == ["x"]
+    assert list(frame.arrays()) == ["record.x", "record.y", "x"]
     assert frame.define("y", "x + 1").arrays("y")["y"].tolist() == [2, 3]
 
 
 @both
-@pytest.mark.parametrize("value", [Decimal("1.5"), None])
-def test_types_without_a_native_one_are_refused(suffix: str, value: Any, tmp_path: Path) -> None:
-    frame = rf.open(written(tmp_path, suffix, {"odd": pa.array([value]), "x": pa.array([1])}))
+def test_types_without_a_native_one_are_refused(suffix: str, tmp_path: Path) -> None:
+    odd = pa.array([Decimal("1.5")])
+    frame = rf.open(written(tmp_path, suffix, {"odd": odd, "x": pa.array([1])}))
     assert frame.arrays("x")["x"].tolist() == [1]
     with pytest.raises(UnsupportedColumnError, match=r"column 'odd' is of type .*cast\('float64'\)"):
         frame.arrays("odd")
@@ -325,7 +329,7 @@ def test_nulls_are_counted_and_refused(suffix: str, statistics: bool, tmp_path: 
         what = counts.get(name, "1 of its entries")
         with pytest.raises(
             UnsupportedColumnError,
-            match=rf"column '{name}' has no value \(null\) in {what}, .*Fill them",
+            match=rf"column '{name}' has no value \(null\) in {what}, .*fill_null={{'{name}': ",
         ):
             frame.arrays(name)
     dictionary = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None]))
@@ -333,6 +337,195 @@ def test_nulls_are_counted_and_refused(suffix: str, statistics: bool, tmp_path: 
         path = written(tmp_path, suffix, {"hidden": dictionary})
         with pytest.raises(UnsupportedColumnError, match="in 1 of its entries"):
             rf.open(path).arrays("hidden")
+
+
+@both
+@pytest.mark.parametrize("statistics", [True, False])
+def test_nulls_are_filled_where_that_is_asked_for(suffix: str, statistics: bool, tmp_path: Path) -> None:
+    big = 2**63 + 1
+    columns = {
+        "x": pa.array([1.0, None, None]),
+        "half": pa.array([1.5, None, 2.5]).cast(pa.float16()),
+        "u8": pa.array([big, None, 2**53 + 1], pa.uint64()),
+        "i8": pa.array([None, -(2**63), 2**53 + 1], pa.int64()),
+        "u2": pa.array([None, 1, 2], pa.uint16()),
+        "flag": pa.array([True, None, False]),
+        "when": pa.array([None, 5, 6], pa.timestamp("ns")),
+        "text": pa.array(["a", "b", None]),
+        "few": pa.array(["a", None, "a"]).dictionary_encode(),
+        "vector": pa.array([[1, 2], None, [3]]),
+        "inside": pa.array([[1], [None, 2], None], pa.large_list(pa.int16())),
+        "fixed": pa.array([[1, 2], None, [None, 4]], pa.list_(pa.int32(), 2)),
+        "matrix": pa.array([[[1, 2]], [None], None], pa.list_(pa.list_(pa.int32(), 2), 1)),
+        "empty": pa.nulls(3),
+        "member": pa.array([{"a": 1, "t": "u"}, None, {"a": None, "t": "v"}]),
+        "hits": pa.array([[{"e": 1.5}], [None, {"e": None}], None]),
+    }
+    if suffix == ".parquet":
+        path = str(tmp_path / "x.parquet")
+        pq.write_table(pa.table(columns), path, write_statistics=statistics, row_group_size=2)
+    else:
+        path = written(tmp_path, suffix, columns, group=2)
+    texts = {"text": "?", "few": "", "member.t": "none"}
+    fill = dict.fromkeys(columns, 1) | texts | {"u8": big, "i8": -1, "member.a": 7, "hits.e": -2.5}
+    del fill["member"], fill["hits"]
+    frame = rf.open(path, fill_null=fill)
+    got = {name: ak.to_list(values) for name, values in frame.arrays().items()}
+    assert got == {
+        "x": [1.0, 1.0, 1.0],
+        "half": [1.5, 1.0, 2.5],
+        "u8": [big, big, 2**53 + 1],
+        "i8": [-1, -(2**63), 2**53 + 1],
+        "u2": [1, 1, 2],
+        "flag": [True, True, False],
+        "when": [1, 5, 6],
+        "text": ["a", "b", "?"],
+        "few": ["a", "", "a"],
+        "vector": [[1, 2], [], [3]],
+        "inside": [[1], [1, 2], []],
+        "fixed": [[1, 2], [1, 1], [1, 4]],
+        "matrix": [[[1, 2]], [[1, 1]], [[1, 1]]],
+        "empty": [1, 1, 1],
+        "member.a": [1, 7, 7],
+        "member.t": ["u", "none", "v"],
+        "hits.e": [[1.5], [-2.5, -2.5], []],
+    }
+    for name, type_ in frame.columns.items():
+        if type_.kind == "scalar" and name != "empty":
+            assert type_ == rf.open(path).columns[name]
+    numbers = [name for name in got if name not in texts]
+    everywhere = rf.open(path, fill_null=float("inf"))
+    assert everywhere.arrays("x")["x"].tolist() == [1.0, np.inf, np.inf]
+    with pytest.raises(
+        ArgumentError, match=r"'u2' is uint16, which cannot hold fill_null=inf.*'u2': \.\."
+    ):
+        everywhere.arrays("u2")
+    assert rf.open(path, fill_null=0).arrays(numbers)["empty"].tolist() == [0, 0, 0]
+    batches = list(rf.Loader(rf.open(path, fill_null=0), 2, ["x", "member.a"], shuffle=False))
+    assert np.concatenate(batches).tolist() == [[1, 1], [0, 0], [0, 0]]
+
+
+@both
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (pa.array([None], pa.uint16()), 65536, "is uint16, which cannot hold fill_null=65536"),
+        (pa.array([None], pa.uint16()), -1, "uint16, which cannot hold"),
+        (pa.array([None], pa.int32()), float("nan"), "int32, which cannot hold fill_null=nan"),
+        (pa.array([None], pa.int32()), 0.5, "int32, which cannot hold"),
+        (pa.array([None], pa.bool_()), 2, "bool, which cannot hold"),
+        (pa.array([None], pa.float32()), 1e300, "float32, which cannot hold"),
+        (pa.array([None], pa.float64()), 2**53 + 1, "float64, which cannot hold"),
+        (pa.array([None], pa.int8()), "0", "int8, which cannot hold fill_null='0'"),
+        (pa.array([None], pa.string()), 0, "text, which cannot hold fill_null=0"),
+        (pa.array([[[1]]]), 0, "holds neither numbers, nor vectors of numbers, nor text"),
+    ],
+)
+def test_what_cannot_fill_a_column(
+    suffix: str, column: Any, value: Any, message: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, suffix, {"x": column, "y": pa.array([1])})
+    with pytest.raises(ArgumentError, match=message):
+        rf.open(path, fill_null={"x": value})
+    everywhere = rf.open(path, fill_null=value)  # may be meant for other columns
+    assert everywhere.arrays("y")["y"].tolist() == [1]
+    if column.null_count:
+        with pytest.raises(ArgumentError, match=message):
+            everywhere.arrays("x")
+
+
+def test_fill_null_is_checked(tmp_path: Path) -> None:
+    path = written(tmp_path, ".parquet", {"pt": pa.array([1.0, None])})
+    with pytest.raises(MissingColumnError, match=r"no column 'pT', which fill_null names.*'pt'"):
+        rf.open(path, fill_null={"pT": 0})
+    for wrong in ([0], {"pt": None}, {"pt": 1j}):
+        with pytest.raises(ArgumentError, match="fill_null takes a number or a text"):
+            rf.open(path, fill_null=wrong)
+    with pytest.raises(ArgumentError, match="fill_null names columns by texts, got 0"):
+        rf.open(path, fill_null={0: 0})
+    frame = rf.open(path, fill_null=np.float32(3))
+    assert pickle.loads(pickle.dumps(frame)).arrays("pt")["pt"].tolist() == [1, 3]
+
+
+def test_states_know_what_was_filled_and_splits_do_not(tmp_path: Path) -> None:
+    path = written(tmp_path, ".parquet", {"id": np.arange(400), "pt": pa.array([1.0, None] * 200)})
+
+    def loader(value: Any) -> rf.Loader:
+        return rf.Loader(path, 10, ["id", "pt"], seed=1, fill_null=value)
+
+    state = loader(0).state_dict()
+    loader(0).load_state_dict(state)
+    with pytest.raises(StateError, match="files"):
+        loader(-1).load_state_dict(state)
+    parts = [epoch_ids(loader(value).split(0.3).test) for value in (0, -1)]
+    assert np.array_equal(np.sort(parts[0]), np.sort(parts[1]))
+
+
+def test_the_loader_fills_too(tmp_path: Path) -> None:
+    path = written(tmp_path, ".parquet", {"pt": pa.array([1.0, None])})
+    [batch] = rf.Loader(path, 2, shuffle=False, fill_null=5)
+    assert batch.tolist() == [[1], [5]]
+
+
+# --- members of structs -------------------------------------------------------------------------
+
+
+@both
+def test_members_of_structs_are_columns(suffix: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    size = random.integers(0, 4, 300)
+    rows = [
+        {
+            "id": number,
+            "hits": [{"e": float(each), "at": {"x": each, "y": -each}} for each in range(size[number])],
+            "jet": {"pt": 1.5 * number, "tag": f"t{number % 3}", "cells": [1] * (number % 3)},
+            "pair": [{"q": number}, {"q": -number}],
+            "deep": {"in": {"value": number % 7}},
+        }
+        for number in range(300)
+    ]
+    table = pa.Table.from_pylist(rows)
+    pair = table.column("pair").cast(pa.list_(pa.struct([("q", pa.int64())]), 2))
+    if suffix == ".arrow":  # Parquet of pyarrow does not write these
+        table = table.set_column(3, "pair", pair)
+    frame = rf.open(written(tmp_path, suffix, table, group=70))
+    assert {name for name in frame.columns if frame.columns[name].kind != "other"} == {
+        *("id", "hits.e", "hits.at.x", "hits.at.y", "jet.pt", "jet.tag", "jet.cells", "pair.q"),
+        "deep.in.value",
+    }
+    got = frame.arrays()
+    want = ak.Array(rows)
+    for name in got:
+        expected = want
+        for part in name.split("."):
+            expected = expected[part]
+        assert ak.to_list(got[name]) == ak.to_list(expected), name
+    assert frame.columns["pair.q"].shape == ((2,) if suffix == ".arrow" else ())
+    cut = frame.filter("`jet.pt` > 200 && Sum(`hits.e`) > 1").range(5)
+    assert len(cut.arrays("id")["id"]) == 5
+    loader = rf.Loader(
+        frame,
+        30,
+        {"event": ["jet.pt", "deep.in.value"], "hits": rf.padded(["hits.e", "hits.at.x"], 4)},
+        memory="1 MB",
+    )
+    for x in loader:
+        assert x["hits"].shape[1:] == (4, 2)
+    assert rf.open(frame.files[0]).columns["jet"].kind == "other"
+    some = frame.arrays(["jet", "hits.at"])  # whole structs, also within others
+    assert ak.to_list(some["hits.at"]) == ak.to_list(want["hits", "at"])
+
+
+@both
+def test_members_of_slices_and_of_several_lists(suffix: str, tmp_path: Path) -> None:
+    hits = [[{"e": n + k / 10} for k in range(n % 4)] for n in range(50)]
+    for kind in (pa.list_, pa.large_list):
+        table = pa.table({"hits": pa.array(hits, kind(pa.struct([("e", pa.float64())])))})
+        path = written(tmp_path, suffix, table.slice(7), group=9)
+        for start, stop in ((0, 43), (3, 5), (8, 28), (20, 20)):
+            got = read(path, ["hits.e"], start, stop)["hits.e"]
+            want = [[each["e"] for each in some] for some in hits[7 + start : 7 + stop]]
+            assert ak.to_list(got.as_awkward()) == want
 
 
 # --- shapes of files ----------------------------------------------------------------------------
@@ -372,13 +565,15 @@ def test_names_with_dots_and_names_that_begin_alike(suffix: str, tmp_path: Path)
         }
     )
     path = written(tmp_path, suffix, table)
+    with pytest.warns(DuplicateNameWarning, match="of a column and a member of a struct, the column"):
+        frame = rf.open(path)
     got = read(path, ["a.b.c", "record.x", "a.b", "a", "last"])
     assert got["a"].tolist() == [1, 2]
     assert got["a.b"].tolist() == [3, 4]
     assert got["a.b.c"].values.tolist() == [5, 6, 7]
     assert got["record.x"].tolist() == [10, 11]
     assert got["last"].tolist() == [12, 13]
-    assert rf.open(path).define("y", "`a.b` + a").arrays("y")["y"].tolist() == [4, 6]
+    assert frame.define("y", "`a.b` + a").arrays("y")["y"].tolist() == [4, 6]
 
 
 @both

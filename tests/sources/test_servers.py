@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pytest
 import rootfeed as rf
 from proxy import FAULTS, Proxy, proxied
 from realservers import KINDS, Server, missing, running
+from rootfeed import sources
 from rootfeed.errors import (
     AccessError,
     ArgumentError,
@@ -40,6 +42,7 @@ pytestmark = pytest.mark.filterwarnings(
 ENTRIES = 4000
 PAGE = 250
 FORMATS = ("TTree", "RNTuple")
+TABLES = {"Parquet": ".parquet", "Arrow": ".arrow"}
 ON_SERVERS = [
     pytest.param(kind, marks=pytest.mark.skipif(bool(missing(kind)), reason=missing(kind)))
     for kind in KINDS
@@ -51,7 +54,34 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("served")
     for format in FORMATS:
         write(folder / f"{format}.root", File(ENTRIES, page=PAGE, format=format))
-    return {format: folder / f"{format}.root" for format in FORMATS}
+    found = {format: folder / f"{format}.root" for format in FORMATS}
+    if importlib.util.find_spec("pyarrow"):
+        found |= write_tables(folder, found["RNTuple"])
+    return found
+
+
+def write_tables(folder: Path, of: Path) -> dict[str, Path]:
+    """Write the same rows, in groups that end where pages do, with members of structs and texts."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = rf.open({of: "events"}).arrays(["id", "root", "half", "code"])
+    table = pa.table(
+        {
+            "before": pa.array([f"text {number % 9}" for number in range(ENTRIES)]).dictionary_encode(),
+            **columns,
+            "pair": pa.StructArray.from_arrays(
+                [pa.array(columns["id"]), pa.array(columns["half"])], "ab"
+            ),
+            "lists": pa.array([[number] * (number % 3) for number in range(ENTRIES)]),
+            "few": pa.array([f"{number % 5}" for number in range(ENTRIES)]).dictionary_encode(),
+        }
+    )
+    found = {format: folder / f"{format}{suffix}" for format, suffix in TABLES.items()}
+    pq.write_table(table, found["Parquet"], PAGE)
+    with pa.ipc.new_file(found["Arrow"], table.schema) as file:
+        file.write_table(table, PAGE)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +125,7 @@ on_root = pytest.mark.parametrize("server", ON_SERVERS[3:], indirect=True)
 
 
 def address(server: Server, proxy: Proxy, format: str = "RNTuple") -> str:
-    return server.url(f"{format}.root", proxy.port)
+    return server.url(f"{format}{TABLES.get(format, '.root')}", proxy.port)
 
 
 def options(server: Server, proxy: Proxy, timeout: float = 10.0) -> dict[str, Any]:
@@ -161,10 +191,67 @@ def test_little_is_moved_beside_what_is_asked_for(
         assert len(proxy.requests) <= blocks + 1  # many ranges in a request, and no HEAD beside them
 
 
+@on_servers
+@pytest.mark.parametrize("format", TABLES)
+def test_tables_are_read_as_from_the_disk_in_one_request_a_block(
+    server: Server, proxy: Proxy, files: dict[str, Path], format: str
+) -> None:
+    pytest.importorskip("pyarrow")
+    frame = rf.open(address(server, proxy, format), **options(server, proxy))
+    near = rf.open(files[format])
+    loader = loader_of(frame)
+    proxy.reset()
+    np.testing.assert_array_equal(rows_of(loader), rows_of(loader_of(near)))
+    blocks, index = ENTRIES // PAGE, frame._view.index(["id", "root"])[0]
+    occupied = sum(int(index.columns[name].pages.stored_bytes.sum()) for name in ("id", "root"))
+    always = sum(size for _, size in index.always)
+    assert proxy.moved <= 1.15 * occupied + (2500 + always) * blocks
+    if server.kind in ("nginx", "rclone http"):
+        assert len(proxy.requests) <= blocks + 1
+    names = ["before", "code", "pair.a", "pair.b", "lists", "few"]
+    far, expected = frame.arrays(names), near.arrays(names)
+    for name in names:
+        assert far[name].tolist() == expected[name].tolist()
+
+
 @on_nginx
-def test_latency_is_hidden(server: Server, proxy: Proxy) -> None:
-    loader = loader_of(
-        rf.open({address(server, proxy): "events"}, **options(server, proxy)), chunk_entries=2000
+@pytest.mark.parametrize("format", TABLES)
+def test_of_tables_all_that_reading_needs_is_fetched_ahead(
+    server: Server, proxy: Proxy, files: dict[str, Path], format: str
+) -> None:
+    pytest.importorskip("pyarrow")
+    frame = rf.open(address(server, proxy, format), **options(server, proxy))
+    [index] = frame._view.index(list(frame.columns))
+    for name in frame.columns:
+        if index.columns[name].type.kind == "other":
+            continue
+        for start, stop in ((0, PAGE), (PAGE + 7, 2 * PAGE + 9), (ENTRIES - 1, ENTRIES)):
+            fetched = sources.fetch(index, [name], start, stop, threading.Event())
+            proxy.reset()
+            dtype = index.columns[name].dtype
+            list(
+                sources.read(
+                    index,
+                    [name],
+                    start,
+                    stop,
+                    lambda _, size=stop - start, dtype=dtype: np.empty(size, dtype),
+                    sources.Scratch(),
+                    threading.Event(),
+                    fetched,
+                )
+            )
+            assert not proxy.requests, name
+
+
+@on_nginx
+@pytest.mark.parametrize("format", ["RNTuple", *TABLES])
+def test_latency_is_hidden(server: Server, proxy: Proxy, files: dict[str, Path], format: str) -> None:
+    if format not in files:
+        pytest.skip("pyarrow is not installed")
+    tree = None if format in TABLES else "events"
+    loader = loader_of(  # in whose memory eight blocks or more are fetched ahead
+        rf.open({address(server, proxy, format): tree}, **options(server, proxy)), chunk_entries=3000
     )
     rows_of(loader)
     proxy.round_trip = 0.1

@@ -21,11 +21,11 @@ from rootfeed.frame import Frame, open
 from rootfeed.layout import Layout
 from rootfeed.plan import BitMask, Sizes, Tail
 from rootfeed.schema import Array
-from rootfeed.sources import Named, is_node
+from rootfeed.sources import ArrowTable, Named, is_arrow_table, is_node
 
 __all__ = ["Frames", "NotFinite", "Spec", "checked_spec"]
 
-Frames = Named | Frame | Sequence[Frame] | Mixed
+Frames = Named | ArrowTable | Frame | Sequence[Frame | ArrowTable] | Mixed
 """A dataset: what `rootfeed.open` takes or returns, several frames, or what `rootfeed.mixed` returns."""
 
 NotFinite = Literal["warn", "error", "keep"]
@@ -127,6 +127,7 @@ def checked_spec(
     tail: str,
     nonfinite: str,
     epoch: int | None,
+    fill_null: Any,
     storage_options: Mapping[str, Any] | None,
     timeout: float | None,
 ) -> Spec:
@@ -156,7 +157,7 @@ def checked_spec(
         "nonfinite": one_of("nonfinite", nonfinite, ("warn", "error", "keep")),
         "epoch_batches": None if epoch is None else positive("epoch", epoch),
     }
-    access = {"storage_options": storage_options, "timeout": timeout}
+    access = {"fill_null": fill_null, "storage_options": storage_options, "timeout": timeout}
     given = {name: value for name, value in access.items() if value is not None}
     chosen, sampler = _frames(frames, sampling, given)
     chosen, weight, made_from = weighted(chosen, weights)
@@ -178,8 +179,15 @@ def _frames(
         raise ArgumentError(
             f"sampling must be rootfeed.balanced(...), another Sampler or None, got {sampling!r}."
         )
-    given = frames.frames if isinstance(frames, Mixed) else as_tuple(frames)
-    given = tuple(open(cast(Any, frame)) if is_node(frame) else frame for frame in given)
+    given: tuple[Any, ...] = (frames,)
+    if isinstance(frames, Mixed):
+        given = frames.frames
+    elif not is_arrow_table(frames):
+        given = as_tuple(frames)
+    given = tuple(open(frame) if is_node(frame) else frame for frame in given)
+    if any(map(is_arrow_table, given)):
+        given = tuple(open(each, **access) if is_arrow_table(each) else each for each in given)
+        access = {}
     if not given:
         raise ArgumentError("a loader needs at least one frame, got none.")
     if isinstance(frames, Mixed):

@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import awkward as ak
+import numpy as np
 
 from rootfeed import sources
 from rootfeed.arguments import as_tuple, one_of
@@ -34,12 +35,11 @@ from rootfeed.expression import (
 from rootfeed.expression import Expression as Parsed
 from rootfeed.frame.answers import Report, Summary, describe
 from rootfeed.frame.arrays import arrays
-from rootfeed.frame.joining import MATCH, matched
-from rootfeed.frame.saving import save
+from rootfeed.frame.joining import MATCH, matched, side_by_side
+from rootfeed.frame.saving import Rows, save_as
 from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
-from rootfeed.sources import Location, Named
-from rootfeed.sources.writing import COMPRESSIONS
+from rootfeed.sources import ArrowTable, Location, Named
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
 
@@ -220,42 +220,47 @@ class Frame:
         *,
         on: str | Iterable[str] | None = None,
         prefix: str = "",
-        missing: Literal["error", "drop"] = "error",
+        missing: Any = "error",
     ) -> Frame:
         """Return a frame with the columns of another one beside its own.
 
-        Entry by entry: entry 0 of each file goes with entry 0 of the other frame's file in the same
-        place, as in files that were written together, such as the scores of a network. Or by keys: an
+        Entry by entry, as in files that were written together, such as the scores of a network: each
+        goes with the other frame's entry of the same number, wherever its files end. Or by keys: an
         entry goes with the row that has the same values in some columns. Entries keep their identity, so
         that splits are the same as without.
 
         Parameters
         ----------
         other : Frame
-            Entry by entry: as many files, each with as many entries; without definitions and cuts, which
-            come after. By keys: any frame whose rows fit into memory.
+            Entry by entry: one of as many entries, without definitions and cuts, which come after. By
+            keys: any frame whose rows fit into memory.
         on : str or iterable of str, optional
             Columns of integers, such as run and event numbers, which both have; unique in `other`.
         prefix : str
             Before the names of its columns here, for example where both have columns of one name.
-        missing : "error" or "drop"
+        missing : "error", "drop", or number, or mapping of str to number or str
             What becomes of entries for whose keys `other` has no row; how many were dropped is in
-            `report`.
+            `report`. They get what is given instead, one value for all columns of `other` or one for
+            each by name, which the column must be able to hold. Their vectors are empty.
 
         Raises
         ------
         ArgumentError
-            Where files or entries differ in number (entries: when metadata is read first); a name is
-            there already; keys are not unique, or have no match.
+            Where entries differ in number; a name is there already; keys are not unique, or have no
+            match; a column cannot hold what `missing` gives it.
 
         Notes
         -----
+        Entry by entry, the metadata of all files of both are read. Where files of both end at other
+        entries, pages of `other` are read twice where they lie in two blocks.
+
         By keys, all rows of `other` and the keys of all entries are read at once; the columns that come
         in stay in memory, with a value for each entry.
         """
         if not isinstance(other, Frame):
             raise ArgumentError(f"join takes a frame, got {other!r}. Make one: rootfeed.open(...).")
-        one_of("missing", missing, ("error", "drop"))
+        if missing is None or isinstance(missing, str):
+            one_of("missing", missing, ("error", "drop"))
         keys = [] if on is None else list(as_tuple(on))
         if on is not None and not keys:
             raise ArgumentError("on must name at least one column, got none.")
@@ -270,22 +275,12 @@ class Frame:
         shown = list(self._columns) + list(names)
         if keys:
             files = _tables(matched(mine, theirs, keys, list(names.values()), missing))
-            if missing == "error":
+            if missing != "drop":
                 return Frame(mine.beside(files, names), shown)
             match = hidden("match", len(mine.transformations))
             joined = Frame(mine.beside(files, {**names, match: MATCH}), shown)
             return joined._with(Cut(reference(match), f"a match in {', '.join(keys)}"))
-        if theirs.transformations:
-            raise ArgumentError(
-                "entry by entry, join takes a frame without definitions, cuts and ranges: join it as it "
-                "was opened, and define and filter afterwards. By keys, on=, it takes any."
-            )
-        if len(mine.paths) != len(theirs.paths):
-            raise ArgumentError(
-                f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)}: each needs one "
-                "with as many entries beside it. Where both have the same keys, name them: on=."
-            )
-        return Frame(mine.beside(theirs.files, names), shown)
+        return Frame(mine.beside(side_by_side(mine, theirs), names), shown)
 
     def range(self, start: int, stop: int | None = None, step: int = 1) -> Frame:
         """Return a frame with some of the entries that pass so far, by their number, as `range` does.
@@ -369,41 +364,42 @@ class Frame:
         format: Literal["ttree", "rntuple"] = "ttree",
         overwrite: bool = False,
     ) -> None:
-        """Write the entries that pass, definitions included, into a ROOT file.
+        """Write the entries that pass, definitions included, into a file.
 
-        It is read and written block by block, and there when all is written, or not at all. Types are
-        kept, but those that have no plain numbers or texts.
+        It is read and written block by block, and there when all is written, or not at all. Names and
+        types of numbers, vectors, arrays of fixed shape and texts are kept.
 
         Parameters
         ----------
         file : str or Path
-            ``"out.root:events"``, a local file and the name of the tree or ntuple in it, which is
-            ``"events"`` if it is left out.
+            A local file, whose name tells the format. ``"out.root:events"`` names the tree or ntuple in
+            it, which is ``"events"`` if it is left out. ``"out.parquet"`` has row groups of 65 536 rows,
+            or of about 32 MB, compressed by zstd; ``"out.arrow"`` and ``"out.feather"`` such record
+            batches, uncompressed: both need pyarrow. ``"out.h5"`` has a data set for each column, where
+            vectors are of `h5py.vlen_dtype`, and needs h5py.
         columns : str or iterable of str, optional
             All columns of numbers, vectors and texts if left out.
         format : "ttree" or "rntuple"
-            Compressed by zlib at level 1, or zstd at level 5: ROOT's defaults. In an ntuple, points in
-            names become ``_``.
+            Of a ROOT file, compressed by zlib at level 1, or zstd at level 5: ROOT's defaults. In an
+            ntuple, points in names become ``_``.
         overwrite : bool
             Replace a file of that name.
 
         Raises
         ------
         ArgumentError
-            Where there is such a file; or it is one of those that are read, or not local.
+            Where there is such a file; or it is one of those that are read, or not local; or a column
+            cannot have its name there.
+        UnsupportedColumnError
+            Where a column is named that holds neither numbers, nor vectors of numbers, nor text; or text
+            that the format cannot hold.
         EmptyDatasetError
             Where an ntuple would have no entry.
+        MissingFileError, AccessError, UnreachableError
+            Where it cannot be written: there is no such directory, the disk is full.
         """
-        path, _, name = str(file).partition(".root:")
-        path = os.path.expanduser(f"{path}.root" if name else path)
-        if not path.endswith(".root"):
-            raise ArgumentError(f"a file is saved as 'out.root' or 'out.root:name', got {str(file)!r}.")
-        if not overwrite and Path(path).exists():
-            raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
-        one_of("format", format, ("ttree", "rntuple"))
-        compression = COMPRESSIONS["zlib"](1) if format == "ttree" else COMPRESSIONS["zstd"](5)
         names = self._names(columns, ("scalar", "vector", "text"))
-        save(self._view, names, path, name or "events", format, compression)
+        save_as(Rows((self._view,)), names, file, format, overwrite)
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -466,9 +462,10 @@ class Frame:
 
 
 def open(
-    files: Named,
+    files: Named | ArrowTable | Mapping[str, Any],
     *,
     friends: bool = False,
+    fill_null: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = sources.TIMEOUT_SECONDS,
 ) -> Frame:
@@ -476,7 +473,7 @@ def open(
 
     Parameters
     ----------
-    files : str, Path, iterable of these, or mapping
+    files : str, Path, iterable of these, mapping, or table
         ``"file.root"``, ``"file.root:tree"``, a pattern such as ``"data/*.root:tree"``, a list of
         these, or ``{path: tree}``. The tree's name may be left out where a file holds only one tree
         or ntuple. Paths may be URLs of any protocol that fsspec knows; a tree behind a URL with a query
@@ -484,6 +481,7 @@ def open(
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
         Files that end in .parquet, .parq, .pq, .arrow, .feather or .ipc are read with pyarrow, and hold
         one table, without a name.
+        Or what is in memory: see `from_arrays`.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
         Several addresses of one remote file are tried in order: ``"root://a//f.root|root://b//f.root"``.
@@ -491,6 +489,11 @@ def open(
         Join the friends that each file's tree names, as ROOT does: a friend's columns are called
         ``friend.column``, and ``column`` where no other column is called so. They are looked for where
         the tree says, and beside its file. Friends of friends are left out.
+    fill_null : number, str, or mapping of str to these, optional
+        What stands for values that are missing (null) in Parquet and Arrow: one value for all columns,
+        or some by name. A vector that is missing becomes empty; an array of fixed shape, and an element,
+        get the value. It must be one that the column can hold. Without it they are an error. In ROOT's
+        files nothing is missing.
     storage_options : dict, optional
         What fsspec takes for the protocol of remote files, such as ``{"endpoint_url": ..., "anon":
         True}`` for S3. They are kept with the frame, also when it is pickled, and shown nowhere.
@@ -530,8 +533,11 @@ def open(
     """
     if sources.is_node(files):
         return _of_node(files)
-    locations = sources.expand(files, storage_options=storage_options, timeout=timeout)
-    return over(locations, friends=friends)
+    if sources.is_arrow_table(files) or _is_arrays(files):
+        return from_arrays(cast(Any, files), fill_null=fill_null)
+    filling = sources.checked_filling(fill_null)
+    found = sources.expand(cast(Named, files), storage_options=storage_options, timeout=timeout)
+    return over([replace(each, filling=filling) for each in found], friends=friends)
 
 
 def _of_node(node: Any) -> Frame:
@@ -542,15 +548,28 @@ def _of_node(node: Any) -> Frame:
     return frame.select(found.names)
 
 
-def from_arrays(arrays: Mapping[str, Any]) -> Frame:
+def _is_arrays(files: Any) -> bool:
+    """Tell whether a mapping is one of names to arrays, not of files to trees."""
+    return isinstance(files, Mapping) and any(
+        isinstance(each, np.ndarray | ak.Array) for each in files.values()
+    )
+
+
+def from_arrays(arrays: Mapping[str, Any] | ArrowTable, *, fill_null: Any = None) -> Frame:
     """Describe a dataset in memory.
 
     Parameters
     ----------
-    arrays : mapping of str to array_like
+    arrays : mapping of str to array_like, or table
         Columns by name: NumPy arrays of shape (n,), or (n, ...) where each entry has an array of one
         shape; awkward arrays of numbers, of lists of numbers or of strings. They are not copied and must
         not change while they are used.
+        Or a table that gives its rows by Arrow's C protocol (``__arrow_c_stream__``), which takes
+        pyarrow: data frames of pandas and polars, pyarrow's tables, results of DuckDB. Its columns are
+        as those of Parquet files, members of structs included; numbers in one piece are not copied. Of
+        pandas an index without a name is left out, and NaN stays NaN where `fill_null` says nothing.
+    fill_null : number, str, or mapping of str to these, optional
+        What stands for values that are missing in a table: see `open`.
 
     Returns
     -------
@@ -559,9 +578,10 @@ def from_arrays(arrays: Mapping[str, Any]) -> Frame:
     Raises
     ------
     ArgumentError
-        Where lengths differ, or an entry has no value.
+        Where lengths differ, or an entry of an array has no value.
     UnsupportedColumnError
-        Where a column holds neither numbers, nor vectors of numbers, nor text.
+        Where an array holds neither numbers, nor vectors of numbers, nor text; of a table, where such a
+        column is used, or one with values that are missing.
 
     Notes
     -----
@@ -575,7 +595,17 @@ def from_arrays(arrays: Mapping[str, Any]) -> Frame:
     >>> frame.filter("x > 2").count()
     3
     """
-    return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=sources.table(arrays))])
+    filling = sources.checked_filling(fill_null)
+    if sources.is_arrow_table(arrays):
+        table = sources.arrow_table(arrays, filling)
+    elif filling is not None:
+        raise ArgumentError(
+            "fill_null is for tables: arrays in which values are missing are filled before, by "
+            "awkward.fill_none or array.filled."
+        )
+    else:
+        table = sources.table(cast(Mapping[str, Any], arrays))
+    return over([sources.ArraysLocation(sources.IN_MEMORY, None, table=table, filling=filling)])
 
 
 def _tables(parts: Sequence[Mapping[str, Any]]) -> Files:

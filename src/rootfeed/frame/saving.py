@@ -1,21 +1,28 @@
-"""The entries that pass, with their definitions, as a new file."""
+"""The entries that pass, with their definitions, as a new file of ROOT, Parquet, Arrow or HDF5."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from rootfeed.errors import ArgumentError, PrecisionWarning, warn
+from rootfeed.arguments import one_of
+from rootfeed.errors import ArgumentError, PrecisionWarning, UnsupportedColumnError, warn
+from rootfeed.plan import BitMask, members
 from rootfeed.schema import Array, Block, ColumnType, Jagged
-from rootfeed.sources.writing import Format, writable, write
+from rootfeed.sources.arrowwriting import write_arrow, write_parquet
+from rootfeed.sources.hdf5writing import write_hdf5
+from rootfeed.sources.paths import suffix
+from rootfeed.sources.rootwriting import COMPRESSIONS, Format, write
+from rootfeed.sources.writing import writable
 from rootfeed.view import Columns, Take, View
 
-__all__ = ["save"]
+__all__ = ["Rows", "save", "save_as"]
 
 _CLUSTER_ROWS = 1 << 16
 _CLUSTER_BYTES = 32_000_000
@@ -24,19 +31,107 @@ _NOT_IN_NAMES: dict[Format, str] = {"ttree": r"[\[\]]", "rntuple": r"[\s/\\]"}
 _A: dict[Format, str] = {"ttree": "a tree", "rntuple": "an ntuple"}
 
 
+_PARQUET = (".parquet", ".parq", ".pq")
+_ARROW = (".arrow", ".feather", ".ipc")
+_HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Entries of one or several views, one after another.
+
+    Attributes
+    ----------
+    views : tuple of View
+    masks : sequence of ndarray of uint64, or None
+        For each file of all views, a bit for each entry that is meant, of those that pass; None for all.
+    """
+
+    views: tuple[View, ...]
+    masks: Sequence[BitMask] | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """The files' paths."""
+        return [path for view in self.views for path in view.paths]
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Columns]:
+        """Yield some columns, block by block, in the order of the files."""
+        first = 0
+        for view in self.views:
+            masks = None if self.masks is None else self.masks[first : first + len(view.paths)]
+            first += len(view.paths)
+
+            def chosen(
+                block: Block, take: Take, values: Columns, masks: Sequence[BitMask] | None = masks
+            ) -> Columns:
+                if masks is None:
+                    return values
+                is_meant = np.zeros(len(block), np.bool_)
+                is_meant[members(masks[block.file], block.start, block.stop)] = True
+                kept = np.flatnonzero(is_meant[take])
+                return {
+                    name: each.taken(kept) if isinstance(each, Jagged) else each[kept]
+                    for name, each in values.items()
+                }
+
+            for _, _, values in view.scan(names, chosen):
+                yield values
+
+
+def save_as(
+    rows: Rows, names: Sequence[str], file: str | os.PathLike[str], format: str, overwrite: bool
+) -> None:
+    """Write columns of some entries into a file whose name tells its format: see `Frame.save`.
+
+    Raises
+    ------
+    ArgumentError
+        Where the name tells none, there is such a file, it is one of those that are read, or not local;
+        or a name cannot be that of a column.
+    UnsupportedColumnError
+        Where a column holds neither numbers, nor vectors of numbers, nor text.
+    EmptyDatasetError
+        Where an ntuple would have no row.
+    """
+    text = os.path.expanduser(os.fspath(file))
+    path, of_root, name = text.partition(".root:")
+    path = f"{path}.root" if of_root else path
+    ending = suffix(path)
+    kinds = {**dict.fromkeys(_PARQUET, write_parquet), **dict.fromkeys(_ARROW, write_arrow)}
+    kinds |= dict.fromkeys(_HDF5, write_hdf5)
+    if ending != ".root" and ending not in kinds:
+        raise ArgumentError(
+            "a file is saved as 'out.root', 'out.root:name', 'out.parquet', 'out.arrow' or 'out.h5', "
+            f"got {str(file)!r}."
+        )
+    one_of("format", format, ("ttree", "rntuple"))
+    if ending != ".root" and format != "ttree":
+        raise ArgumentError(f"format={format!r} is for ROOT's files, got {str(file)!r}.")
+    if not overwrite and Path(path).exists():
+        raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
+    if ending == ".root":
+        compression = COMPRESSIONS["zlib"](1) if format == "ttree" else COMPRESSIONS["zstd"](5)
+        save(rows, names, path, name or "events", cast(Format, format), compression)
+        return
+    path_ = writable(path, rows.paths)
+    types = _types(rows, names)
+    kinds[ending](path_, types, _clusters(rows, types))
+
+
 def save(
-    view: View,
+    rows: Rows,
     names: Sequence[str],
     file: str | Path,
     object_name: str,
     format: Format,
     compression: Any,
 ) -> None:
-    """Write columns of the entries that pass, cluster by cluster; the file is replaced at the end.
+    """Write columns of some entries into a ROOT file, cluster by cluster; it is replaced at the end.
 
     Parameters
     ----------
-    view : View
+    rows : Rows
     names : sequence of str
     file : str or Path
     object_name : str
@@ -47,22 +142,18 @@ def save(
 
     Raises
     ------
-    ArgumentError
-        Where the file is one of those that are read, or not local; or a name cannot be read by ROOT.
-    UnsupportedColumnError
-        Where a column holds neither numbers, nor vectors of numbers, nor text.
-    EmptyDatasetError
-        Where an ntuple would have no row.
+    ArgumentError, UnsupportedColumnError, EmptyDatasetError
+        See `save_as`.
     """
-    path = writable(file, view.paths)
-    types = _types(view, names)
+    path = writable(file, rows.paths)
+    types = _types(rows, names)
     written = _written(names, format)
     counters = {}
     if format == "ttree":
-        counters = _counters(view, types)
+        counters = _counters(rows, types)
         types = {name: type_ for name, type_ in types.items() if name not in counters.values()}
     clusters = (
-        {written[name]: values for name, values in cluster.items()} for cluster in _clusters(view, types)
+        {written[name]: values for name, values in cluster.items()} for cluster in _clusters(rows, types)
     )
     types = {written[name]: type_ for name, type_ in types.items()}
     write(path, object_name, types, clusters, format, counters=counters, compression=compression)
@@ -83,13 +174,20 @@ def _written(names: Sequence[str], format: Format) -> dict[str, str]:
     return found
 
 
-def _types(view: View, names: Sequence[str]) -> dict[str, ColumnType]:
+def _types(rows: Rows, names: Sequence[str]) -> dict[str, ColumnType]:
     """Return types that hold what the columns have in all files."""
-    projection = view.projection(names)
-    every = [projection.types(index) for index in view.index(projection.columns)]
+    every = []
+    for view in rows.views:
+        projection = view.projection(names)
+        every += [projection.types(index) for index in view.index(projection.columns)]
     found = {}
     for name in names:
         type_ = every[0][name]
+        if other := next((each[name] for each in every if each[name].kind != type_.kind), None):
+            raise UnsupportedColumnError(
+                f"column {name!r} is a {type_.kind} in some files and a {other.kind} in others. Leave "
+                "it out, or write these files on their own."
+            )
         if any(each[name].shape != type_.shape for each in every):
             type_ = replace(type_, shape=())
         dtypes = {dtype for each in every if (dtype := each[name].dtype) is not None}
@@ -107,7 +205,7 @@ def _types(view: View, names: Sequence[str]) -> dict[str, ColumnType]:
     return found
 
 
-def _counters(view: View, types: Mapping[str, ColumnType]) -> dict[str, str]:
+def _counters(rows: Rows, types: Mapping[str, ColumnType]) -> dict[str, str]:
     """Return the name of the branch with each vector's number of elements.
 
     As where a tree was written like this before, a column ``nv`` is that of ``v`` if it holds just
@@ -123,19 +221,15 @@ def _counters(view: View, types: Mapping[str, ColumnType]) -> dict[str, str]:
     }
     found = {}
     if candidates:
-
-        def agree(_: Block, __: Take, values: Columns) -> set[str]:
-            return {
+        wrong: set[str] = set()
+        for values in rows.blocks([*candidates, *candidates.values()]):
+            wrong |= {
                 name
                 for name, counter in candidates.items()
                 if not np.array_equal(
                     np.diff(cast(Jagged, values[name]).offsets), cast(Array, values[counter])
                 )
             }
-
-        wrong: set[str] = set()
-        for _, _, some in view.scan([*candidates, *candidates.values()], agree):
-            wrong |= some
         found = {name: counter for name, counter in candidates.items() if name not in wrong}
     for name in vectors:
         if name not in found:
@@ -146,22 +240,18 @@ def _counters(view: View, types: Mapping[str, ColumnType]) -> dict[str, str]:
     return found
 
 
-def _clusters(view: View, types: Mapping[str, ColumnType]) -> Iterator[dict[str, Array | Jagged]]:
+def _clusters(rows: Rows, types: Mapping[str, ColumnType]) -> Iterator[dict[str, Array | Jagged]]:
     """Yield the columns of so many rows as are written together."""
-
-    def all_of(_: Block, __: Take, values: Columns) -> Columns:
-        return values
-
     some: list[Columns] = []
-    rows = size = 0
-    for _, take, values in view.scan(list(types), all_of):
+    count = size = 0
+    for values in rows.blocks(list(types)):
         some.append(values)
-        rows += len(take)
+        count += len(next(iter(values.values())))
         size += sum(_bytes(each) for each in values.values())
-        if rows >= _CLUSTER_ROWS or size >= _CLUSTER_BYTES:
+        if count >= _CLUSTER_ROWS or size >= _CLUSTER_BYTES:
             yield _joined(some, types)
-            some, rows, size = [], 0, 0
-    if rows:
+            some, count, size = [], 0, 0
+    if count:
         yield _joined(some, types)
 
 

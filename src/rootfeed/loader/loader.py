@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
@@ -26,6 +27,7 @@ from rootfeed.loader.epoch_plan import EpochPlan
 from rootfeed.loader.memory import Pool
 from rootfeed.loader.parts import Split
 from rootfeed.loader.pipeline import Pipeline
+from rootfeed.loader.saving import save
 from rootfeed.loader.whole import joined
 from rootfeed.plan import Tail
 
@@ -48,7 +50,7 @@ class Loader:
     ----------
     frames : Frame, sequence of Frame, what `rootfeed.mixed` returns, or what `rootfeed.open` takes
         Several frames are one dataset; columns are matched by name. A path, such as
-        ``"data/*.root:events"``, is opened.
+        ``"data/*.root:events"``, and data frames of pandas or polars are opened.
     batch_size : int
         Rows of a batch. Only an epoch's last batch can be shorter.
     features : str, sequence of str, or mapping, optional
@@ -100,8 +102,8 @@ class Loader:
         goes on where the last one ended, pass after pass: in a new order in each. The last batch of a
         pass may be shorter, wherever in an epoch it is. What was read ahead stays in memory for the next
         epoch, until `close`. None makes each epoch one pass.
-    storage_options, timeout : optional
-        How remote files are opened, where a path is given: see `rootfeed.open`.
+    fill_null, storage_options, timeout : optional
+        How files are opened, where a path is given: see `rootfeed.open`.
 
     Raises
     ------
@@ -157,6 +159,7 @@ class Loader:
         tail: Tail = "drop",
         nonfinite: NotFinite = "warn",
         epoch: int | None = None,
+        fill_null: Any = None,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> None:
@@ -181,6 +184,7 @@ class Loader:
             tail=tail,
             nonfinite=nonfinite,
             epoch=epoch,
+            fill_null=fill_null,
             storage_options=storage_options,
             timeout=timeout,
         )
@@ -318,6 +322,35 @@ class Loader:
             Where memory for the rows, twice, is not free.
         """
         return joined(self, self.plan().batch_rows, self._pipeline.spec.layout)
+
+    def save(
+        self,
+        file: str | os.PathLike[str],
+        columns: str | Iterable[str] | None = None,
+        *,
+        format: Literal["ttree", "rntuple"] = "ttree",
+        overwrite: bool = False,
+    ) -> None:
+        """Write the rows of this loader, or of this part of a split, into a file.
+
+        Each row once, in the order of the files, whatever the loader's order, sampling and rank are; as
+        they are stored or defined, not in the types and lengths of batches.
+
+        Parameters
+        ----------
+        file : str or Path
+            ``"train.parquet"``, ``"train.root:events"``, ``"train.h5"``, ...: see `rootfeed.Frame.save`.
+        columns : str or iterable of str, optional
+            Those of features, target and weights if left out. Weights that are an expression, or
+            normalized, are called ``weight_``. Other columns of the frames may be named, too.
+        format, overwrite, raises
+            See `rootfeed.Frame.save`.
+
+        Notes
+        -----
+        Reads these columns once, block by block.
+        """
+        save(self._pipeline.spec, file, columns, format, overwrite)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse to be an array: NumPy would read an epoch for it.

@@ -12,7 +12,8 @@ from rootfeed.dataset import Flat
 from rootfeed.loader import varied
 from rootfeed.root.sides import Rows
 from rootfeed.schema import Array, ColumnType
-from rootfeed.sources.writing import writable, write
+from rootfeed.sources.rootwriting import write
+from rootfeed.sources.writing import writable
 
 __all__ = ["save"]
 

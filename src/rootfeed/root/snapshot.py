@@ -9,9 +9,9 @@ from typing import Any
 
 from rootfeed.errors import ArgumentError
 from rootfeed.frame import Frame, view_of
-from rootfeed.frame.saving import save
+from rootfeed.frame.saving import Rows, save
 from rootfeed.root.namespaces import Namespace
-from rootfeed.sources.writing import COMPRESSIONS, Format
+from rootfeed.sources.rootwriting import COMPRESSIONS, Format
 
 __all__ = ["ESnapshotOutputFormat", "RCompressionSetting", "RSnapshotOptions", "snapshot"]
 
@@ -90,4 +90,4 @@ def snapshot(
 ) -> None:
     """Write columns of the entries that pass: see `RDataFrame.Snapshot`."""
     format_, compression = options.checked()
-    save(view_of(frame), names, file, tree, format_, compression)
+    save(Rows((view_of(frame),)), names, file, tree, format_, compression)

@@ -13,20 +13,26 @@ import awkward as ak
 
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources import beside
+from rootfeed.sources import spliced as splicing
 from rootfeed.sources.arrays import IN_MEMORY, ArraysLocation, Table, table
+from rootfeed.sources.arrowtables import ArrowTable, arrow_table, is_arrow_table
 from rootfeed.sources.beside import BesideIndex, BesideLocation
-from rootfeed.sources.choosing import SOURCES, source_of
+from rootfeed.sources.choosing import register, source_of
+from rootfeed.sources.filling import Filling, as_type, checked_filling
 from rootfeed.sources.friends import with_friends, without_names
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.spliced import SplicedIndex, SplicedLocation, spliced
 from rootfeed.sources.storage import TIMEOUT_SECONDS, Storage, is_remote
 
 __all__ = [
     "IN_MEMORY",
     "TIMEOUT_SECONDS",
     "ArraysLocation",
+    "ArrowTable",
     "BesideLocation",
+    "Filling",
     "Located",
     "Location",
     "Named",
@@ -35,10 +41,14 @@ __all__ = [
     "Source",
     "Storage",
     "Table",
+    "arrow_table",
+    "as_type",
+    "checked_filling",
     "expand",
     "fetch",
     "friends",
     "index",
+    "is_arrow_table",
     "is_fetched",
     "is_node",
     "is_remote",
@@ -46,6 +56,7 @@ __all__ = [
     "prepare",
     "read",
     "read_awkward",
+    "spliced",
     "stored_bytes",
     "table",
     "types",
@@ -53,6 +64,9 @@ __all__ = [
     "with_friends",
     "without_names",
 ]
+
+register(beside, BesideLocation, BesideIndex)
+register(splicing, SplicedLocation, SplicedIndex)
 
 
 class Source(Protocol):
@@ -99,7 +113,10 @@ class Source(Protocol):
 
 def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the object's name and each column's type: see `Source`."""
-    return _source(location).types(location)
+    name, found = _source(location).types(location)
+    if location.filling is not None:
+        location.filling.check(location.path, found)
+    return name, found
 
 
 def friends(location: Location) -> list[str]:
@@ -114,9 +131,11 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
 
 def prepare(indexes: Iterable[FileIndex]) -> None:
     """Compile what reading these columns needs, so that threads need not."""
-    indexes = list(indexes)
-    for source in (*SOURCES, beside):
-        source.prepare([index for index in indexes if _source(index) is source])
+    by_source: dict[int, list[FileIndex]] = {}
+    for index in indexes:
+        by_source.setdefault(id(source_of(index)), []).append(index)
+    for some in by_source.values():
+        source_of(some[0]).prepare(some)
 
 
 def read(
@@ -165,7 +184,4 @@ def vector_bytes(index: FileIndex, name: str) -> float:
 
 
 def _source(of: Location | FileIndex) -> Source:
-    """Return the source that a location or an index belongs to."""
-    if isinstance(of, BesideLocation | BesideIndex):
-        return cast(Source, beside)
     return cast(Source, source_of(of))

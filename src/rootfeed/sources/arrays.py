@@ -54,12 +54,15 @@ class Table:
     entries : int
     identity : bytes
         16 bytes that follow from names, types and all values.
+    refused : mapping of str to str
+        Why columns that have a type are not there.
     """
 
     columns: Mapping[str, Array | Jagged]
     types: Mapping[str, ColumnType]
     entries: int
     identity: bytes
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ def index(location: ArraysLocation, names: Sequence[str]) -> ArraysIndex:
             raise MissingColumnError(
                 f"{location.path} have no column {name!r}. {nearest(name, found.types)}"
             )
+        if name in found.refused:
+            raise UnsupportedColumnError(found.refused[name])
     return ArraysIndex(
         path=location.path,
         object_path=location.object_path or "",

@@ -1,14 +1,97 @@
-"""Arrow's types and arrays as ours."""
+"""Arrow's types, and the columns of its schemas, as ours."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rootfeed.schema import Array, ColumnType
+from rootfeed.schema import ColumnType
 
-__all__ = ["as_numbers", "as_text", "as_vectors", "column_type", "decoded", "nodes_of"]
+__all__ = [
+    "Field",
+    "buffers_of",
+    "column_type",
+    "fields_of",
+    "list_of",
+    "nodes_of",
+]
+
+
+class Field(NamedTuple):
+    """A column: a field of a schema, or a member of structs in it.
+
+    Attributes
+    ----------
+    position : int
+        Number of the field in the schema.
+    path : tuple of str
+        The field's name, and those of the members that lead to this one.
+    type : pyarrow.DataType
+        With the lists in which the structs are: a member of a list of structs is a list.
+    nodes : tuple of (int, int)
+        Its own nodes in a record batch: the first, and the one after the last.
+    leaves : tuple of (int, int)
+        Its columns in Parquet, likewise.
+    """
+
+    position: int
+    path: tuple[str, ...]
+    type: Any
+    nodes: tuple[int, int]
+    leaves: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """What the column is called: names with points between them."""
+        return ".".join(self.path)
+
+
+def fields_of(schema: Any) -> list[Field]:
+    """Return the columns of a schema, each struct followed by its members."""
+    found: list[Field] = []
+    node = leaf = 0
+    for position, each in enumerate(schema):
+        nodes, leaves = nodes_of(each.type)
+        whole = Field(position, (each.name,), each.type, (node, node + nodes), (leaf, leaf + leaves))
+        found += [whole, *_members(whole, lambda type_: type_)]
+        node, leaf = node + nodes, leaf + leaves
+    return found
+
+
+def _members(of: Field, within: Callable[[Any], Any]) -> Iterator[Field]:
+    """Yield the members of a field's structs; `within` puts their types into the lists around them."""
+    import pyarrow as pa
+
+    type_, (node, _), (leaf, _) = of.type, of.nodes, of.leaves
+    if (lists := list_of(type_)) is not None:
+        inner = of._replace(type=type_.value_type, nodes=(node + 1, of.nodes[1]))
+        yield from _members(inner, lambda element: within(lists(element)))
+    elif pa.types.is_struct(type_):
+        node += 1
+        for each in type_:
+            nodes, leaves = nodes_of(each.type)
+            path = (*of.path, each.name)
+            found = Field(of.position, path, each.type, (node, node + nodes), (leaf, leaf + leaves))
+            yield found._replace(type=within(each.type))
+            yield from _members(found, within)
+            node, leaf = node + nodes, leaf + leaves
+
+
+def list_of(type_: Any) -> Callable[[Any], Any] | None:
+    """Return what makes lists of the kind of a type; None where it is no list."""
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(type_):
+        return lambda element: pa.list_(element, type_.list_size)
+    kinds = (
+        (pa.types.is_list, pa.list_),
+        (pa.types.is_large_list, pa.large_list),
+        (pa.types.is_list_view, pa.list_view),
+        (pa.types.is_large_list_view, pa.large_list_view),
+    )
+    return next((lists for is_one, lists in kinds if is_one(type_)), None)
 
 
 def column_type(type_: Any) -> ColumnType:
@@ -39,67 +122,6 @@ def column_type(type_: Any) -> ColumnType:
     return ColumnType(text, "other") if dtype is None else ColumnType(text, "vector", dtype, shape)
 
 
-def decoded(array: Any) -> Any:
-    """Return an array without dictionary and extension type."""
-    import pyarrow as pa
-
-    while True:
-        if isinstance(array, pa.ExtensionArray):
-            array = array.storage
-        elif isinstance(array, pa.DictionaryArray):
-            array = array.dictionary_decode()
-        elif pa.types.is_run_end_encoded(array.type):
-            array = pa.compute.run_end_decode(array)
-        else:
-            return array
-
-
-def as_numbers(array: Any) -> Array:
-    """Return a decoded array without nulls as NumPy's; without a copy, but of booleans."""
-    import pyarrow as pa
-
-    if pa.types.is_temporal(array.type):
-        array = array.view(pa.int64() if array.type.bit_width == 64 else pa.int32())
-    found: Array = array.to_numpy(zero_copy_only=False)
-    return found
-
-
-def as_vectors(array: Any) -> tuple[Any, Array]:
-    """Return the elements of lists without nulls, in one Arrow array, and where each list ends."""
-    import pyarrow as pa
-
-    if isinstance(array, pa.FixedSizeListArray):
-        size, entries, values = 1, len(array), array
-        while isinstance(values, pa.FixedSizeListArray) and values.null_count == 0:
-            size *= values.type.list_size
-            values = decoded(values.flatten())
-        return values, np.arange(1, entries + 1, dtype=np.int64) * size
-    if isinstance(array, pa.ListViewArray | pa.LargeListViewArray):
-        # In any order: pyarrow's cast to lists in a row goes wrong.
-        ends = array.sizes.to_numpy().cumsum(dtype=np.int64)
-        return decoded(array.flatten()), ends
-    if len(array) == 0:  # which may have no offsets
-        return decoded(array.values.slice(0, 0)), np.zeros(0, np.int64)
-    offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
-    values = decoded(array.values.slice(offsets[0], offsets[-1] - offsets[0]))
-    return values, offsets[1:] - offsets[0]
-
-
-def as_text(array: Any) -> tuple[Array, Array]:
-    """Return the bytes of texts without nulls, and where each ends."""
-    import pyarrow as pa
-
-    array = array.cast(pa.large_binary())
-    if len(array) == 0:
-        return np.zeros(0, np.uint8), np.zeros(0, np.int64)
-    _, places, letters = array.buffers()
-    offsets = np.frombuffer(places, np.int64, len(array) + 1, 8 * array.offset)
-    if letters is None:
-        return np.zeros(0, np.uint8), offsets[1:] - offsets[0]
-    values = np.frombuffer(letters, np.uint8)[offsets[0] : offsets[-1]]
-    return values, offsets[1:] - offsets[0]
-
-
 def nodes_of(type_: Any) -> tuple[int, int]:
     """Return how many nodes a field has in a record batch, itself included, and columns in Parquet."""
     import pyarrow as pa
@@ -110,6 +132,26 @@ def nodes_of(type_: Any) -> tuple[int, int]:
         return 1, 1
     inside = [nodes_of(type_.field(number).type) for number in range(type_.num_fields)]
     return 1 + sum(nodes for nodes, _ in inside), sum(leaves for _, leaves in inside)
+
+
+def buffers_of(type_: Any) -> int:
+    """Return how many buffers a field has in a record batch, those of the fields in it included."""
+    import pyarrow as pa
+
+    if isinstance(type_, pa.BaseExtensionType):
+        return buffers_of(type_.storage_type)
+    if pa.types.is_dictionary(type_):
+        return 2
+    inside = sum(buffers_of(type_.field(number).type) for number in range(type_.num_fields))
+    if pa.types.is_null(type_) or pa.types.is_run_end_encoded(type_):
+        return inside
+    if pa.types.is_union(type_):
+        return inside + (2 if type_.mode == "dense" else 1)
+    if pa.types.is_struct(type_) or pa.types.is_fixed_size_list(type_):
+        return inside + 1
+    views = (pa.types.is_list_view, pa.types.is_large_list_view)
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return inside + (3 if any(each(type_) for each in (*views, *texts)) else 2)
 
 
 def _plain(type_: Any) -> Any:

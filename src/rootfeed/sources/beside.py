@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -70,8 +69,8 @@ class Fetched(NamedTuple):
 
 def types(location: BesideLocation) -> tuple[str, Mapping[str, ColumnType]]:
     """Return the name of the first file's object, and the columns of both."""
-    name, first = _source(location.first).types(location.first)
-    _, other = _source(location.other).types(location.other)
+    name, first = source_of(location.first).types(location.first)
+    _, other = source_of(location.other).types(location.other)
     return name, {**first, **{new: other[old] for new, old in location.names.items()}}
 
 
@@ -90,10 +89,10 @@ def index(location: BesideLocation, names: Sequence[str]) -> FileIndex:
     """
     more = {name: location.names[name] for name in names if name in location.names}
     mine = [name for name in names if name not in more]
-    first: FileIndex = _source(location.first).index(location.first, mine)
+    first: FileIndex = source_of(location.first).index(location.first, mine)
     if location.lazily and not more:
         return first
-    other = _source(location.other).index(location.other, list(dict.fromkeys(more.values())))
+    other = source_of(location.other).index(location.other, list(dict.fromkeys(more.values())))
     if first.entries != other.entries:
         raise ArgumentError(
             f"{first.where} has {first.entries} entries and {other.where} {other.entries}: they cannot "
@@ -116,7 +115,7 @@ def fetch(index: BesideIndex, names: Sequence[str], start: int, stop: int, stopp
     mine = [name for name in names if name not in index.names]
     more = list(dict.fromkeys(index.names[name] for name in names if name in index.names))
     found = [
-        _source(part).fetch(part, some, start, stop, stopped) if some else None
+        source_of(part).fetch(part, some, start, stop, stopped) if some else None
         for part, some in ((index.first, mine), (index.other, more))
     ]
     return Fetched(*found)
@@ -139,7 +138,7 @@ def read(
     scratches = map(scratch.beside, count())
     own = next(scratches)
     if mine:
-        source = _source(index.first)
+        source = source_of(index.first)
         yield from source.read(index.first, mine, start, stop, out_for, own, stopped, first)
     rest = [name for name in names if name in index.names]
     while rest and not stopped.is_set():
@@ -165,7 +164,9 @@ def _renamed(
     def renamed_out(old: str) -> Array:
         return out_for(names[old])
 
-    found = _source(index).read(index, list(names), start, stop, renamed_out, scratch, stopped, fetched)
+    found = source_of(index).read(
+        index, list(names), start, stop, renamed_out, scratch, stopped, fetched
+    )
     for old, values in found:
         yield names[old], values
 
@@ -175,13 +176,13 @@ def read_awkward(
 ) -> ak.Array:
     """Return the entries ``[start, stop)`` of a column of either."""
     part, old = _of(index, name)
-    return _source(part).read_awkward(part, old, start, stop, scratch)
+    return source_of(part).read_awkward(part, old, start, stop, scratch)
 
 
 def vector_bytes(index: BesideIndex, name: str) -> float:
     """Return the bytes of an entry of a vector, on average."""
     part, old = _of(index, name)
-    found: float = _source(part).vector_bytes(part, old)
+    found: float = source_of(part).vector_bytes(part, old)
     return found
 
 
@@ -189,16 +190,10 @@ def prepare(indexes: Iterable[BesideIndex]) -> None:
     """Compile what reading the files needs."""
     for index in indexes:
         for part in (index.first, index.other):
-            _source(part).prepare([part])
+            source_of(part).prepare([part])
 
 
 def _of(index: BesideIndex, name: str) -> tuple[FileIndex, str]:
     if name in index.names:
         return index.other, index.names[name]
     return index.first, name
-
-
-def _source(of: Location | FileIndex) -> Any:
-    if isinstance(of, BesideLocation | BesideIndex):
-        return sys.modules[__name__]
-    return source_of(of)

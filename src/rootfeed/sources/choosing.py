@@ -1,4 +1,4 @@
-"""Which source a location or an index belongs to, of those that read files or memory themselves."""
+"""Which source a location or an index belongs to."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 from rootfeed.sources import arrays, arrow, joined, root
 from rootfeed.sources.paths import Location
 
-__all__ = ["SOURCES", "source_of"]
-
-SOURCES: tuple[Any, ...] = (root, arrays, joined, arrow)
+__all__ = ["register", "source_of"]
 
 # Each takes nothing but locations and indexes of its own; `root` takes those that are no other's.
-_OTHERS: tuple[tuple[Any, tuple[type, ...]], ...] = (
+_OTHERS: list[tuple[Any, tuple[type, ...]]] = [
     (arrays, (arrays.ArraysLocation, arrays.ArraysIndex)),
     (joined, (joined.JoinedLocation, joined.JoinedIndex)),
     (arrow, (arrow.ArrowIndex,)),
-)
+]
+
+
+def register(source: Any, *kinds: type) -> None:
+    """Add a source that is made of others, with the classes of its locations and indexes."""
+    _OTHERS.append((source, kinds))
 
 
 def source_of(of: Any) -> Any:

@@ -9,13 +9,14 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Batch", "batch", "blocks"]
+__all__ = ["Batch", "batch", "blocks", "dictionaries"]
 
-_FOOTER_BATCHES = 3
+_FOOTER_DICTIONARIES, _FOOTER_BATCHES = 2, 3
 _MESSAGE_HEADER = 2
-_BATCH_LENGTH, _BATCH_NODES = 0, 1
+_BATCH_LENGTH, _BATCH_NODES, _BATCH_BUFFERS, _BATCH_VARIADIC = 0, 1, 2, 4
 _BLOCK = struct.Struct("<qi4xq")
 _NODE = struct.Struct("<qq")
+_COUNT = struct.Struct("<q")
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,18 @@ class Batch:
     entries : int
     nodes : tuple of (int, int)
         Length and number of nulls of each field, and after each of the fields in it.
+    buffers : tuple of (int, int)
+        Position behind the header, and bytes, of each buffer of each field.
+    is_plain : bool
+        Whether each type has a number of buffers of its own; views have any number.
     """
 
     offset: int
     body_bytes: int
     entries: int
     nodes: tuple[tuple[int, int], ...]
+    buffers: tuple[tuple[int, int], ...] = ()
+    is_plain: bool = True
 
 
 def blocks(footer: bytes) -> list[tuple[int, int, int]]:
@@ -48,6 +55,12 @@ def blocks(footer: bytes) -> list[tuple[int, int, int]]:
     return [*_vector(footer, table, _FOOTER_BATCHES, _BLOCK)]
 
 
+def dictionaries(footer: bytes) -> list[tuple[int, int, int]]:
+    """Return position, bytes of the header, and bytes of the values of each batch of a dictionary."""
+    table = _number("<I", footer, 0)
+    return [*_vector(footer, table, _FOOTER_DICTIONARIES, _BLOCK)]
+
+
 def batch(header: bytes, offset: int, body_bytes: int) -> Batch:
     """Return what the header of a record batch says."""
     start = 8 if header[:4] == b"\xff\xff\xff\xff" else 4  # earlier ones have no mark before the size
@@ -55,7 +68,10 @@ def batch(header: bytes, offset: int, body_bytes: int) -> Batch:
     table = _followed(message, _place(message, _number("<I", message, 0), _MESSAGE_HEADER))
     length = _place(message, table, _BATCH_LENGTH)
     entries = _number("<q", message, length) if length else 0
-    return Batch(offset, body_bytes, entries, tuple(_vector(message, table, _BATCH_NODES, _NODE)))
+    nodes = tuple(_vector(message, table, _BATCH_NODES, _NODE))
+    buffers = tuple(_vector(message, table, _BATCH_BUFFERS, _NODE))
+    is_plain = not _vector(message, table, _BATCH_VARIADIC, _COUNT)
+    return Batch(offset, body_bytes, entries, nodes, buffers, is_plain)
 
 
 def _place(buffer: bytes, table: int, number: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest
 from rootfeed.sources.failures import irregular, unavailable
+from rootfeed.sources.filling import Filling
 from rootfeed.sources.storage import (
     TIMEOUT_SECONDS,
     Address,
@@ -51,11 +52,14 @@ class Location:
     object_path : str or None
     address : Address
         How it is reached. Where none is given, the path tells.
+    filling : Filling or None
+        What stands for values that are missing, where the file's format has such.
     """
 
     path: str
     object_path: str | None
     address: Address = field(default=Address(()), repr=False)
+    filling: Filling | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.address.urls:

@@ -1,69 +1,59 @@
-"""New files of columns of numbers, vectors and texts."""
+"""New files: complete under their names, or not there."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
 
-import awkward as ak
-import numpy as np
-import uproot
-
-from rootfeed.errors import ArgumentError, EmptyDatasetError, UnsupportedColumnError
-from rootfeed.schema import Array, ColumnType, Jagged
+from rootfeed.errors import (
+    AccessError,
+    ArgumentError,
+    MissingFileError,
+    RootfeedError,
+    UnreachableError,
+    UnsupportedColumnError,
+)
+from rootfeed.schema import ColumnType
 from rootfeed.sources.storage import is_remote
 
-__all__ = ["COMPRESSIONS", "Format", "writable", "write"]
+__all__ = ["check_types", "unfinished", "writable"]
 
-Format = Literal["ttree", "rntuple"]
-
-COMPRESSIONS: Mapping[str, Any] = {
-    "zlib": uproot.ZLIB,
-    "lzma": uproot.LZMA,
-    "lz4": uproot.LZ4,
-    "zstd": uproot.ZSTD,
-}
-"""By name: functions of a level from 1 to 9."""
-
-_FAST = uproot.ZLIB(1)
+_FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 
 
-def write(
-    path: str | Path,
-    name: str,
-    types: Mapping[str, ColumnType],
-    clusters: Iterable[Mapping[str, Array | Jagged]],
-    format: Format,
-    *,
-    counters: Mapping[str, str] | None = None,
-    compression: Any = _FAST,
-) -> None:
-    """Write columns into a file, which is replaced when all is written.
+@contextmanager
+def unfinished(path: str | Path) -> Iterator[Path]:
+    """Give a path beside that of a file, which is replaced when all is written, and on the disk.
 
-    Parameters
-    ----------
-    path : str or Path
-    name : str
-        Of the tree or ntuple.
-    types : mapping of str to ColumnType
-        Of each column.
-    clusters : iterable of mapping of str to ndarray or Jagged
-        Rows that are written together.
-    format : "ttree" or "rntuple"
-    counters : mapping of str to str, optional
-        The name of the branch with the number of elements of each vector's entries, for a tree, which
-        cannot do without.
-    compression : object or None
-        One of uproot's.
+    Raises
+    ------
+    MissingFileError, AccessError, UnreachableError
+        Where it cannot be written; nothing of it is left.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        yield part
+        _synchronize(part)
+        part.replace(path)
+    except RootfeedError:
+        raise
+    except OSError as error:
+        raise _told(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_types(types: Mapping[str, ColumnType]) -> None:
+    """Refuse columns that are not written.
 
     Raises
     ------
     UnsupportedColumnError
         Where a column holds neither numbers, nor vectors of numbers, nor text.
-    EmptyDatasetError
-        Where an ntuple would have no row.
     """
     for column, type_ in types.items():
         if type_.dtype is None and type_.kind != "text":
@@ -71,28 +61,6 @@ def write(
                 f"column {column!r} ({type_.text}) holds neither numbers, nor vectors of numbers, nor "
                 "text, which are all that is written. Name the columns without it."
             )
-    unfinished = Path(f"{path}.part{os.getpid()}")
-    try:
-        with uproot.recreate(unfinished, compression=compression) as file:
-            out: Any
-            if format == "ttree":
-                branches = {key: _branch(type_) for key, type_ in types.items()}
-                out = file.mktree(name, branches, counter_name=_named(counters or {}))
-            else:
-                fields = [_field(type_) for type_ in types.values()]
-                out = file.mkrntuple(name, ak.forms.RecordForm(fields, list(types)))
-            rows = 0
-            for cluster in clusters:
-                typed = {key: _typed(cluster[key], type_) for key, type_ in types.items()}
-                # A mapping's columns come in another order from uproot before 5.7.7.
-                out.extend(typed if format == "ttree" else ak.zip(typed, depth_limit=1))
-                rows += len(next(iter(cluster.values())))
-            if format == "rntuple" and not rows:
-                # ROOT cannot open what uproot writes then.
-                raise EmptyDatasetError("there is no row, and an ntuple needs one. Write a tree.")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def writable(file: str | Path, read: Iterable[str]) -> Path:
@@ -113,37 +81,18 @@ def writable(file: str | Path, read: Iterable[str]) -> Path:
     return path
 
 
-def _named(counters: Mapping[str, str]) -> Any:
-    return lambda vector: counters.get(vector, f"n{vector}")
+def _synchronize(path: Path) -> None:
+    """Wait until a file is on the disk, or a server's: some tell only then that they are full."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
-def _branch(type_: ColumnType) -> Any:
-    if type_.kind == "text":
-        return "string"
-    if type_.kind == "vector" and not type_.shape:
-        return f"var * {type_.dtype}"
-    return np.dtype((type_.dtype, type_.shape))
-
-
-def _field(type_: ColumnType) -> Any:
-    if type_.kind == "text":
-        letters = ak.forms.NumpyForm("uint8", parameters={"__array__": "char"})
-        return ak.forms.ListOffsetForm("i64", letters, parameters={"__array__": "string"})
-    form: Any = ak.forms.NumpyForm(str(type_.dtype))
-    if type_.kind == "vector" and not type_.shape:
-        return ak.forms.ListOffsetForm("i64", form)
-    for size in reversed(type_.shape):
-        form = ak.forms.RegularForm(form, size)
-    return form
-
-
-def _typed(values: Array | Jagged, type_: ColumnType) -> Any:
-    """Return a column as what uproot takes."""
-    if not isinstance(values, Jagged):
-        return values.astype(type_.dtype, copy=False)
-    if type_.kind == "text":
-        return values.as_awkward()
-    numbers = values.values[: values.offsets[-1]].astype(type_.dtype, copy=False)
-    if type_.shape:
-        return numbers.reshape(len(values), *type_.shape)
-    return Jagged(numbers, values.offsets).as_awkward()
+def _told(path: Path, error: OSError) -> RootfeedError:
+    text = f"{path} cannot be written: {error.strerror or error}."
+    if not path.parent.is_dir():
+        return MissingFileError(f"{text} There is no directory {str(path.parent)!r}: make it first.")
+    if isinstance(error, PermissionError):
+        return AccessError(f"{text} Name a place that you may write to.")
+    if error.errno in _FULL:
+        return UnreachableError(f"{text} Free some room, or name another place. Nothing of it is left.")
+    return UnreachableError(f"{text} Check the disk or the mount. Nothing of it is left.")
