@@ -15,6 +15,7 @@ from rootfeed.kernels.decoding import (
     unzigzag,
 )
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
+from rootfeed.kernels.lzf import unlzf
 from rootfeed.kernels.mixing import apportion, compose, draw, stir, stir_bytes
 from rootfeed.kernels.padding import (
     first_unequal,
@@ -54,6 +55,7 @@ __all__ = [
     "stir_bytes",
     "strip",
     "take_elements",
+    "unlzf",
     "unpack",
     "unsplit",
     "unzigzag",

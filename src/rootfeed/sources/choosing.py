@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.sources import arrays, arrow, joined, root
+from rootfeed.sources import arrays, arrow, hdf5, joined, root
 from rootfeed.sources.paths import Location
 
 __all__ = ["SOURCES", "source_of"]
 
-SOURCES: tuple[Any, ...] = (root, arrays, joined, arrow)
+SOURCES: tuple[Any, ...] = (root, arrays, joined, arrow, hdf5)
 
 # Each takes nothing but locations and indexes of its own; `root` takes those that are no other's.
 _OTHERS: tuple[tuple[Any, tuple[type, ...]], ...] = (
     (arrays, (arrays.ArraysLocation, arrays.ArraysIndex)),
     (joined, (joined.JoinedLocation, joined.JoinedIndex)),
     (arrow, (arrow.ArrowIndex,)),
+    (hdf5, (hdf5.Hdf5Index,)),
 )
+
+_NAMED: tuple[Any, ...] = (arrow, hdf5)
 
 
 def source_of(of: Any) -> Any:
     """Return the source of a location or an index."""
     if type(of) is Location:
-        return arrow if arrow.is_named_so(of.path) else root
+        return next((source for source in _NAMED if source.is_named_so(of.path)), root)
     return next((source for source, kinds in _OTHERS if isinstance(of, kinds)), root)
