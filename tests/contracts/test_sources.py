@@ -5,6 +5,7 @@ A new source joins by a `Subject` of its own in `SUBJECTS`.
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib.util
 import inspect
@@ -24,6 +25,7 @@ from rootfeed.errors import MissingColumnError
 from rootfeed.schema import FileIndex, Jagged
 from rootfeed.sources import Location, Scratch, Source
 from rootfeed.sources import arrow as arrow_source
+from rootfeed.sources import csv as csv_source
 from rootfeed.sources import hdf5 as hdf5_source
 from rootfeed.sources import root as root_source
 from rootfiles import CASES, read_with_root
@@ -320,12 +322,57 @@ HDF5_SUBJECTS = tuple(
     }.items()
 )
 
+
+def write_csv(path: Path, delimiter: str = ",", end: str = "\n") -> None:
+    """Write a table of numbers and texts, in which delimiters and line breaks are quoted."""
+    columns: dict[str, Sequence[object]] = {
+        "integer": any_values("i8", 1700, generator(0, "csv")).tolist(),
+        "int8": any_values("i1", 1700, generator(0, "csv i1")).tolist(),
+        "large": [(1 << 64) - 1, *any_values("u8", 1699, generator(0, "csv u8")).tolist()],
+        "real": any_values("f8", 1700, generator(0, "csv f8")).tolist(),
+        "single": any_values("f4", 1700, generator(0, "csv f4")).tolist(),
+        "late": [*range(1699), 0.5],
+        "flag": [str(each) for each in any_values("?", 1700, generator(0, "csv ?"))],
+        "text": [f'{number}{delimiter}"\n\né' * (number % 3) for number in range(1700)],
+    }
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator=end)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def csv_truth(path: Path, name: str) -> Columns:
+    """Return what Python's own functions make of the texts."""
+    with open(path, newline="", encoding="utf-8") as file:
+        names, *rows = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    kinds = {"integer": "i8", "int8": "i8", "large": "u8"}
+    return {
+        **{name: np.array([int(text) for text in columns[name]], kinds[name]) for name in kinds},
+        **{name: np.array([float(t) for t in columns[name]]) for name in ("real", "single", "late")},
+        "flag": np.array([text == "True" for text in columns["flag"]]),
+    }
+
+
+CSV_SUBJECTS = (
+    Subject("csv", csv_source, write_csv, "", csv_truth, suffix=".csv"),
+    Subject(
+        "tsv",
+        csv_source,
+        functools.partial(write_csv, delimiter="\t", end="\r\n"),
+        "",
+        csv_truth,
+        suffix=".tsv",
+    ),
+)
+
 SUBJECTS = (
     *(Subject(case.id, root_source, case.write, case.name, root_truth, case.large) for case in CASES),
     Subject("tree-packed-leaf-lists", root_source, write_packed, "events", root_truth),
     Subject("tree-packed-ranges", root_source, write_ranges, "events", root_truth),
     Subject("ntuple-quantized-ends", root_source, write_overshot, "events", root_truth),
     *(ARROW_SUBJECTS if importlib.util.find_spec("pyarrow") else ()),
+    *(CSV_SUBJECTS if importlib.util.find_spec("pyarrow") else ()),
     *(HDF5_SUBJECTS if importlib.util.find_spec("h5py") else ()),
 )
 
@@ -513,7 +560,7 @@ def test_vectors_of_numbers_are_the_plain_paths(
     scratch.close()
 
 
-FLAT = ("tree-flat-zstd", "ntuple-flat-zstd", "parquet-zstd", "arrow-None", "hdf5-gzip-shuffled")
+FLAT = ("tree-flat-zstd", "ntuple-flat-zstd", "parquet-zstd", "arrow-None", "hdf5-gzip-shuffled", "csv")
 
 flat_subjects = parameters(each for each in SUBJECTS if each.id in FLAT)
 

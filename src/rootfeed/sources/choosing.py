@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.sources import arrays, arrow, hdf5, joined, root
+from rootfeed.sources import arrays, arrow, csv, hdf5, joined, root
 from rootfeed.sources.paths import Location
 
 __all__ = ["SOURCES", "source_of"]
 
-SOURCES: tuple[Any, ...] = (root, arrays, joined, arrow, hdf5)
+SOURCES: tuple[Any, ...] = (root, arrays, joined, arrow, hdf5, csv)
 
 # Each takes nothing but locations and indexes of its own; `root` takes those that are no other's.
 _OTHERS: tuple[tuple[Any, tuple[type, ...]], ...] = (
@@ -17,9 +17,10 @@ _OTHERS: tuple[tuple[Any, tuple[type, ...]], ...] = (
     (joined, (joined.JoinedLocation, joined.JoinedIndex)),
     (arrow, (arrow.ArrowIndex,)),
     (hdf5, (hdf5.Hdf5Index,)),
+    (csv, (csv.CsvIndex,)),
 )
 
-_NAMED: tuple[Any, ...] = (arrow, hdf5)
+_NAMED: tuple[Any, ...] = (arrow, hdf5, csv)
 
 
 def source_of(of: Any) -> Any:
