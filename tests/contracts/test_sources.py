@@ -330,9 +330,9 @@ def write_csv(path: Path, delimiter: str = ",", end: str = "\n") -> None:
         "int8": any_values("i1", 1700, generator(0, "csv i1")).tolist(),
         "large": [(1 << 64) - 1, *any_values("u8", 1699, generator(0, "csv u8")).tolist()],
         "real": any_values("f8", 1700, generator(0, "csv f8")).tolist(),
-        "single": any_values("f4", 1700, generator(0, "csv f4")).tolist(),
+        "float32": any_values("f4", 1700, generator(0, "csv f4")).tolist(),
         "late": [*range(1699), 0.5],
-        "flag": [str(each) for each in any_values("?", 1700, generator(0, "csv ?"))],
+        "boolean": [str(each) for each in any_values("?", 1700, generator(0, "csv ?"))],
         "text": [f'{number}{delimiter}"\n\né' * (number % 3) for number in range(1700)],
     }
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -349,8 +349,8 @@ def csv_truth(path: Path, name: str) -> Columns:
     kinds = {"integer": "i8", "int8": "i8", "large": "u8"}
     return {
         **{name: np.array([int(text) for text in columns[name]], kinds[name]) for name in kinds},
-        **{name: np.array([float(t) for t in columns[name]]) for name in ("real", "single", "late")},
-        "flag": np.array([text == "True" for text in columns["flag"]]),
+        **{name: np.array([float(t) for t in columns[name]]) for name in ("real", "float32", "late")},
+        "boolean": np.array([text == "True" for text in columns["boolean"]]),
     }
 
 

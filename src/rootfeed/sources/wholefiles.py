@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rootfeed.errors import ChangedFileError
+from rootfeed.errors import ChangedFileError, RootfeedError
 from rootfeed.schema import Array
 from rootfeed.sources.storage import Address, Storage, local_path
 
@@ -66,16 +66,20 @@ class StorageFile:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._position = 0
-        self.error: Exception | None = None
+        self.error: RootfeedError | None = None
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
         return self._next(size).tobytes()
 
     def readinto(self, out: Any) -> int:
-        """Fill a buffer as far as the file goes."""
+        """Fill a buffer, all of which must lie in the file."""
         found = self._next(len(out))
-        memoryview(out)[: len(found)] = found.data
+        if len(found) < len(out):
+            raise OSError(
+                f"{len(out)} bytes are expected at position {self._position}: the file ends before"
+            )
+        memoryview(out)[:] = found.data
         return len(found)
 
     def read_buffer(self, size: int = -1) -> Any:
@@ -107,9 +111,11 @@ class StorageFile:
     def _next(self, size: int) -> Array:
         left = max(0, self.size() - self._position)
         out = np.empty(left if size < 0 else min(size, left), np.uint8)
+        if not len(out):
+            return out
         try:
             self._storage.read_into(self._position, out)
-        except Exception as error:
+        except RootfeedError as error:
             self.error = error
             raise
         self._position += len(out)
