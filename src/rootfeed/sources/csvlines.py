@@ -230,11 +230,13 @@ def _groups(path: str, storage: Storage, digest: Any) -> Iterator[tuple[int, byt
         digest.update(more)
         pending += more
         position += size
-        end = len(pending) if position == storage.file_bytes else _last_end(pending)
-        if end == 0 and len(pending) > _LONGEST_LINE:
+        is_last = position == storage.file_bytes
+        end = len(pending) if is_last else _last_end(pending)
+        is_open = is_last and pending.count(b'"') % 2 == 1
+        if is_open or (end == 0 and len(pending) > _LONGEST_LINE):
             raise DamagedFileError(
-                f"{path}: no line ends between the positions {place} and {position}. A quote may be "
-                "left open there, or it is no table of text. Mend it, or produce it again."
+                f"{path}: no line ends between the positions {place} and {position}, as if a quote were "
+                "left open there. Mend it, or produce the file again."
             )
         if end:
             yield place, pending[:end]

@@ -24,6 +24,8 @@ __all__ = ["Found", "columns", "filter_remedy", "found", "laid_out", "refused"]
 _PIECE_BYTES = 256 << 10
 """Of what is stored in one piece, so that blocks may end at many places."""
 
+_FEW_CHUNKS = 1_000_000  # that may all be missing, whatever the size of the file
+
 _VALID = "valid"
 
 
@@ -215,7 +217,7 @@ def laid_out(path: str, at: str, data: Any, file_bytes: int) -> DataSet:
     pipeline = [plist.get_filter(number) for number in range(plist.get_nfilters())]
     filters = tuple(each[0] for each in pipeline)
     entries, row_bytes = data.shape[0], max(1, math.prod(data.shape[1:]) * data.dtype.itemsize)
-    if entries * row_bytes > MOST_EXPANSION * file_bytes:
+    if entries * row_bytes > MOST_EXPANSION * file_bytes or _chunks(data) > file_bytes + _FEW_CHUNKS:
         raise DamagedFileError(
             f"{where} claims {entries} entries of {row_bytes} bytes in a file of {file_bytes}. "
             "Copy or produce the file again."
@@ -278,6 +280,13 @@ def laid_out(path: str, at: str, data: Any, file_bytes: int) -> DataSet:
     )
 
 
+def _chunks(data: Any) -> int:
+    """Return the number of chunks of a data set, stored or not."""
+    if data.chunks is None:
+        return 1
+    return math.prod(-(-size // step) for size, step in zip(data.shape, data.chunks, strict=True))
+
+
 def _chunk_tables(data: Any) -> list[Array]:
     """Return place, size and mask of each chunk, by page and number within it."""
     grid = tuple(-(-size // step) for size, step in zip(data.shape, data.chunks, strict=True))
@@ -293,7 +302,7 @@ def _chunk_tables(data: Any) -> list[Array]:
 
     if data.id.get_num_chunks():
         data.id.chunk_iter(note)
-    return [table.reshape(grid[0], -1) for table in tables]
+    return [table.reshape(grid[0], math.prod(grid[1:])) for table in tables]
 
 
 def _are_undone(pipeline: Sequence[tuple[Any, ...]], itemsize: int) -> bool:
