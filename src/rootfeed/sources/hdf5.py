@@ -255,6 +255,8 @@ def _read(
     def others(data: DataSet, low: int, high: int) -> Array:
         if not opened:
             opened.append(stack.enter_context(_file(index.path, storage)))
+            if remedy := hdf5contents.filter_remedy(index.path, data):  # in a process of its own
+                raise UnsupportedFileError(remedy)
         return np.asarray(opened[0][data.path][low:high])
 
     data = next(iter(parts.values())).data

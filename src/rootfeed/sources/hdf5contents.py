@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -332,9 +334,16 @@ def _is_plain(type_: Any) -> bool:
 
 
 def filter_remedy(path: str, data: DataSet) -> str | None:
-    """Return what is to be done about filters that the HDF5 library lacks; None where it has all."""
+    """Return what is to be done about filters that the HDF5 library lacks; None where it has all.
+
+    What hdf5plugin offers is there once it was imported, which is done here, where a filter is missing.
+    """
     import h5py
 
+    if all(map(h5py.h5z.filter_avail, data.filters)):
+        return None
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")
     missing = [each for each in data.filters if not h5py.h5z.filter_avail(each)]
     if not missing:
         return None
