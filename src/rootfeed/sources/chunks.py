@@ -199,7 +199,7 @@ def _fill(
             values = rows
             for each in part.fields:
                 values = values[each]
-            into[name][...] = values
+            into[name][...] = values.view(np.uint8) != 0 if part.native == np.bool_ else values
         return
     page = start // data.chunk_shape[0]
     first = page * data.chunk_shape[0]

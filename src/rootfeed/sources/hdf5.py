@@ -52,6 +52,7 @@ __all__ = [
 _SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".he5", ".h5py"})
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _FIRST_BYTES = 64 << 10  # of a file, fetched before they are asked for
+_AROUND_BYTES = 16 << 10  # of metadata, which lie in small pieces
 _OFFSET_BYTES = 8
 _SAMPLED_PAGES = 3  # in which padding is counted
 
@@ -291,7 +292,8 @@ def _with_value_bytes(index: Hdf5Index, storage: Storage) -> dict[str, Column]:
     columns = {}
     for name, part in index.parts.items():
         column, data = index.columns[name], part.data
-        of_row = float(np.prod(part.row_shape)) * (column.dtype or part.stored).itemsize
+        element = part.stored if part.native is None else part.native
+        of_row = float(np.prod(part.row_shape)) * element.itemsize
         if part.stored.kind == "O":  # of any length: an estimate
             of_row = float(data.pages.stored_bytes.sum()) / max(1, index.entries) + of_row
         if part.valid is not None:
@@ -357,7 +359,7 @@ def _file(path: str, storage: Storage) -> Iterator[Any]:
             f"{path} is read with h5py, which is not installed: pip install 'rootfeed[hdf5]'."
         ) from error
     _check_magic(path, storage)
-    source = StorageFile(storage)
+    source = StorageFile(storage, _AROUND_BYTES)
     try:
         with damaged(f"{path} cannot be read as a file of HDF5"):
             file = h5py.File(source, "r")

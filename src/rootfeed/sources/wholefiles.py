@@ -58,13 +58,21 @@ def fingerprint(storage: Storage, also: Iterable[bytes]) -> bytes:
 
 
 class StorageFile:
-    """Storage as a file that is read; what fails is kept, since libraries hide it."""
+    """Storage as a file that is read; what fails is kept, since libraries hide it.
+
+    Parameters
+    ----------
+    storage : Storage
+    around : int
+        Bytes that are asked of a server at once where fewer are read; 1 to ask for no more.
+    """
 
     mode = "rb"
     closed = False
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, around: int = 1) -> None:
         self._storage = storage
+        self._around = around
         self._position = 0
         self.error: RootfeedError | None = None
 
@@ -114,6 +122,10 @@ class StorageFile:
         if not len(out):
             return out
         try:
+            if self._around > 1:
+                start = self._position // self._around * self._around
+                stop = -(-(self._position + len(out)) // self._around) * self._around
+                self._storage.prepare([(start, stop - start)])
             self._storage.read_into(self._position, out)
         except RootfeedError as error:
             self.error = error
