@@ -7,6 +7,7 @@ open between two readings; a thread keeps the metadata of the file that it read 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import awkward as ak
 import numpy as np
 
 from rootfeed.errors import (
+    ChangedFileError,
     DamagedFileError,
     DuplicateNameWarning,
     MissingColumnError,
@@ -34,8 +36,7 @@ from rootfeed.sources.metadata import damaged
 from rootfeed.sources.pages import ranges
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
-from rootfeed.sources.storage import Storage, open_storage
-from rootfeed.sources.wholefiles import StorageFile, changed, modified, stored
+from rootfeed.sources.storage import Address, Storage, local_path, open_storage
 
 __all__ = [
     "ArrowIndex",
@@ -294,12 +295,12 @@ def _opened(
             f"{path} is read with pyarrow, which is not installed: pip install 'rootfeed[arrow]'."
         ) from error
     with ExitStack() as stack:
-        when = modified(of.address)
+        modified = _modified(of.address)
         if isinstance(of, ArrowIndex):
             storage = fetched or open_storage(of.address, of.version)
             stack.callback(storage.close)
-            if when != of.modified:
-                raise changed(path)
+            if modified != of.modified:
+                raise _changed(path)
             if fetched is None:
                 storage.prepare(_ranges(of, names, start, stop))
             kind: type[_File] = _Parquet if of.format == "Parquet" else _Arrow
@@ -309,10 +310,10 @@ def _opened(
             stack.callback(storage.close)
             size = storage.file_bytes
             storage.prepare([(0, _MAGIC_BYTES), (max(0, size - _END_BYTES), _END_BYTES)])
-            kind = _kind(path, size, stored(storage, 0, min(size, _MAGIC_BYTES)))
+            kind = _kind(path, size, _bytes(storage, 0, min(size, _MAGIC_BYTES)))
             key = object()
         with damaged(f"{path} cannot be read as a file of {kind.format}"):
-            file = kind(of, storage, when, scratch or Scratch(), key)
+            file = kind(of, storage, modified, scratch or Scratch(), key)
         stack.callback(file.close)
         file.use(names)
         yield file
@@ -356,6 +357,67 @@ def _unknown(path: str, size: int, magic: bytes) -> RootfeedError:
     )
 
 
+def _changed(path: str) -> ChangedFileError:
+    return ChangedFileError(
+        f"{path} was changed while it was being read: it was written to after it was opened. "
+        "Open it again."
+    )
+
+
+def _modified(address: Address) -> int:
+    """Return when a local file was changed; 0 of what storage tells to be missing, or of a server's."""
+    try:
+        return 0 if address.is_remote else os.stat(local_path(address.urls[0])).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _bytes(storage: Storage, offset: int, size: int) -> bytes:
+    out = np.empty(size, np.uint8)
+    storage.read_into(offset, out)
+    return out.tobytes()
+
+
+class _StorageFile:
+    """Storage as the file that pyarrow reads."""
+
+    mode = "rb"
+    closed = False
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        return self._next(size).tobytes()
+
+    def read_buffer(self, size: int = -1) -> Any:
+        import pyarrow as pa
+
+        return pa.py_buffer(self._next(size))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size()}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def size(self) -> int:
+        return self._storage.file_bytes
+
+    def close(self) -> None:
+        """Do nothing: storage is closed by who opened it."""
+
+    def _next(self, size: int) -> Array:
+        left = max(0, self.size() - self._position)
+        out = np.empty(left if size < 0 else min(size, left), np.uint8)
+        self._storage.read_into(self._position, out)
+        self._position += len(out)
+        return out
+
+
 class _File:
     """An open file of either format.
 
@@ -382,7 +444,7 @@ class _File:
         import pyarrow as pa
 
         self.path, self.address, self.storage, self.modified = of.path, of.address, storage, modified
-        self.source = pa.PythonFile(StorageFile(storage), "r")
+        self.source = pa.PythonFile(_StorageFile(storage), "r")
         self._open(scratch, key)
         self._first: dict[str, int] = {}
         for number, name in enumerate(self.schema.names):
@@ -467,14 +529,14 @@ class _File:
         self.storage.prepare(ranges)
         digest = hashlib.blake2b(f"{size}".encode(), digest_size=16)
         for offset, length in ranges:
-            digest.update(stored(self.storage, offset, length))
+            digest.update(_bytes(self.storage, offset, length))
         return digest.digest()
 
     def verify(self) -> None:
         """Make sure that the file is what it was when it was opened."""
         self.storage.verify()
-        if modified(self.address) != self.modified:
-            raise changed(self.path)
+        if _modified(self.address) != self.modified:
+            raise _changed(self.path)
 
     @contextmanager
     def reading(self, name: str, start: int, stop: int) -> Iterator[None]:
@@ -503,7 +565,7 @@ class _Parquet(_File):
         import pyarrow.parquet as pq
 
         size = self.storage.file_bytes
-        end = stored(self.storage, max(0, size - 8), min(8, size))
+        end = _bytes(self.storage, max(0, size - 8), min(8, size))
         if size < 12 or end[4:] != b"PAR1":
             text = "encrypted" if end[4:] == b"PARE" else "truncated"
             raise DamagedFileError(
@@ -577,7 +639,7 @@ class _Arrow(_File):
         import pyarrow as pa
 
         size = self.storage.file_bytes
-        end = stored(self.storage, max(0, size - 10), min(10, size))
+        end = _bytes(self.storage, max(0, size - 10), min(10, size))
         self.footer_bytes = int.from_bytes(end[:4], "little") + 10
         if end[4:] != b"ARROW1" or self.footer_bytes + 8 > size:
             raise DamagedFileError(
@@ -586,7 +648,7 @@ class _Arrow(_File):
             )
 
         def parse(_: ExitStack) -> tuple[list[flatbuffers.Batch], Array]:
-            footer = stored(self.storage, size - self.footer_bytes, self.footer_bytes - 10)
+            footer = _bytes(self.storage, size - self.footer_bytes, self.footer_bytes - 10)
             blocks = flatbuffers.blocks(footer)
             for offset, header_bytes, body_bytes in blocks:
                 if not 0 <= offset <= offset + header_bytes + body_bytes <= size:
@@ -596,7 +658,7 @@ class _Arrow(_File):
                     )
             self.storage.prepare([(offset, header_bytes) for offset, header_bytes, _ in blocks])
             batches = [
-                flatbuffers.batch(stored(self.storage, offset, header_bytes), offset, body_bytes)
+                flatbuffers.batch(_bytes(self.storage, offset, header_bytes), offset, body_bytes)
                 for offset, header_bytes, body_bytes in blocks
             ]
             return batches, _bounds(self.path, (batch.entries for batch in batches))
