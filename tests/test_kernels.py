@@ -651,3 +651,56 @@ def test_words_do_not_depend_on_how_many_there_are() -> None:
     kernels.words(np.uint64(5), many)
     assert np.array_equal(few, many[:10])
     assert len(np.unique(many)) == 1000
+
+
+# --- LZF ------------------------------------------------------------------------------------------
+
+
+def unlzf(stored: bytes, room: int) -> bytes | None:
+    """Return what LZF's bytes stand for; None where they are none, or stand for more."""
+    out, place = bytearray(), 0
+    while place < len(stored):
+        control, place = stored[place], place + 1
+        if control < 32:
+            piece, place = stored[place : place + control + 1], place + control + 1
+            if len(piece) <= control:
+                return None
+            out += piece
+        else:
+            length, needed = control >> 5, 2 if control >> 5 == 7 else 1
+            if place + needed > len(stored):
+                return None
+            if length == 7:
+                length, place = length + stored[place], place + 1
+            source, place = len(out) - ((control & 31) << 8) - stored[place] - 1, place + 1
+            if source < 0 or len(out) + length + 2 > room:
+                return None
+            for number in range(length + 2):
+                out.append(out[source + number])
+        if len(out) > room:
+            return None
+    return bytes(out)
+
+
+pieces = st.one_of(
+    st.binary(min_size=1, max_size=32).map(lambda piece: bytes([len(piece) - 1]) + piece),
+    st.tuples(st.integers(1, 6), st.integers(0, 40)).map(lambda p: bytes([p[0] << 5, p[1]])),
+    st.tuples(st.integers(0, 255), st.integers(0, 40)).map(lambda p: bytes([7 << 5, *p])),
+    st.binary(max_size=4),
+)
+
+
+@given(st.lists(pieces, max_size=20).map(b"".join), st.integers(0, 600))
+@example(b"\x00a\xe0\xff\x00", 265)
+@example(b"\x00a\xe0\xff\x00", 264)
+@example(b"\x1fa", 32)
+@example(b"\x20", 32)
+@example(b"\xe0\x01", 32)
+def test_unlzf_is_its_twin(stored: bytes, room: int) -> None:
+    want = unlzf(stored, room)
+    memory = np.full(room + 64, CANARY, np.uint8)
+    got = kernels.unlzf(np.frombuffer(bytearray(stored), np.uint8), memory[:room])
+    assert got == (-1 if want is None else len(want))
+    if want is not None:
+        assert memory[: len(want)].tobytes() == want
+    assert (memory[room:] == CANARY).all()

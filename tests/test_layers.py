@@ -19,9 +19,9 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 # A module imports only from rows above its own. The package's `__init__` stands below the last row.
 LAYERS = (
     ("errors", "schema", "layout", "exact"),
-    ("arguments", "processes", "ranks", "compiling"),
+    ("arguments", "processes", "ranks", "compiling", "progress"),
     ("kernels", "expression"),
-    ("sources", "plan", "engine", "formats", "progress", "tables"),
+    ("sources", "plan", "engine", "formats", "tables"),
     ("view",),
     ("frame",),
     ("dataset",),

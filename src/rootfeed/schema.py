@@ -349,7 +349,7 @@ class FileIndex:
     path : str
     object_path : str
         Name of the tree or ntuple in the file.
-    format : {"TTree", "RNTuple", "Parquet", "Arrow", "arrays"}
+    format : {"TTree", "RNTuple", "Parquet", "Arrow", "HDF5", "CSV", "arrays"}
     entries : int
     file_bytes : int
         Size of the file, in bytes, when it was indexed.
@@ -370,7 +370,7 @@ class FileIndex:
 
     path: str
     object_path: str
-    format: Literal["TTree", "RNTuple", "Parquet", "Arrow", "arrays"]
+    format: Literal["TTree", "RNTuple", "Parquet", "Arrow", "HDF5", "CSV", "arrays"]
     entries: int
     file_bytes: int
     identity: bytes

@@ -5,6 +5,7 @@ A new source joins by a `Subject` of its own in `SUBJECTS`.
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib.util
 import inspect
@@ -24,6 +25,8 @@ from rootfeed.errors import MissingColumnError
 from rootfeed.schema import FileIndex, Jagged
 from rootfeed.sources import Location, Scratch, Source
 from rootfeed.sources import arrow as arrow_source
+from rootfeed.sources import csv as csv_source
+from rootfeed.sources import hdf5 as hdf5_source
 from rootfeed.sources import root as root_source
 from rootfiles import CASES, read_with_root
 from rootfiles.rntuple import Field, write_fields
@@ -243,12 +246,134 @@ ARROW_SUBJECTS = (
     ),
 )
 
+
+def hdf5_sets(entries: int = 1700) -> dict[str, Array]:
+    """Return data sets of each type of numbers: plain, with their bytes swapped, and in tables."""
+    sets: dict[str, Array] = {}
+    for code in NUMBERS:
+        name = {"?": "boolean"}.get(code, np.dtype(code).name)
+        values = any_values(code, entries, generator(0, "hdf5", name))
+        sets[name] = values
+        if code not in ("?", "i1", "u1"):
+            sets[f"swapped/{name}"] = values.astype(f">{code}")
+        sets[f"fixed/{name}"] = any_values(code, 6 * entries, generator(0, "6", name)).reshape(-1, 6)
+    fields = [(f"{name}s", sets[name].dtype) for name in ("boolean", "int16", "float32", "float64")]
+    jets = sets["jets"] = np.zeros(entries, [*fields, ("deep", [("a", ">u4"), ("b", "i1")])])
+    for name in jets.dtype.names[:-1]:
+        jets[name] = sets[name[:-1]]
+    jets["deep"]["a"], jets["deep"]["b"] = sets["uint32"], sets["int8"]
+    tracks = sets["tracks"] = np.zeros((entries, 5), [("d0", "f4"), ("z0", ">f8"), ("valid", "?")])
+    random = generator(0, "hdf5 tracks")
+    tracks["d0"] = any_values("f4", 5 * entries, random).reshape(-1, 5)
+    tracks["z0"] = any_values("f8", 5 * entries, random).reshape(-1, 5)
+    tracks["valid"] = random.integers(0, 2, (entries, 5))
+    return sets
+
+
+def write_hdf5(path: Path, chunks: int = 0, **options: Any) -> None:
+    """Write data sets, in chunks of some entries or in one piece."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for name, values in hdf5_sets().items():
+            shape = (chunks, *(-(-size // 2) for size in values.shape[1:])) if chunks else None
+            file.create_dataset(name, data=values, chunks=shape, **options)
+        file["text"] = [f"entry {number}" for number in range(1700)]
+
+
+def hdf5_truth(path: Path, name: str) -> Columns:
+    import h5py
+
+    columns: dict[str, Array] = {}
+
+    def note(name: str, values: Array) -> None:
+        if values.dtype.names:
+            for field in values.dtype.names:
+                note(f"{name}.{field}", values[field])
+        elif values.ndim == 1 and values.dtype.kind != "O":
+            columns[name] = values.astype(values.dtype.newbyteorder("="))
+
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, each: (
+                note(name.replace("/", "."), each[()]) if isinstance(each, h5py.Dataset) else None
+            )
+        )
+    return columns
+
+
+HDF5_SUBJECTS = tuple(
+    Subject(
+        f"hdf5-{id_}",
+        hdf5_source,
+        functools.partial(write_hdf5, **options),
+        "",
+        hdf5_truth,
+        suffix=".h5",
+    )
+    for id_, options in {
+        "one-piece": {},
+        "plain": {"chunks": 400},
+        "gzip": {"chunks": 600, "compression": "gzip"},
+        "gzip-shuffled": {"chunks": 600, "compression": "gzip", "shuffle": True},
+        "lzf-shuffled": {"chunks": 333, "compression": "lzf", "shuffle": True},
+        "lzf": {"chunks": 1700, "compression": "lzf"},
+        "checksums": {"chunks": 600, "compression": "gzip", "fletcher32": True},
+    }.items()
+)
+
+
+def write_csv(path: Path, delimiter: str = ",", end: str = "\n") -> None:
+    """Write a table of numbers and texts, in which delimiters and line breaks are quoted."""
+    columns: dict[str, Sequence[object]] = {
+        "integer": any_values("i8", 1700, generator(0, "csv")).tolist(),
+        "int8": any_values("i1", 1700, generator(0, "csv i1")).tolist(),
+        "large": [(1 << 64) - 1, *any_values("u8", 1699, generator(0, "csv u8")).tolist()],
+        "real": any_values("f8", 1700, generator(0, "csv f8")).tolist(),
+        "float32": any_values("f4", 1700, generator(0, "csv f4")).tolist(),
+        "late": [*range(1699), 0.5],
+        "boolean": [str(each) for each in any_values("?", 1700, generator(0, "csv ?"))],
+        "text": [f'{number}{delimiter}"\n\né' * (number % 3) for number in range(1700)],
+    }
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator=end)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def csv_truth(path: Path, name: str) -> Columns:
+    """Return what Python's own functions make of the texts."""
+    with open(path, newline="", encoding="utf-8") as file:
+        names, *rows = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    kinds = {"integer": "i8", "int8": "i8", "large": "u8"}
+    return {
+        **{name: np.array([int(text) for text in columns[name]], kinds[name]) for name in kinds},
+        **{name: np.array([float(t) for t in columns[name]]) for name in ("real", "float32", "late")},
+        "boolean": np.array([text == "True" for text in columns["boolean"]]),
+    }
+
+
+CSV_SUBJECTS = (
+    Subject("csv", csv_source, write_csv, "", csv_truth, suffix=".csv"),
+    Subject(
+        "tsv",
+        csv_source,
+        functools.partial(write_csv, delimiter="\t", end="\r\n"),
+        "",
+        csv_truth,
+        suffix=".tsv",
+    ),
+)
+
 SUBJECTS = (
     *(Subject(case.id, root_source, case.write, case.name, root_truth, case.large) for case in CASES),
     Subject("tree-packed-leaf-lists", root_source, write_packed, "events", root_truth),
     Subject("tree-packed-ranges", root_source, write_ranges, "events", root_truth),
     Subject("ntuple-quantized-ends", root_source, write_overshot, "events", root_truth),
     *(ARROW_SUBJECTS if importlib.util.find_spec("pyarrow") else ()),
+    *(CSV_SUBJECTS if importlib.util.find_spec("pyarrow") else ()),
+    *(HDF5_SUBJECTS if importlib.util.find_spec("h5py") else ()),
 )
 
 # Most of these are written by ROOT.
@@ -435,11 +560,9 @@ def test_vectors_of_numbers_are_the_plain_paths(
     scratch.close()
 
 
-flat_subjects = parameters(
-    each
-    for each in SUBJECTS
-    if each.id in ("tree-flat-zstd", "ntuple-flat-zstd", "parquet-zstd", "arrow-None")
-)
+FLAT = ("tree-flat-zstd", "ntuple-flat-zstd", "parquet-zstd", "arrow-None", "hdf5-gzip-shuffled", "csv")
+
+flat_subjects = parameters(each for each in SUBJECTS if each.id in FLAT)
 
 
 @flat_subjects

@@ -469,7 +469,7 @@ def open(
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = sources.TIMEOUT_SECONDS,
 ) -> Frame:
-    """Describe a dataset in files: ROOT's, Parquet or Arrow (Feather).
+    """Describe a dataset in files: ROOT's, Parquet, Arrow (Feather), HDF5, CSV or TSV.
 
     Parameters
     ----------
@@ -479,8 +479,10 @@ def open(
         or ntuple. Paths may be URLs of any protocol that fsspec knows; a tree behind a URL with a query
         is named as ``"https://host/file.root?token=abc#tree"``. In a mapping, names are taken as they
         are; ``{path: [tree, tree]}`` takes several trees of one file, one after another.
-        Files that end in .parquet, .parq, .pq, .arrow, .feather or .ipc are read with pyarrow, and hold
-        one table, without a name.
+        Files that end in .parquet, .parq, .pq, .arrow, .feather, .ipc, .csv or .tsv are read with
+        pyarrow, and hold one table, without a name. Those that end in .h5, .hdf5, .hdf, .he5 or .h5py
+        are read with h5py: a name is that of a data set or of a group, or of several,
+        ``"file.h5:jets,tracks"``; without one, all data sets are columns.
         Or what is in memory: see `from_arrays`.
         Or a node of ROOT's own RDataFrame, which is left as it is: where it has definitions or cuts,
         they are evaluated in one pass through ROOT, and kept in a scratch file.
@@ -520,8 +522,9 @@ def open(
 
     Notes
     -----
-    Costs one look at each local path, and one parse of the first file's metadata. The other files
-    are opened when a loader, or `Frame.num_entries`, needs them.
+    Costs one look at each local path, and one parse of the first file's metadata; of a table of text one
+    pass over the first file. The other files are opened when a loader, or `Frame.num_entries`, needs
+    them.
 
     Examples
     --------

@@ -17,6 +17,7 @@ from rootfeed.kernels.decoding import (
     unzigzag,
 )
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
+from rootfeed.kernels.lzf import unlzf
 from rootfeed.kernels.mixing import apportion, compose, draw, stir, stir_bytes
 from rootfeed.kernels.padding import (
     first_unequal,
@@ -61,6 +62,7 @@ __all__ = [
     "stir_bytes",
     "strip",
     "take_elements",
+    "unlzf",
     "unpack",
     "unsplit",
     "unzigzag",

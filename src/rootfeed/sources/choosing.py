@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootfeed.sources import arrays, arrow, joined, root
+from rootfeed.sources import arrays, arrow, csv, hdf5, joined, root
 from rootfeed.sources.paths import Location
 
 __all__ = ["register", "source_of"]
@@ -14,7 +14,11 @@ _OTHERS: list[tuple[Any, tuple[type, ...]]] = [
     (arrays, (arrays.ArraysLocation, arrays.ArraysIndex)),
     (joined, (joined.JoinedLocation, joined.JoinedIndex)),
     (arrow, (arrow.ArrowIndex,)),
+    (hdf5, (hdf5.Hdf5Index,)),
+    (csv, (csv.CsvIndex,)),
 ]
+
+_NAMED: tuple[Any, ...] = (arrow, hdf5, csv)
 
 
 def register(source: Any, *kinds: type) -> None:
@@ -25,5 +29,5 @@ def register(source: Any, *kinds: type) -> None:
 def source_of(of: Any) -> Any:
     """Return the source of a location or an index."""
     if type(of) is Location:
-        return arrow if arrow.is_named_so(of.path) else root
+        return next((source for source in _NAMED if source.is_named_so(of.path)), root)
     return next((source for source, kinds in _OTHERS if isinstance(of, kinds)), root)

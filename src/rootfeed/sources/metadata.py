@@ -35,7 +35,11 @@ _RNTUPLE = "ROOT::RNTuple"
 _RNTUPLE_PREVIEW = "ROOT::Experimental::RNTuple"
 _POSITION_BYTES = 4
 _ENDS_BYTES = 64 << 10  # at each end of a file, fetched before they are asked for
-_OTHER_FORMATS = ((b"PAR1", "Parquet", ".parquet"), (b"ARROW1", "Arrow", ".arrow"))
+_OTHER_FORMATS = (
+    (b"PAR1", "Parquet", ".parquet"),
+    (b"ARROW1", "Arrow", ".arrow"),
+    (b"\x89HDF", "HDF5", ".h5"),
+)
 _LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
 
 
