@@ -26,7 +26,7 @@ from rootfeed.errors import (
 )
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources.arrowarrays import decoded, filled
-from rootfeed.sources.arrowfiles import ArrowFile, bytes_of, changed, is_kept, modified_at
+from rootfeed.sources.arrowfiles import ArrowFile, is_kept
 from rootfeed.sources.filling import Filling
 from rootfeed.sources.ipc import IpcFile
 from rootfeed.sources.metadata import damaged
@@ -35,6 +35,7 @@ from rootfeed.sources.parquet import ParquetFile
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage
+from rootfeed.sources.wholefiles import bytes_of, changed, modified_at
 
 __all__ = [
     "ArrowIndex",

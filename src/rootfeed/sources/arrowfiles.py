@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from rootfeed.errors import (
-    ChangedFileError,
     DamagedFileError,
     UnsupportedFileError,
 )
@@ -21,78 +18,12 @@ from rootfeed.processes import ForkLock
 from rootfeed.schema import Array, Column, ColumnType, Encoding, Pages
 from rootfeed.sources.arrowcolumns import ArrowColumns
 from rootfeed.sources.metadata import damaged
-from rootfeed.sources.storage import Address, Storage, local_path
+from rootfeed.sources.storage import Storage
+from rootfeed.sources.wholefiles import StorageFile, bytes_of, changed, fingerprint, modified_at
 
-__all__ = ["ArrowFile", "Parsed", "bounds_of", "bytes_of", "changed", "is_kept", "modified_at"]
-
-_SAMPLES = 16
-_SAMPLE_BYTES = 4096
-"""Of the values, for the identity: footers of files of equal length can be equal."""
+__all__ = ["ArrowFile", "Parsed", "bounds_of", "is_kept"]
 
 _KEPT_BYTES = 64 << 20  # of metadata, as they are stored
-
-
-def changed(path: str) -> ChangedFileError:
-    """Return the error about a file that was written to."""
-    return ChangedFileError(
-        f"{path} was changed while it was being read: it was written to after it was opened. "
-        "Open it again."
-    )
-
-
-def modified_at(address: Address) -> int:
-    """Return when a local file was changed; 0 of what storage tells to be missing, or of a server's."""
-    try:
-        return 0 if address.is_remote else os.stat(local_path(address.urls[0])).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def bytes_of(storage: Storage, offset: int, size: int) -> bytes:
-    """Return some bytes of a file."""
-    out = np.empty(size, np.uint8)
-    storage.read_into(offset, out)
-    return out.tobytes()
-
-
-class _StorageFile:
-    """Storage as the file that pyarrow reads."""
-
-    mode = "rb"
-    closed = False
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        return self._next(size).tobytes()
-
-    def read_buffer(self, size: int = -1) -> Any:
-        import pyarrow as pa
-
-        return pa.py_buffer(self._next(size))
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size()}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def size(self) -> int:
-        return self._storage.file_bytes
-
-    def close(self) -> None:
-        """Do nothing: storage is closed by who opened it."""
-
-    def _next(self, size: int) -> Array:
-        left = max(0, self.size() - self._position)
-        out = np.empty(left if size < 0 else min(size, left), np.uint8)
-        self._storage.read_into(self._position, out)
-        self._position += len(out)
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +104,7 @@ class ArrowFile:
 
         self.path, self.address, self._filling = of.path, of.address, of.filling
         self.storage, self.modified = storage, modified
-        self.source = pa.PythonFile(_StorageFile(storage), "r")
+        self.source = pa.PythonFile(StorageFile(storage), "r")
         is_known = hasattr(of, "identity")
         found = _kept.get(_key(of)) if is_known else None
         if found is None:
@@ -242,18 +173,10 @@ class ArrowFile:
         return range(first, max(first, int(np.searchsorted(self.bounds, stop, "left"))))
 
     def identity(self) -> bytes:
-        """Return 16 bytes that tell the file from others: of its footer, and of samples before it."""
-        size = self.storage.file_bytes
+        """Return 16 bytes that tell the file from others: of its footer, and of samples."""
         footer_bytes = self.parsed.footer_bytes
-        last = max(0, size - footer_bytes - _SAMPLE_BYTES)
-        places = sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)})
-        ranges = [(place, min(_SAMPLE_BYTES, size - place)) for place in places]
-        ranges.append((size - footer_bytes, footer_bytes))
-        self.storage.prepare(ranges)
-        digest = hashlib.blake2b(f"{size}".encode(), digest_size=16)
-        for offset, length in ranges:
-            digest.update(bytes_of(self.storage, offset, length))
-        return digest.digest()
+        place = self.storage.file_bytes - footer_bytes
+        return fingerprint(self.storage, [bytes_of(self.storage, place, footer_bytes)])
 
     def verify(self) -> None:
         """Make sure that the file is what it was when it was opened."""

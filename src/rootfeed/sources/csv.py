@@ -36,7 +36,7 @@ from rootfeed.sources.pages import overlapping, ranges
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage
-from rootfeed.sources.wholefiles import changed, modified
+from rootfeed.sources.wholefiles import changed, modified_at
 
 __all__ = [
     "CsvIndex",
@@ -184,7 +184,7 @@ def read(
         Where the lines are not those that were counted.
     """
     with closing(fetched or open_storage(index.address, index.version)) as storage:
-        if modified(index.address) != index.modified:
+        if modified_at(index.address) != index.modified:
             raise changed(index.path)
         parts: dict[str, list[Any]] = {name: [] for name in names}
         wanted = {index.places[name]: _arrow_type(index.kinds[name]) for name in names}
@@ -276,7 +276,7 @@ def _page(
 
 def _verify(index: CsvIndex, storage: Storage) -> None:
     storage.verify()
-    if modified(index.address) != index.modified:
+    if modified_at(index.address) != index.modified:
         raise changed(index.path)
 
 
@@ -359,7 +359,7 @@ def _lines(location: Location) -> tuple[Lines, Version, int]:
         raise UnsupportedFileError(
             f"{path} is read with pyarrow, which is not installed: pip install 'rootfeed[arrow]'."
         ) from error
-    when = modified(location.address)
+    when = modified_at(location.address)
     with closing(open_storage(location.address)) as storage:
         version = storage.version
         key = (location.address.urls, version, when)
@@ -367,7 +367,7 @@ def _lines(location: Location) -> tuple[Lines, Version, int]:
             if (lines := _known.get(key)) is not None:
                 return lines, version, when
         lines = scanned(path, storage, _DELIMITERS[suffix(path)])
-        if modified(location.address) != when:
+        if modified_at(location.address) != when:
             raise changed(path)
         with _lock:
             while len(_known) >= _KEPT:

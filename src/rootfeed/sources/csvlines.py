@@ -21,7 +21,7 @@ from rootfeed.errors import DamagedFileError, EmptyDatasetError, RootfeedError
 from rootfeed.progress import progress
 from rootfeed.schema import Array
 from rootfeed.sources.storage import Storage
-from rootfeed.sources.wholefiles import stored
+from rootfeed.sources.wholefiles import bytes_of
 
 __all__ = ["Kind", "Lines", "is_nulled", "joined", "parsed", "scanned"]
 
@@ -226,7 +226,7 @@ def _groups(path: str, storage: Storage, digest: Any) -> Iterator[tuple[int, byt
     pending = b""
     while position < storage.file_bytes:
         size = min(BLOCK_BYTES, storage.file_bytes - position)
-        more = stored(storage, position, size)
+        more = bytes_of(storage, position, size)
         digest.update(more)
         pending += more
         position += size

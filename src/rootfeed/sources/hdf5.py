@@ -34,7 +34,7 @@ from rootfeed.sources.paths import Location, spelled, suffix
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage
 from rootfeed.sources.storage.web import web_page
-from rootfeed.sources.wholefiles import StorageFile, changed, fingerprint, modified, stored
+from rootfeed.sources.wholefiles import StorageFile, bytes_of, changed, fingerprint, modified_at
 
 __all__ = [
     "Hdf5Index",
@@ -177,7 +177,7 @@ def read(
     with ExitStack() as stack:
         storage = fetched or open_storage(index.address, index.version)
         stack.callback(storage.close)
-        if modified(index.address) != index.modified:
+        if modified_at(index.address) != index.modified:
             raise changed(index.path)
         if fetched is None:
             storage.prepare(_ranges(index, names, start, stop))
@@ -277,7 +277,7 @@ def _read(
 
 def _verify(index: Hdf5Index, storage: Storage) -> None:
     storage.verify()
-    if modified(index.address) != index.modified:
+    if modified_at(index.address) != index.modified:
         raise changed(index.path)
 
 
@@ -330,7 +330,7 @@ def _opened(location: Location) -> Iterator[Opened]:
     """Open a file, and yield its storage, its entries, when it was changed, columns, duplicate names."""
     path = location.path
     with ExitStack() as stack:
-        when = modified(location.address)
+        when = modified_at(location.address)
         storage = open_storage(location.address)
         stack.callback(storage.close)
         size = storage.file_bytes
@@ -377,10 +377,10 @@ def _check_magic(path: str, storage: Storage) -> None:
     """Refuse what is no HDF5 file: the mark is at the beginning, or after 512, 1024, ... bytes."""
     place, size = 0, storage.file_bytes
     while place + len(_MAGIC) <= size:
-        if stored(storage, place, len(_MAGIC)) == _MAGIC:
+        if bytes_of(storage, place, len(_MAGIC)) == _MAGIC:
             return
         place = max(512, 2 * place)
-    begins = stored(storage, 0, min(8, size))
+    begins = bytes_of(storage, 0, min(8, size))
     if begins[:4] == b"root":
         raise UnsupportedFileError(f"{path} is a ROOT file: rename it to end in .root.")
     if "://" in path and begins.lstrip()[:1] == b"<":

@@ -11,7 +11,8 @@ from rootfeed.errors import DamagedFileError
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources.arrowarrays import member
 from rootfeed.sources.arrowcolumns import ArrowColumns
-from rootfeed.sources.arrowfiles import ArrowFile, Parsed, bounds_of, bytes_of
+from rootfeed.sources.arrowfiles import ArrowFile, Parsed, bounds_of
+from rootfeed.sources.wholefiles import bytes_of
 
 __all__ = ["ParquetFile"]
 

@@ -13,7 +13,7 @@ from rootfeed.errors import ChangedFileError, RootfeedError
 from rootfeed.schema import Array
 from rootfeed.sources.storage import Address, Storage, local_path
 
-__all__ = ["StorageFile", "changed", "fingerprint", "modified", "stored"]
+__all__ = ["StorageFile", "bytes_of", "changed", "fingerprint", "modified_at"]
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
@@ -27,7 +27,7 @@ def changed(path: str) -> ChangedFileError:
     )
 
 
-def modified(address: Address) -> int:
+def modified_at(address: Address) -> int:
     """Return when a local file was changed; 0 of what storage tells to be missing, or of a server's."""
     try:
         return 0 if address.is_remote else os.stat(local_path(address.urls[0])).st_mtime_ns
@@ -35,7 +35,7 @@ def modified(address: Address) -> int:
         return 0
 
 
-def stored(storage: Storage, offset: int, size: int) -> bytes:
+def bytes_of(storage: Storage, offset: int, size: int) -> bytes:
     """Return some bytes of a file."""
     out = np.empty(size, np.uint8)
     storage.read_into(offset, out)
@@ -51,7 +51,7 @@ def fingerprint(storage: Storage, also: Iterable[bytes]) -> bytes:
     storage.prepare(ranges)
     digest = hashlib.blake2b(f"{size}".encode(), digest_size=16)
     for offset, length in ranges:
-        digest.update(stored(storage, offset, length))
+        digest.update(bytes_of(storage, offset, length))
     for each in also:
         digest.update(each)
     return digest.digest()
