@@ -28,6 +28,7 @@ from rootfeed.loader.parts import Split
 from rootfeed.loader.pipeline import Pipeline
 from rootfeed.loader.whole import joined
 from rootfeed.plan import Tail
+from rootfeed.sources import PathLike
 
 if TYPE_CHECKING:
     from rootfeed.loader.jax import JaxBatches
@@ -100,7 +101,7 @@ class Loader:
         goes on where the last one ended, pass after pass: in a new order in each. The last batch of a
         pass may be shorter, wherever in an epoch it is. What was read ahead stays in memory for the next
         epoch, until `close`. None makes each epoch one pass.
-    storage_options, timeout : optional
+    storage_options, timeout, cache, cache_size : optional
         How remote files are opened, where a path is given: see `rootfeed.open`.
 
     Raises
@@ -159,6 +160,8 @@ class Loader:
         epoch: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        cache: PathLike | None = None,
+        cache_size: int | float | str | None = None,
     ) -> None:
         spec = checked_spec(
             frames,
@@ -183,6 +186,8 @@ class Loader:
             epoch=epoch,
             storage_options=storage_options,
             timeout=timeout,
+            cache=cache,
+            cache_size=cache_size,
         )
         self._pipeline = Pipeline(spec, Pool())
         self._pipeline.warn_of_mixing()
