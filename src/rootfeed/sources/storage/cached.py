@@ -11,7 +11,7 @@ from threading import Event
 from rootfeed.processes import ForkLock
 from rootfeed.schema import Version
 from rootfeed.sources.storage.address import Address, Cache
-from rootfeed.sources.storage.base import Span
+from rootfeed.sources.storage.base import Bytes, Span
 from rootfeed.sources.storage.remote import RemoteStorage
 from rootfeed.sources.storage.store import Store
 
@@ -58,14 +58,15 @@ class CachedStorage(RemoteStorage):
     ) -> None:
         assert address.cache is not None
         self._store: Store | None = None
-        self._believes = True
-        self._fresh: set[Span] = set()  # (start, stop) of what came from the server and is not kept yet
+        self._asked: Store | None = None  # as long as what it has is believed
+        self._kept: list[Span] = []  # (start, stop) of what it has
+        self._fresh: set[Span] = set()  # of what came from the server, and is to be kept
         super().__init__(address, version, stopped)
         head = b"" if self.tag else self.version.head
         if not self.tag and not head.startswith(_ROOT):
             return  # nothing tells this version from another one
         self._identity = _identity(address, self.file_bytes, self.tag, head)
-        self._store = store_of(address.cache)
+        self._store = self._asked = store_of(address.cache)
         if version is None:
             self._prove()
 
@@ -84,31 +85,46 @@ class CachedStorage(RemoteStorage):
 
     def keep(self) -> None:
         """Keep what came from the server, if it is of the version that it should be."""
-        if self._fresh:
+        if self._fresh and self._store is not None:
             self.verify()
 
     def forget(self) -> bool:
         """Let go of what was read, and believe the store no more."""
-        self._believes = False
+        self._asked = None
+        self._kept = []
         return super().forget()
 
     def bring(self, ranges: Sequence[Span]) -> None:
-        """Get those ranges that are not there yet: from the store, or from the server."""
-        for start, size in ranges if self._store is not None else ():
+        """Get those ranges from the server that neither are here nor in the store."""
+        missing = []
+        for start, size in ranges:
             stop = min(start + size, self.file_bytes)
-            if start >= stop or self._has(start, stop):
-                continue
-            found = self._store.get(self._key(start, stop)) if self._store and self._believes else None
-            if found is not None and len(found) == stop - start:
-                self._hold(start, stop, found)
-            else:
-                self._fresh.add((start, stop))
-        super().bring(ranges)
+            if start < stop and not self._has(start, stop):
+                if self._asked is not None and self._asked.has(self._key(start, stop)):
+                    self._kept.append((start, stop))
+                else:
+                    missing.append((start, size))
+                    self._fresh.add((start, stop))
+        super().bring(missing)
+
+    def read_into(self, offset: int, out: Bytes) -> None:
+        """Copy a range from the store, or what was fetched."""
+        start, stop = offset, offset + len(out)
+        asked = self._asked if self._find(start, stop) is None else None
+        if asked is None or not asked.read_into(self._key(start, stop), out):
+            super().read_into(offset, out)
 
     def content(self, start: int, stop: int) -> bytes | memoryview:
         """Return the bytes ``[start, stop)``."""
         if start < stop and self._find(start, stop) is None:
-            self.bring([(start, stop - start)])
+            around = next((span for span in self._kept if span[0] <= start and stop <= span[1]), None)
+            first, end = around or (start, stop)
+            found = self._asked.get(self._key(first, end)) if self._asked is not None else None
+            if found is not None and len(found) == end - first:
+                self._hold(first, end, found)
+            else:
+                self._fresh.add((start, stop))
+                super().bring([(start, stop - start)])
         return super().content(start, stop)
 
     def _key(self, start: int, stop: int) -> bytes:

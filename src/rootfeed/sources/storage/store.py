@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from rootfeed.errors import CacheWarning, warn
@@ -23,6 +25,7 @@ from rootfeed.sources.storage.packs import (
     HEAD_BYTES,
     PACK,
     RECORD_BYTES,
+    Place,
     Places,
     Table,
     Writer,
@@ -49,6 +52,9 @@ _TOUCH_SECONDS = 5.0
 """How often the use of a pack is noted."""
 
 _KEY = struct.Struct("<Q")
+
+
+Out = bytearray | npt.NDArray[np.uint8]
 
 
 class _Found(NamedTuple):
@@ -92,18 +98,21 @@ class Store:
     def get(self, key: bytes) -> bytes | None:
         """Return what was put last under a key; None where that is not there, or not what it was."""
         found = _hashed(key)
-        place = self._table.find(found.short)
-        if place is None and self._look():
-            place = self._table.find(found.short)
+        place = self._place(found)
         if place is None:
             return None
-        pack, offset, size = place
-        data = self._read(pack, offset, size, found.key)
-        if data is None:
-            self._strike(found.short, pack, offset)
-        else:
-            self._touch(pack)
-        return data
+        out = bytearray(min(place[2], self._most_bytes(place[0])))
+        return bytes(out) if self._read_into(found, place, out) else None
+
+    def read_into(self, key: bytes, out: Out) -> bool:
+        """Fill an array with what `get` returns, if it is as long; return whether that was possible."""
+        found = _hashed(key)
+        place = self._place(found)
+        return place is not None and self._read_into(found, place, out)
+
+    def has(self, key: bytes) -> bool:
+        """Tell whether something is there under a key; whether it is whole, `get` tells."""
+        return self._place(_hashed(key)) is not None
 
     def put(self, key: bytes, data: bytes | memoryview) -> None:
         """Keep bytes under a key. Where that is impossible, there is a `CacheWarning`, once."""
@@ -132,23 +141,35 @@ class Store:
 
     # --- reading ------------------------------------------------------------------------------
 
-    def _read(self, pack: str, offset: int, size: int, key: bytes) -> bytes | None:
-        """Return an entry's bytes; None where they are others than were put under the key."""
+    def _place(self, found: _Found) -> Place | None:
+        place = self._table.find(found.short)
+        if place is None and self._look():
+            place = self._table.find(found.short)
+        return place
+
+    def _most_bytes(self, pack: str) -> int:
+        try:
+            return os.stat(os.path.join(self.folder, pack + PACK)).st_size
+        except OSError:
+            return 0
+
+    def _read_into(self, found: _Found, place: Place, out: Out) -> bool:
+        """Fill an array with an entry; False where it is another one than was put under the key."""
+        pack, offset, size = place
+        head = bytearray(HEAD_BYTES)
         try:
             file = os.open(os.path.join(self.folder, pack + PACK), os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            whole = HEAD_BYTES + size
-            if offset + whole > os.fstat(file).st_size:
-                return None
-            got = os.pread(file, whole, offset)
-        except OSError:
-            return None
-        finally:
-            os.close(file)
-        data = got[HEAD_BYTES:]
-        return data if len(got) == whole and got[:HEAD_BYTES] == _head(key, data) else None
+            try:
+                got = os.preadv(file, [head, out], offset) if size == len(out) else -1
+            finally:
+                os.close(file)
+        except (OSError, OverflowError):
+            got = -1
+        if got != HEAD_BYTES + len(out) or head != _head(found.key, out):
+            self._strike(found.short, pack, offset)
+            return False
+        self._touch(pack)
+        return True
 
     def _look(self) -> bool:
         """Learn of entries that others have put; return whether there may be some."""
@@ -225,7 +246,7 @@ def _hashed(key: bytes) -> _Found:
     return _Found(digest, _KEY.unpack_from(digest)[0])
 
 
-def _head(key: bytes, data: bytes | memoryview) -> bytes:
+def _head(key: bytes, data: bytes | memoryview | Out) -> bytes:
     """Return what stands before an entry's bytes: its key, and a checksum of both."""
     checksum = xxhash.xxh3_128(key)
     checksum.update(data)
