@@ -133,12 +133,13 @@ class Server:
 
     def _arguments(self) -> list[str]:
         address = f"127.0.0.1:{self.port}"
+        common = ["--addr", address, "--config", "/dev/null", "--dir-cache-time", "0s"]
         if self.kind == "rclone http":
-            return ["serve", "http", str(self.folder), "--addr", address, "--config", "/dev/null"]
+            return ["serve", "http", str(self.folder), *common]
         if self.kind == "rclone s3":
             key = ["--auth-key", "somebody,whisper"]
             parent = str(self.folder.parent)  # its folders are buckets
-            return ["serve", "s3", parent, "--addr", address, "--config", "/dev/null", *key]
+            return ["serve", "s3", parent, *common, *key]
         configuration = self.work / "configuration"
         text = _NGINX if self.kind == "nginx" else _XROOTD
         configuration.write_text(text.format(port=self.port, folder=self.folder, work=self.work))

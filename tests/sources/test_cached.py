@@ -222,9 +222,9 @@ def test_a_folder_that_cannot_be_written_is_said_once(web: Web, files: Path, tmp
     folder = tmp_path / "file" / "cache"
     (tmp_path / "file").write_bytes(b"")
     with pytest.warns(CacheWarning, match="cannot be written") as said:
-        for _ in range(2):
-            found = rows_of(f"{web.url}/TTree.root", cache=folder)
-            np.testing.assert_array_equal(found, rows_of(files / "TTree.root"))
+        found = [rows_of(f"{web.url}/TTree.root", cache=folder) for _ in range(2)]
+    for each in found:
+        np.testing.assert_array_equal(each, rows_of(files / "TTree.root"))
     assert len([each for each in said if each.category is CacheWarning]) == 1
 
 
