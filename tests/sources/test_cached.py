@@ -335,6 +335,11 @@ def test_whatever_takes_paths_takes_a_cache(web: Web, files: Path, cache: Path) 
     paths = [f"{web.url}/{format}.root:events" for format in FORMATS]
     assert rf.Loader(paths, 100, ["id"], cache_size="1 GB", **access).num_rows == 2 * ENTRIES
     asked(web)
+    web.files["/table.csv"] = b"x,y\n1,2.5\n3,4.5\n"
+    for known in (False, True):
+        table = ROOT.RDF.FromCSV(f"{web.url}/table.csv", **access, cache_size="1 GB")
+        assert table.AsNumpy()["y"].tolist() == [2.5, 4.5]
+        assert ("GET" in asked(web)) != known
     mixed = rf.mixed(paths, cache_size="1 GB", **access)
     assert rf.Loader(mixed, 100, ["id"]).num_rows == 2 * ENTRIES
     assert ROOT.RDataFrame("events", f"{web.url}/TTree.root", **access).Count().GetValue() == ENTRIES
