@@ -161,7 +161,7 @@ def _opened(path: str, access: Mapping[str, Any]) -> Iterator[TextIO]:
     """Open a table of text, and tell what is wrong with it as an error of ours."""
     address = Address(tuple(replicas(path)), **access)
     try:
-        file = BytesIO(_fetched(address)) if address.is_remote else open(local_path(path), "rb")  # noqa: SIM115 - closed below
+        file = BytesIO(_fetched(address)) if address.is_remote else open(local_path(path), "rb")  # noqa: SIM115
         with TextIOWrapper(file, newline="", encoding="utf-8-sig") as lines:
             yield lines
     except FileNotFoundError as error:

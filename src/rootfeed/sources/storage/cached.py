@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import struct
 import time
@@ -28,6 +29,12 @@ _lock = ForkLock()
 _stores: dict[Cache, Store] = {}
 _proven: dict[bytes, float] = {}
 """Until when a version of a file needs no proof."""
+
+
+@atexit.register
+def _close_all() -> None:
+    for store in _stores.values():
+        store.close()
 
 
 def store_of(cache: Cache) -> Store:

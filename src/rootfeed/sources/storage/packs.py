@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Sequence
@@ -214,8 +213,10 @@ class Writer:
 def _lock(file: int) -> bool:
     """Claim a pack until its file is closed; return whether that worked: not on all file systems."""
     try:
+        import fcntl  # of POSIX
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (ImportError, OSError):
         return False
     return True
 
