@@ -180,6 +180,7 @@ def test_latency_is_hidden(server: Server, proxy: Proxy) -> None:
 
 
 @on_servers
+@pytest.mark.thorough("rclone http")
 def test_the_second_epoch_and_the_next_process_move_nothing(
     server: Server, proxy: Proxy, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +203,7 @@ def test_the_second_epoch_and_the_next_process_move_nothing(
 
 
 @on_servers
+@pytest.mark.thorough("rclone http", "rclone s3")
 def test_a_file_that_is_replaced_is_read_anew(
     server: Server, proxy: Proxy, files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_file_that_is_replaced_is_read_anew(
 
 
 @on_nginx
+@pytest.mark.thorough  # of stores, there is a test that runs always
 def test_a_process_is_killed_while_it_fills_a_cache(
     server: Server, proxy: Proxy, files: dict[str, Path], tmp_path: Path
 ) -> None:
