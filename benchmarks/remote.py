@@ -7,6 +7,7 @@ in order.
 
     python benchmarks/remote.py
     python benchmarks/remote.py --servers nginx --round-trips 0,20 --columns 3
+    python benchmarks/remote.py --cache "200 GB"   # epochs after the first come from a cache on disk
 """
 
 from __future__ import annotations
@@ -98,14 +99,14 @@ class Distance:
 
 
 def epochs(
-    paths: list[str], columns: list[str], memory: str, repeat: int, options: Any
+    paths: list[str], columns: list[str], memory: str, repeat: int, options: Any, kept: Any
 ) -> dict[str, float]:
     """Return entries a second and seconds to the first batch: medians, after an epoch that warms up."""
     import rootfeed as rf
 
     warnings.simplefilter("ignore", rf.errors.MixingWarning)
     opened = time.perf_counter()
-    frame = rf.open(tables(paths), storage_options=options)
+    frame = rf.open(tables(paths), storage_options=options, **kept)
     loader = rf.Loader(frame, BATCH, columns, memory=memory, seed=1)
     opened = time.perf_counter() - opened
     rates, firsts = [], []
@@ -159,7 +160,9 @@ def measured(job: dict[str, Any]) -> dict[str, float]:
 
 def run(job: dict[str, Any]) -> dict[str, float]:
     if job["what"] == "rootfeed":
-        return epochs(job["paths"], job["columns"], job["memory"], job["repeat"], job["options"])
+        return epochs(
+            job["paths"], job["columns"], job["memory"], job["repeat"], job["options"], job["kept"]
+        )
     return {"rate": iterated(job["paths"], job["columns"], job["options"])}
 
 
@@ -193,6 +196,7 @@ def main(
     copies: Annotated[int, typer.Option(help="Each file so often, to make a larger dataset.")] = 1,
     repeat: int = 3,
     peers: bool = True,
+    cache: Annotated[str, typer.Option(help="The size of a cache on disk, if there is to be one.")] = "",
     job: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Print a table for each format and number of columns."""
@@ -206,7 +210,12 @@ def main(
     for format, count in wanted:
         names = [f"f{number}" for number in range(count)]
         size, unit = memory.split()
-        given = {"columns": names, "memory": f"{float(size) * count / 3:.0f} {unit}", "repeat": repeat}
+        given = {
+            "columns": names,
+            "memory": f"{float(size) * count / 3:.0f} {unit}",
+            "repeat": repeat,
+            "kept": {},
+        }
         local = [str(data / name) for name in named(data, format, copies)]
         least = occupied(local, names)
         near = measured({"what": "rootfeed", "paths": local, "options": None, **given})
@@ -231,7 +240,9 @@ def main(
                         "options": server.options(distance.port) or None,
                         **given,
                     }
-                    found = measured({"what": "rootfeed", **far})
+                    with tempfile.TemporaryDirectory() as folder:
+                        kept = {"kept": {"cache": folder, "cache_size": cache} if cache else {}}
+                        found = measured({"what": "rootfeed", **far, **kept})
                     requests, moved, _ = distance.take(trip / 1e3)
                     slow = measured({"what": "uproot", **far}) if of_root and trip in (0, 20) else {}
                     distance.take(trip / 1e3)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +74,8 @@ class Server:
         One of `KINDS`.
     folder : Path
         What is served.
+    more : str
+        Added to its configuration.
     port : int
     options : dict
         What a client is told beside the address: `rootfeed.open(..., storage_options=...)`.
@@ -82,6 +84,7 @@ class Server:
     kind: str
     folder: Path
     work: Path
+    more: str = ""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -133,15 +136,16 @@ class Server:
 
     def _arguments(self) -> list[str]:
         address = f"127.0.0.1:{self.port}"
+        common = ["--addr", address, "--config", "/dev/null", "--dir-cache-time", "0s"]
         if self.kind == "rclone http":
-            return ["serve", "http", str(self.folder), "--addr", address, "--config", "/dev/null"]
+            return ["serve", "http", str(self.folder), *common]
         if self.kind == "rclone s3":
             key = ["--auth-key", "somebody,whisper"]
             parent = str(self.folder.parent)  # its folders are buckets
-            return ["serve", "s3", parent, "--addr", address, "--config", "/dev/null", *key]
+            return ["serve", "s3", parent, *common, *key]
         configuration = self.work / "configuration"
         text = _NGINX if self.kind == "nginx" else _XROOTD
-        configuration.write_text(text.format(port=self.port, folder=self.folder, work=self.work))
+        configuration.write_text(text.format(**vars(self)))
         if self.kind == "nginx":
             return ["-p", str(self.work), "-c", str(configuration)]
         return ["-c", str(configuration), "-n", "test"]
@@ -165,6 +169,7 @@ http {{
         listen 127.0.0.1:{port};
         root {folder};
         autoindex on;
+        {more}
     }}
 }}
 """
@@ -176,12 +181,16 @@ oss.localroot {folder}
 all.export /
 all.adminpath {work}
 all.pidpath {work}
+{more}
 """
 
 
 @contextmanager
-def running(kind: str) -> Iterator[Server]:
-    """Run a server over an empty folder, which whoever asked fills."""
+def running(kind: str, more: Callable[[Path], str] | None = None) -> Iterator[Server]:
+    """Run a server over an empty folder, which whoever asked fills.
+
+    `more` returns what is added to its configuration, and is given a folder that the server may read.
+    """
     # Not pytest's folders, which nobody else may enter: XRootD does not run as root.
     top = Path(tempfile.mkdtemp(prefix="rootfeed-server-", dir="/tmp"))
     folder, work = top / "served" / "data", top / "work"
@@ -190,7 +199,7 @@ def running(kind: str) -> Iterator[Server]:
     if kind == "xrootd" and os.getuid() == 0:
         top.chmod(0o755)
         os.chown(work, _NOBODY, _NOBODY)
-    server = Server(kind, folder, work)
+    server = Server(kind, folder, work, more(work) if more is not None else "")
     try:
         server.start()
         yield server

@@ -73,6 +73,8 @@ class Web:
         Returns what is said instead of an ETag.
     fails : function of (number, method), or None
         Returns a status, the name of a failure, or None; asked before each request.
+    token : str
+        What a request must bring along, as a bearer; empty where anybody may ask.
     asked : list of (method, path, range)
     """
 
@@ -81,9 +83,11 @@ class Web:
     tags: bool = True
     tag: Callable[[int, str], str] | None = None
     fails: Callable[[int, str], int | str | None] | None = None
+    token: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     before: Callable[[int], None] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    handler: Any = None
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -110,6 +114,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 web.before(number)
             data = web.files.get(self.path.partition("?")[0])
             wrong = web.fails(number, self.command) if web.fails is not None else None
+        if web.token and self.headers.get("Authorization") != f"Bearer {web.token}":
+            wrong = HTTPStatus.UNAUTHORIZED.value
         if isinstance(wrong, int) or data is None:
             self.send(HTTPStatus(wrong if isinstance(wrong, int) else 404), b"")
             return
@@ -164,7 +170,8 @@ class _Server(http.server.ThreadingHTTPServer):
 def serve(files: dict[str, bytes]) -> Iterator[Web]:
     """Serve some files, by path."""
     web = Web(files=dict(files))
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": web}))
+    web.handler = type("Handler", (_Handler,), {"web": web})
+    server = _Server(("127.0.0.1", 0), web.handler)
     web.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from rootfeed.errors import ArgumentError
 
-__all__ = ["as_tuple", "fraction", "integer", "one_of", "positive"]
+__all__ = ["as_tuple", "fraction", "integer", "one_of", "positive", "size_bytes"]
+
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
@@ -61,3 +64,24 @@ def fraction(name: str, value: Any) -> float:
     if not number or not 0 < value < 1:
         raise ArgumentError(f"{name} must lie between 0 and 1, got {value!r}.")
     return float(value)
+
+
+def size_bytes(name: str, value: Any, more: str = "") -> int:
+    """Return an argument such as ``"1 GB"``, or a number of bytes, in bytes.
+
+    As in uproot, ``MB`` is 1000² bytes and ``MiB`` is 1024². Errors name `more`, what else it may be.
+    """
+    size = value
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?\s*", size, re.IGNORECASE)
+        if match is None:
+            choices = f"'500 MB', '2 GB' or {more}" if more else "'500 MB' or '2 GB'"
+            raise ArgumentError(f"{name} must look like {choices}, got {size!r}.")
+        size = float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].lower()]
+    if (
+        isinstance(size, bool)
+        or not isinstance(size, int | float | np.integer | np.floating)
+        or not 0 < size < 2**60
+    ):
+        raise ArgumentError(f"{name} must be a positive number of bytes, got {value!r}.")
+    return int(size)

@@ -31,7 +31,7 @@
     ├── WeightWarning            weights that are zero, NaN or infinite
     ├── MixingWarning            rows that cannot mix well in the memory that there is
     ├── DuplicateNameWarning     columns of one name, of which the first counts
-    └── CacheWarning             compiled kernels that cannot be kept on disk
+    └── CacheWarning             a cache on disk that cannot be written
 
 What goes wrong with a file is one of three things: its bytes are wrong (`DamagedFileError`), they
 cannot be had (`MissingFileError`, `UnreachableError`, `AccessError`, `ChangedFileError`), or rootfeed
@@ -207,7 +207,7 @@ class DuplicateNameWarning(RootfeedWarning):
 
 
 class CacheWarning(RootfeedWarning):
-    """Compiled kernels cannot be kept on disk: each process compiles them anew."""
+    """A cache on disk cannot be written: of compiled kernels, or of what was read from servers."""
 
 
 class CutVectorWarning(RootfeedWarning):

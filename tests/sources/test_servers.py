@@ -9,6 +9,8 @@ import os
 import pickle
 import random
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -20,6 +22,7 @@ import numpy as np
 import pytest
 
 import rootfeed as rf
+from chosen import in_turns
 from proxy import FAULTS, Proxy, proxied
 from realservers import KINDS, Server, missing, running
 from rootfeed import sources
@@ -32,6 +35,7 @@ from rootfeed.errors import (
     RootfeedError,
     UnreachableError,
 )
+from rootfeed.sources.storage import cached
 from rootfeed.sources.storage import web as web_storage
 from samples import File, write
 
@@ -43,6 +47,7 @@ ENTRIES = 4000
 PAGE = 250
 FORMATS = ("TTree", "RNTuple")
 TABLES = {"Parquet": ".parquet", "Arrow": ".arrow"}
+PASSING = [fault for fault in FAULTS if fault != "stall"]
 ON_SERVERS = [
     pytest.param(kind, marks=pytest.mark.skipif(bool(missing(kind)), reason=missing(kind)))
     for kind in KINDS
@@ -261,12 +266,84 @@ def test_latency_is_hidden(server: Server, proxy: Proxy, files: dict[str, Path],
     assert time.monotonic() - started < 0.6 * blocks * proxy.round_trip
 
 
+@on_servers
+@pytest.mark.thorough("rclone http")
+def test_the_second_epoch_and_the_next_process_move_nothing(
+    server: Server, proxy: Proxy, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**options(server, proxy), "cache": tmp_path}
+    for format in FORMATS:
+        monkeypatch.setattr(cached, "_stores", {})
+        paths = {address(server, proxy, format): "events"}
+        np.testing.assert_array_equal(
+            rows_of(loader_of(rf.open(paths, **given))), expected(files, format)
+        )
+        for _ in range(2):
+            monkeypatch.setattr(cached, "_stores", {})  # as in another process
+            monkeypatch.setattr(cached, "_proven", {})
+            loader = loader_of(rf.open(paths, **given))
+            proxy.reset()
+            np.testing.assert_array_equal(rows_of(loader), expected(files, format))
+            assert sorted(rows_of(loader)[:, 0].tolist()) == list(range(ENTRIES))
+            assert not [asked for asked in proxy.requests if asked.startswith("GET /RN")]
+            assert proxy.moved < 30 * 1000  # some words about the version
+
+
+@on_servers
+@pytest.mark.thorough("rclone http", "rclone s3")
+def test_a_file_that_is_replaced_is_read_anew(
+    server: Server, proxy: Proxy, files: dict[str, Path], tmp_path: Path
+) -> None:
+    given = {**options(server, proxy), "cache": tmp_path}
+    url, path = server.url("replaced", proxy.port), server.folder / "replaced"
+    try:
+        for first in (0, ENTRIES):
+            write(tmp_path / "new.root", File(ENTRIES, first=first, page=PAGE, format="RNTuple"))
+            shutil.copy(tmp_path / "new.root", path)
+            os.utime(path, (1e9 + first, 1e9 + first))
+            rows = rows_of(loader_of(rf.open({url: "events"}, **given)))
+            assert sorted(rows[:, 0].tolist()) == list(range(first, first + ENTRIES))
+    finally:
+        path.unlink()
+
+
+@on_nginx
+@pytest.mark.thorough  # of stores, there is a test that runs always
+def test_a_process_is_killed_while_it_fills_a_cache(
+    server: Server, proxy: Proxy, files: dict[str, Path], tmp_path: Path
+) -> None:
+    url = address(server, proxy)
+    script = f"""
+import os, signal, warnings
+import rootfeed as rf
+from rootfeed.sources.storage import packs
+warnings.simplefilter("ignore")
+write, seen = packs.os.pwrite, []
+def killed(file, data, offset):
+    seen.append(data)
+    if len(seen) == 40:  # in the middle of an entry
+        write(file, data[: len(data) // 2], offset)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(file, data, offset)
+packs.os.pwrite = killed
+loader = rf.Loader({url + ":events"!r}, 100, ["id", "root"], cache={str(tmp_path)!r})
+for _ in loader:
+    pass
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    kept = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert kept > 10_000
+    frame = rf.open({url: "events"}, **options(server, proxy), cache=tmp_path)
+    np.testing.assert_array_equal(rows_of(loader_of(frame)), expected(files))
+
+
 # --- faults ---------------------------------------------------------------------------------------
 
 
 @on_nginx
+@pytest.mark.thorough(but=[f"{case}-nginx" for case in in_turns(PASSING, FORMATS)])
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stall"])
+@pytest.mark.parametrize("fault", PASSING)
 def test_passing_faults_are_waited_out(
     server: Server, proxy: Proxy, files: dict[str, Path], fault: Any, format: str
 ) -> None:
@@ -281,6 +358,7 @@ def test_passing_faults_are_waited_out(
 
 
 @on_servers
+@pytest.mark.thorough(but=in_turns(["killed", "stall", "cut"], KINDS))
 @pytest.mark.parametrize("way", ["cut", "stall", "killed"])
 def test_a_server_that_comes_back_in_time(
     server: Server, proxy: Proxy, files: dict[str, Path], way: str
@@ -303,6 +381,7 @@ def test_a_server_that_comes_back_in_time(
 
 
 @on_servers
+@pytest.mark.thorough(but=["killed-nginx", "stall-xrootd"])
 @pytest.mark.parametrize("way", ["killed", "stall"])
 def test_a_server_that_stays_away(server: Server, proxy: Proxy, way: str) -> None:
     timeout = 1.5
@@ -335,6 +414,7 @@ def ours() -> list[str]:
 
 
 @on_servers
+@pytest.mark.thorough(but=["xrootd"])
 def test_a_server_that_is_dead_when_files_are_opened(server: Server, proxy: Proxy) -> None:
     for way in ("stall", "dead"):
         proxy.stalled = way == "stall"
@@ -389,7 +469,7 @@ def schedules(seed: int) -> dict[int, int | str]:
 
 
 @on_nginx
-def test_random_faults(server: Server, proxy: Proxy, files: dict[str, Path]) -> None:
+def test_random_faults(server: Server, proxy: Proxy, files: dict[str, Path], tmp_path: Path) -> None:
     """Right rows or the right error, in time: never a wrong or missing row.
 
     More schedules: ROOTFEED_FAULTS=2000, from ROOTFEED_FAULTS_FROM on.
@@ -411,7 +491,9 @@ def test_random_faults(server: Server, proxy: Proxy, files: dict[str, Path]) -> 
         error: RootfeedError | None = None
         started = time.monotonic()
         try:
-            frame = rf.open({address(server, proxy, format): "events"}, timeout=1.0)
+            # Every third one has a cache, in which what went wrong before must have left nothing.
+            cache = {"cache": tmp_path / f"{seed // 30}"} if seed % 3 == 2 else {}
+            frame = rf.open({address(server, proxy, format): "events"}, timeout=1.0, **cache)
             found = rows_of(loader_of(frame))
         except RootfeedError as raised:
             error = raised

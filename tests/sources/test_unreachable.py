@@ -71,7 +71,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures that last are given up soon, and pauses are short."""
     monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(storage.Address.__init__, "__defaults__", ({}, 0.3))
+    monkeypatch.setattr(storage.Address.__init__, "__defaults__", ({}, 0.3, None))
 
 
 @pytest.fixture

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from rootfeed.errors import ArgumentError
+from rootfeed.arguments import size_bytes
 from rootfeed.ranks import ranks_on_this_machine
 
 __all__ = ["budget_bytes", "free_bytes"]
 
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _AUTO_SHARE = 4
 _AUTO_MOST = 4_000_000_000
 
@@ -27,18 +23,7 @@ def budget_bytes(memory: int | float | str, name: str = "memory") -> int:
     """
     if memory == "auto":
         return min(free_bytes() // _AUTO_SHARE, _AUTO_MOST) // ranks_on_this_machine()
-    if isinstance(memory, str):
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?\s*", memory, re.IGNORECASE)
-        if match is None:
-            raise ArgumentError(f"{name} must look like '500 MB', '2 GB' or 'auto', got {memory!r}.")
-        memory = float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].lower()]
-    if (
-        isinstance(memory, bool)
-        or not isinstance(memory, int | float | np.integer | np.floating)
-        or not 0 < memory < 2**60
-    ):
-        raise ArgumentError(f"{name} must be a positive number of bytes, got {memory!r}.")
-    return int(memory)
+    return size_bytes(name, memory, "'auto'")
 
 
 def free_bytes() -> int:

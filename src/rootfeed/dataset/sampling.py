@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -18,7 +18,7 @@ from rootfeed.errors import ArgumentError, EmptyDatasetError, nearest
 from rootfeed.frame import Frame, open, view_of
 from rootfeed.plan import BatchQuotas, Tail, balanced_quotas, plain_quotas
 from rootfeed.schema import Array
-from rootfeed.sources import Named
+from rootfeed.sources import Named, PathLike
 
 __all__ = [
     "Balanced",
@@ -26,6 +26,7 @@ __all__ = [
     "Entries",
     "Mixed",
     "Sampler",
+    "access_given",
     "balanced",
     "mixed",
     "shares_of",
@@ -274,6 +275,11 @@ def mixed(
     *,
     epoch: Epoch = "shortest",
     replacement: bool = False,
+    fill_null: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    cache: PathLike | None = None,
+    cache_size: int | float | str | None = None,
 ) -> Mixed:
     """Ask for fixed shares of several frames in every batch.
 
@@ -287,8 +293,18 @@ def mixed(
         One for each frame; they are divided by their sum. Equal ones if left out.
     epoch, replacement
         See `balanced`.
+    fill_null, storage_options, timeout, cache, cache_size : optional
+        How files are opened, where paths are given: see `rootfeed.open`.
     """
     chosen = as_tuple(frames)
+    access = access_given(
+        chosen,
+        fill_null=fill_null,
+        storage_options=storage_options,
+        timeout=timeout,
+        cache=cache,
+        cache_size=cache_size,
+    )
     wanted = as_tuple([1.0] * len(chosen) if shares is None else shares)
     given = [_share(number, share) for number, share in enumerate(wanted)]
     if len(given) != len(chosen):
@@ -296,7 +312,26 @@ def mixed(
             f"mixed got {len(chosen)} frames and {len(given)} shares: give one for each."
         )
     sampling = Balanced(None, tuple(enumerate(given)), _epoch(epoch), bool(replacement))
-    return Mixed(tuple(frame if isinstance(frame, Frame) else open(frame) for frame in chosen), sampling)
+    return Mixed(
+        tuple(frame if isinstance(frame, Frame) else open(frame, **access) for frame in chosen), sampling
+    )
+
+
+def access_given(frames: Iterable[Any], **access: Any) -> dict[str, Any]:
+    """Return those options of `rootfeed.open` that are given.
+
+    Raises
+    ------
+    ArgumentError
+        Where all frames are open already.
+    """
+    given = {name: value for name, value in access.items() if value is not None}
+    if given and all(isinstance(frame, Frame) for frame in frames):
+        raise ArgumentError(
+            f"{' and '.join(given)} tell how files are opened, and these frames are open already: give "
+            "them to rootfeed.open."
+        )
+    return given
 
 
 def _share(value: Any, share: Any) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rootfeed.arguments import as_tuple, integer, one_of, positive
 from rootfeed.dataset.budget import budget_bytes
-from rootfeed.dataset.sampling import Mixed, Sampler
+from rootfeed.dataset.sampling import Mixed, Sampler, access_given
 from rootfeed.dataset.strata import Strata, columns_of
 from rootfeed.dataset.structure import Columns, Features, layout
 from rootfeed.dataset.weights import Normalized, weighted
@@ -21,7 +21,7 @@ from rootfeed.frame import Frame, open
 from rootfeed.layout import Layout
 from rootfeed.plan import BitMask, Sizes, Tail
 from rootfeed.schema import Array
-from rootfeed.sources import ArrowTable, Named, is_arrow_table, is_node
+from rootfeed.sources import ArrowTable, Named, PathLike, is_arrow_table, is_node
 
 __all__ = ["Frames", "NotFinite", "Spec", "checked_spec"]
 
@@ -130,6 +130,8 @@ def checked_spec(
     fill_null: Any,
     storage_options: Mapping[str, Any] | None,
     timeout: float | None,
+    cache: PathLike | None,
+    cache_size: int | float | str | None,
 ) -> Spec:
     """Check the arguments of a loader, and fill in those that were left open: see `rootfeed.Loader`.
 
@@ -157,9 +159,11 @@ def checked_spec(
         "nonfinite": one_of("nonfinite", nonfinite, ("warn", "error", "keep")),
         "epoch_batches": None if epoch is None else positive("epoch", epoch),
     }
-    access = {"fill_null": fill_null, "storage_options": storage_options, "timeout": timeout}
-    given = {name: value for name, value in access.items() if value is not None}
-    chosen, sampler = _frames(frames, sampling, given)
+    access = {
+        "fill_null": fill_null, "storage_options": storage_options, "timeout": timeout,
+        "cache": cache, "cache_size": cache_size,
+    }  # fmt: skip
+    chosen, sampler = _frames(frames, sampling, access)
     chosen, weight, made_from = weighted(chosen, weights)
     rows = layout(chosen, features, target, weight, dtype, target_dtype, others=made_from)
     strata = sampler.classes(chosen)
@@ -185,23 +189,16 @@ def _frames(
     elif not is_arrow_table(frames):
         given = as_tuple(frames)
     given = tuple(open(frame) if is_node(frame) else frame for frame in given)
-    if any(map(is_arrow_table, given)):
-        given = tuple(open(each, **access) if is_arrow_table(each) else each for each in given)
-        access = {}
     if not given:
         raise ArgumentError("a loader needs at least one frame, got none.")
+    wanted = access_given(given, **access)
+    given = tuple(open(each, **wanted) if is_arrow_table(each) else each for each in given)
     if isinstance(frames, Mixed):
         if sampling is not None:
             raise ArgumentError("rootfeed.mixed fixes the sampling: leave sampling= out.")
         sampling = frames.sampling
     elif isinstance(frames, Mapping) or not any(isinstance(frame, Frame) for frame in given):
-        given = (open(frames if isinstance(frames, Mapping) else cast(Named, given), **access),)
-        access = {}
-    if access:
-        raise ArgumentError(
-            f"{' and '.join(access)} tell how files are opened, and these frames are open already: give "
-            "them to rootfeed.open."
-        )
+        given = (open(frames if isinstance(frames, Mapping) else cast(Named, given), **wanted),)
     for frame in given:
         if not isinstance(frame, Frame):
             raise ArgumentError(

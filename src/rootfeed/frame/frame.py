@@ -468,6 +468,8 @@ def open(
     fill_null: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = sources.TIMEOUT_SECONDS,
+    cache: sources.PathLike | None = None,
+    cache_size: int | float | str | None = None,
 ) -> Frame:
     """Describe a dataset in files: ROOT's, Parquet, Arrow (Feather), HDF5, CSV or TSV.
 
@@ -501,6 +503,14 @@ def open(
         True}`` for S3. They are kept with the frame, also when it is pickled, and shown nowhere.
     timeout : float
         Seconds after which a server that does not answer, or has failures that may pass, is given up.
+    cache : str or Path, optional
+        A folder on a local disk in which what is read from servers is kept, as it was read: pages, not
+        files. The next epoch or process reads it there, and asks a server no more than whether a file
+        is the same. Files that are local are left out. Where the folder cannot be written there is a
+        `rootfeed.errors.CacheWarning`, and reading goes on.
+    cache_size : int, float or str, optional
+        Bytes, or a text such as ``"200 GB"``, that the folder takes at most, of all processes: what was
+        used longest ago goes first. ``"50 GB"`` where it is left out.
 
     Returns
     -------
@@ -539,7 +549,13 @@ def open(
     if sources.is_arrow_table(files) or _is_arrays(files):
         return from_arrays(cast(Any, files), fill_null=fill_null)
     filling = sources.checked_filling(fill_null)
-    found = sources.expand(cast(Named, files), storage_options=storage_options, timeout=timeout)
+    found = sources.expand(
+        cast(Named, files),
+        storage_options=storage_options,
+        timeout=timeout,
+        cache=cache,
+        cache_size=cache_size,
+    )
     return over([replace(each, filling=filling) for each in found], friends=friends)
 
 

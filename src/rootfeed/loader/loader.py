@@ -30,6 +30,7 @@ from rootfeed.loader.pipeline import Pipeline
 from rootfeed.loader.saving import save
 from rootfeed.loader.whole import joined
 from rootfeed.plan import Tail
+from rootfeed.sources import PathLike
 
 if TYPE_CHECKING:
     from rootfeed.loader.jax import JaxBatches
@@ -102,7 +103,7 @@ class Loader:
         goes on where the last one ended, pass after pass: in a new order in each. The last batch of a
         pass may be shorter, wherever in an epoch it is. What was read ahead stays in memory for the next
         epoch, until `close`. None makes each epoch one pass.
-    fill_null, storage_options, timeout : optional
+    fill_null, storage_options, timeout, cache, cache_size : optional
         How files are opened, where a path is given: see `rootfeed.open`.
 
     Raises
@@ -162,6 +163,8 @@ class Loader:
         fill_null: Any = None,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        cache: PathLike | None = None,
+        cache_size: int | float | str | None = None,
     ) -> None:
         spec = checked_spec(
             frames,
@@ -187,6 +190,8 @@ class Loader:
             fill_null=fill_null,
             storage_options=storage_options,
             timeout=timeout,
+            cache=cache,
+            cache_size=cache_size,
         )
         self._pipeline = Pipeline(spec, Pool())
         self._pipeline.warn_of_mixing()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -43,16 +43,27 @@ class RDataFrame:
         Name of the tree or ntuple; or the number of entries, without files.
     files : str, Path or iterable of these
         Paths, patterns or URLs.
+    storage_options, timeout, cache, cache_size : optional
+        Which ROOT's does not take: how remote files are opened, see `rootfeed.open`.
     """
 
     frame: Frame
 
-    def __init__(self, tree: str | int, files: PathLike | Iterable[PathLike] | None = None) -> None:
+    def __init__(
+        self,
+        tree: str | int,
+        files: PathLike | Iterable[PathLike] | None = None,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        timeout: float = sources.TIMEOUT_SECONDS,
+        cache: PathLike | None = None,
+        cache_size: int | float | str | None = None,
+    ) -> None:
         if isinstance(tree, int | np.integer) and files is None:
             frame = _counted(tree)
         elif isinstance(tree, str) and files is not None:
             # Both are names, never parts of one text: a tree may have a colon, an address a query.
-            locations = expand(files, tree)
+            locations = expand(files, tree, storage_options, timeout, cache, cache_size)
             frame = over(locations, friends=bool(sources.friends(locations[0])))
         else:
             raise ArgumentError(

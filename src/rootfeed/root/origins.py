@@ -6,23 +6,32 @@ import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import closing, contextmanager
+from io import BytesIO, TextIOWrapper
+from typing import Any, TextIO
 
 import awkward as ak
-import fsspec
 import numpy as np
 
 from rootfeed.errors import ArgumentError, EmptyDatasetError, MissingFileError, nearest
 from rootfeed.frame import from_arrays
 from rootfeed.root.frame import RDataFrame
 from rootfeed.sources import PathLike
+from rootfeed.sources.storage import (
+    TIMEOUT_SECONDS,
+    Address,
+    checked_access,
+    local_path,
+    open_storage,
+    replicas,
+)
 
 __all__ = ["FromCSV", "FromNumpy", "FromPandas"]
 
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _TYPES = {"O": "bool", "L": "Long64_t", "D": "double", "T": "string"}
 _CHUNK = 1 << 16
+_REQUEST = 8 << 20
 
 
 def FromNumpy(arrays: Mapping[str, Any]) -> RDataFrame:
@@ -80,6 +89,11 @@ def FromCSV(
     delimiter: str = ",",
     linesChunkSize: int = -1,
     colTypes: Mapping[str, str] | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+    cache: PathLike | None = None,
+    cache_size: int | float | str | None = None,
 ) -> RDataFrame:
     r"""Return a data frame over a table of text, which is read into memory.
 
@@ -101,6 +115,9 @@ def FromCSV(
     colTypes : mapping of str to str, optional
         The type of some columns: ``"O"`` bool, ``"D"`` double, ``"L"`` Long64_t, ``"T"`` string.
 
+    storage_options, timeout, cache, cache_size : optional
+        Which ROOT's does not take: how a remote file is opened, see `rootfeed.open`.
+
     Raises
     ------
     ArgumentError
@@ -108,11 +125,12 @@ def FromCSV(
         or integers exceed 64 bits.
     EmptyDatasetError
         Where the file has no line.
-    MissingFileError
+    MissingFileError, AccessError, UnreachableError
     """
     if len(delimiter) != 1:
         raise ArgumentError(f"delimiter must be one character, got {delimiter!r}.")
-    with _opened(str(fileName)) as file:
+    access = checked_access(storage_options, timeout, cache, cache_size)
+    with _opened(str(fileName), access) as file:
         rows = (row for row in csv.reader(file, delimiter=delimiter) if any(map(str.strip, row)))
         first = next(rows, None)
         if first is None:
@@ -139,15 +157,29 @@ def FromCSV(
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str, access: Mapping[str, Any]) -> Iterator[TextIO]:
     """Open a table of text, and tell what is wrong with it as an error of ours."""
+    address = Address(tuple(replicas(path)), **access)
     try:
-        with fsspec.open(path, "rt", newline="", encoding="utf-8-sig") as file:
-            yield file
+        file = BytesIO(_fetched(address)) if address.is_remote else open(local_path(path), "rb")  # noqa: SIM115
+        with TextIOWrapper(file, newline="", encoding="utf-8-sig") as lines:
+            yield lines
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} does not exist.") from error
     except (csv.Error, UnicodeError) as error:
         raise ArgumentError(f"{path} is no table of text: {error}.") from error
+
+
+def _fetched(address: Address) -> bytes:
+    """Return the contents of a file on a server."""
+    with closing(open_storage(address)) as storage:
+        out = np.empty(storage.file_bytes, np.uint8)
+        spans = [(start, min(_REQUEST, len(out) - start)) for start in range(0, len(out), _REQUEST)]
+        storage.prepare(spans)
+        for start, size in spans:
+            storage.read_into(start, out[start : start + size])
+        storage.verify()
+    return out.tobytes()
 
 
 def _columns(rows: Iterable[Sequence[str]], names: Sequence[str], path: str) -> list[ak.Array]:

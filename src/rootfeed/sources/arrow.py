@@ -282,6 +282,7 @@ def _opened(
         stack.callback(file.close)
         file.use(names)
         yield file
+        storage.keep()
 
 
 def _ranges(index: ArrowIndex, names: Sequence[str], start: int, stop: int) -> Iterator[tuple[int, int]]:

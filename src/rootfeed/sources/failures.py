@@ -22,7 +22,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
 )
 
-__all__ = ["Located", "cause", "irregular", "is_transient", "reason", "unavailable"]
+__all__ = ["Located", "cause", "irregular", "is_denied", "is_transient", "reason", "unavailable"]
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DENIED = frozenset(
@@ -137,6 +137,11 @@ def is_transient(error: BaseException) -> bool:
     if type(error).__name__ in _LASTING_NAMES or _number(error) in _UNKNOWN_HOST:
         return False
     return not isinstance(error, _LASTING) and not re.search(_XROOTD, str(error))
+
+
+def is_denied(error: BaseException) -> bool:
+    """Tell whether a web server wants to know who asks, or does not give to this one."""
+    return _status(cause(error)) in _DENIED_STATUS
 
 
 def cause(error: BaseException) -> BaseException:

@@ -212,6 +212,7 @@ def open_object(
                 _check_closed(path, file.file)
                 found = _find(path, storage, file, object_path)
             yield found
+        storage.keep()
 
 
 @contextmanager

@@ -72,6 +72,8 @@ def expand(
     tree: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT_SECONDS,
+    cache: PathLike | None = None,
+    cache_size: int | float | str | None = None,
 ) -> tuple[Location, ...]:
     """List the files that an argument of ``rootfeed.open`` names, in its order.
 
@@ -90,6 +92,10 @@ def expand(
         What fsspec takes for the protocol of remote files.
     timeout : float
         Seconds after which a server that does not answer is given up.
+    cache : str or Path, optional
+        A folder in which what is read from servers is kept.
+    cache_size : int, float or str, optional
+        What it takes on disk at most.
 
     Returns
     -------
@@ -106,7 +112,7 @@ def expand(
     ArgumentError
         Where the argument is empty, or names a file twice.
     """
-    access = checked_access(storage_options, timeout)
+    access = checked_access(storage_options, timeout, cache, cache_size)
     locations: list[Location] = []
     for item, name in _items(files, tree):
         locations.extend(_expand_one(item, name, access))

@@ -10,8 +10,10 @@ from threading import Event
 
 from rootfeed.schema import Version
 from rootfeed.sources.storage.address import (
+    CACHE_SIZE,
     TIMEOUT_SECONDS,
     Address,
+    Cache,
     checked_access,
     is_remote,
     local_path,
@@ -19,15 +21,21 @@ from rootfeed.sources.storage.address import (
     shown,
 )
 from rootfeed.sources.storage.base import Storage
+from rootfeed.sources.storage.cached import CachedStorage
 from rootfeed.sources.storage.local import LocalStorage
 from rootfeed.sources.storage.remote import RemoteStorage
+from rootfeed.sources.storage.store import Store
 
 __all__ = [
+    "CACHE_SIZE",
     "TIMEOUT_SECONDS",
     "Address",
+    "Cache",
+    "CachedStorage",
     "LocalStorage",
     "RemoteStorage",
     "Storage",
+    "Store",
     "checked_access",
     "is_remote",
     "local_path",
@@ -62,6 +70,8 @@ def open_storage(
     """
     if isinstance(address, str):
         address = Address(tuple(replicas(address)))
+    if address.is_remote and address.cache is not None:
+        return CachedStorage(address, version, stopped)
     if address.is_remote:
         return RemoteStorage(address, version, stopped)
     return LocalStorage(local_path(address.urls[0]), version)

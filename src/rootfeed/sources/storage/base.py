@@ -42,6 +42,9 @@ class Storage(Protocol):
     def verify(self) -> None:
         """Make sure that all that was read is of one version of the file."""
 
+    def keep(self) -> None:
+        """Let a cache keep what was read: after `verify`, or where nobody verifies."""
+
     def forget(self) -> bool:
         """Let go of what was fetched, and tell whether reading again may give other bytes."""
 

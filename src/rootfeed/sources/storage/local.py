@@ -53,6 +53,9 @@ class LocalStorage:
         if (now := self._now()) != self.version:
             raise changed(self.path, self.version, now)
 
+    def keep(self) -> None:
+        """Keep nothing: the kernel does."""
+
     def forget(self) -> bool:
         """Tell that a disk gives the same bytes again."""
         return False

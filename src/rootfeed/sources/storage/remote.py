@@ -49,6 +49,11 @@ class RemoteStorage:
         What it has to be.
     stopped : threading.Event, optional
         When it is set, the server is not waited for any more.
+
+    Attributes
+    ----------
+    tag : str
+        What the server calls the file's version.
     """
 
     def __init__(
@@ -61,23 +66,24 @@ class RemoteStorage:
         self._contents: dict[int, tuple[int, Content]] = {}
         self._tags: set[str] | None = set()
         self._is_verified = False  # and nothing was fetched since
-        self.file_bytes, self._tag = (version.file_bytes, version.tag) if version else self._ask()
+        self.file_bytes, self.tag = (version.file_bytes, version.tag) if version else self._ask()
 
     @property
     def version(self) -> Version:
         """What the file was when it was opened; costs a request unless its head was prepared."""
-        return self._known or Version(self.file_bytes, self._head(), self._tag)
+        return self._known or Version(self.file_bytes, self._head(), self.tag)
 
     def prepare(self, ranges: Iterable[Span]) -> None:
         """Fetch the ranges at once, near ones as one; they are kept until the file is closed."""
         ranges = sorted([(0, HEAD_BYTES), *ranges])
-        self._prepare(ranges)
+        self.bring(ranges)
         if self._known is not None and self._head() != self._known.head:
             self.forget()  # it may have been spoilt on its way
-            self._prepare(ranges)
+            self.bring(ranges)
             self._compare_head(self._known)
 
-    def _prepare(self, ranges: Sequence[Span]) -> None:
+    def bring(self, ranges: Sequence[Span]) -> None:
+        """Get those ranges (offset, size) that are not there yet."""
         missing = [
             (start, stop)
             for start, size in ranges
@@ -86,9 +92,13 @@ class RemoteStorage:
         ]
         spans = _joined(missing, self._servers.gap_bytes)
         for (start, stop), content in zip(spans, self._fetch(spans), strict=True):
-            if start not in self._contents:
-                insort(self._starts, start)
-            self._contents[start] = stop, content
+            self._hold(start, stop, content)
+
+    def _hold(self, start: int, stop: int, content: Content) -> None:
+        """Note what a range holds, until it is forgotten."""
+        if start not in self._contents:
+            insort(self._starts, start)
+        self._contents[start] = stop, content
 
     def read_into(self, offset: int, out: Bytes) -> None:
         """Copy a range that was prepared, or fetch it."""
@@ -96,7 +106,7 @@ class RemoteStorage:
         if stop > self.file_bytes:
             got = max(0, self.file_bytes - offset)
             raise too_short(self.path, self.file_bytes, offset, len(out), got)
-        out[:] = np.frombuffer(self._bytes(offset, stop), np.uint8)
+        out[:] = np.frombuffer(self.content(offset, stop), np.uint8)
 
     def verify(self) -> None:
         """Ask again for size and tag, unless all that came told it; without a tag, compare the head."""
@@ -111,6 +121,9 @@ class RemoteStorage:
             self.forget()
             self._compare_head(version)
         self._is_verified = True
+
+    def keep(self) -> None:
+        """Keep nothing."""
 
     def forget(self) -> bool:
         """Let go of what was fetched: on its way it may have been spoilt."""
@@ -145,7 +158,7 @@ class RemoteStorage:
             raise changed(self.path, version, version._replace(head=head))
 
     def _head(self) -> bytes:
-        return bytes(self._bytes(0, min(HEAD_BYTES, self.file_bytes)))
+        return bytes(self.content(0, min(HEAD_BYTES, self.file_bytes)))
 
     def _find(self, start: int, stop: int) -> tuple[int, Content] | None:
         """Return what was fetched and holds a range, and where it begins."""
@@ -160,7 +173,8 @@ class RemoteStorage:
         found = self._find(start, stop)
         return found is not None and not isinstance(found[1], Exception)
 
-    def _bytes(self, start: int, stop: int) -> bytes | memoryview:
+    def content(self, start: int, stop: int) -> bytes | memoryview:
+        """Return the bytes ``[start, stop)``, which are asked for unless they are there."""
         if start == stop:
             return b""
         found = self._find(start, stop)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+import fsspec
+
 from rootfeed.errors import ChangedFileError, UnreachableError
+from rootfeed.sources.failures import is_denied
 from rootfeed.sources.storage.address import shown
 from rootfeed.sources.storage.base import Span
 from rootfeed.sources.storage.retries import Patience
 from rootfeed.sources.storage.servers import Answer, Server, tag_of
+from rootfeed.sources.storage.tokens import bearer_token, may_send
 
 __all__ = ["WebServer", "web_page"]
 
@@ -33,12 +37,17 @@ _REQUEST_BYTES = 8 << 20
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
 _PART_RANGE = re.compile(rb"content-range:\s*bytes\s+(\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 
+Found = TypeVar("Found")
+
 _Part = tuple[int, bytes | str, bytes | memoryview]
 """Where a part begins, the file's size as the server says it, and its bytes."""
 
 _one_by_one: set[str] = set()
 _together: set[str] = set()
 """Servers that give one range in a request, and those that have given several."""
+
+_closed: set[str] = set()
+"""Servers that have refused who did not show a token."""
 
 
 class _OneByOneError(Exception):
@@ -55,7 +64,16 @@ class WebServer(Server):
         self._host = urlsplit(url).netloc
         self._is_cautious = False
         ours = self.defaults(timeout).get("client_kwargs", {}).get("timeout")
-        self._is_limited = options.get("client_kwargs", {}).get("timeout") == ours
+        client = options.get("client_kwargs", {})
+        self._is_limited = client.get("timeout") == ours
+        headers = {**client.get("headers", {}), **options.get("headers", {})}
+        self._options, self._token = options, ""
+        self._has_own = (
+            "auth" in client or "auth" in options or urlsplit(url).username is not None
+            or "authorization" in map(str.lower, headers)
+        )  # fmt: skip
+        if self._host in _closed:
+            self._show_token()
 
     @staticmethod
     def defaults(timeout: float) -> dict[str, Any]:
@@ -67,6 +85,37 @@ class WebServer(Server):
         seconds = timeout / _SHARES
         limits = aiohttp.ClientTimeout(None, sock_connect=seconds, sock_read=seconds)
         return {"client_kwargs": {"timeout": limits}, "get_client": _client}
+
+    def info(self, patience: Patience) -> dict[str, Any]:
+        """Return what the server tells of the file, perhaps when it has seen the user's token."""
+        return self._admitted(lambda: super(WebServer, self).info(patience))
+
+    def glob(self, folder: str, patience: Patience) -> list[str]:
+        """Return the files of this name, perhaps when the server has seen the user's token."""
+        return self._admitted(lambda: super(WebServer, self).glob(folder, patience))
+
+    def _admitted(self, attempt: Callable[[], Found]) -> Found:
+        try:
+            return attempt()
+        except Exception as error:
+            if not is_denied(error) or not self._show_token():
+                raise
+        return attempt()
+
+    def _show_token(self) -> bool:
+        """Send the user's token from now on; return whether there is one that was not sent before.
+
+        Only to servers that refuse without one: a token is worth something.
+        """
+        token = None if self._has_own or not may_send(self.url) else bearer_token()
+        if not token or token == self._token:
+            return False
+        self._token = token
+        headers = {**self._options.get("headers", {}), "Authorization": f"Bearer {token}"}
+        options = {**self._options, "headers": headers}
+        self.filesystem, self.name = fsspec.core.url_to_fs(self.url, **options)
+        _closed.add(self._host)
+        return True
 
     def fetch(self, spans: Sequence[Span], file_bytes: int, patience: Patience) -> Answer:
         """Return what each span (start, stop) holds, with what was said of the file's version."""
@@ -86,8 +135,10 @@ class WebServer(Server):
                     return_exceptions=True,
                 )
                 missing = []
+                refused = [each for each in answers if isinstance(each, Exception) and is_denied(each)]
+                is_known = bool(refused) and self._show_token()
                 for group, answer in zip(groups, answers, strict=True):
-                    if isinstance(answer, _OneByOneError):
+                    if isinstance(answer, _OneByOneError) or (is_known and answer in refused):
                         missing += group
                     elif isinstance(answer, Exception):
                         # Some servers fail where several ranges are asked for: the next try shows it.
