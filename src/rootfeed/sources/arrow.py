@@ -32,7 +32,7 @@ from rootfeed.errors import (
 from rootfeed.schema import Array, Column, ColumnType, Encoding, FileIndex, Jagged, Pages, Texts
 from rootfeed.sources import flatbuffers
 from rootfeed.sources.arrowtypes import as_numbers, as_text, as_vectors, column_type, decoded, nodes_of
-from rootfeed.sources.metadata import damaged
+from rootfeed.sources.objects import damaged
 from rootfeed.sources.pages import ranges
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch

@@ -19,7 +19,8 @@ from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import fallback, vectors
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located
-from rootfeed.sources.metadata import open_object
+from rootfeed.sources.metadata import described, open_object
+from rootfeed.sources.objects import RootObject
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
@@ -39,10 +40,14 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     Costs one parse of the file's metadata; no page is read. Where several columns have one name there is
     a `DuplicateNameWarning`.
     """
-    with open_object(location.address, location.object_path) as found:
-        for text in found.duplicates().values():
-            warn(text, DuplicateNameWarning)
-        return found.object_path, found.types()
+
+    def ask(found: RootObject) -> tuple[str, Mapping[str, ColumnType], Mapping[str, str]]:
+        return found.object_path, found.types(), found.duplicates()
+
+    object_path, types, duplicates = described(location.address, location.object_path, ask)
+    for text in duplicates.values():
+        warn(text, DuplicateNameWarning)
+    return object_path, types
 
 
 def friends(location: Location) -> list[str]:
@@ -64,7 +69,8 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
     MissingColumnError
         Where the file has no column of that name.
     """
-    with open_object(location.address, location.object_path) as found:
+
+    def ask(found: RootObject) -> FileIndex:
         columns = found.columns(names)
         for name in names:
             if name not in columns:
@@ -86,6 +92,8 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
             duplicates={name: text for name, text in found.duplicates().items() if name in columns},
             address=location.address,
         )
+
+    return described(location.address, location.object_path, ask)
 
 
 def read(
