@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rootfeed.kernels.compiled import kernel
+from rootfeed.kernels.compiled import kernel, part
 
 __all__ = ["column_frames", "count_pages", "pages"]
 
@@ -18,7 +18,7 @@ _PAGE_BYTES = 16
 _UNKNOWN = -1
 
 
-@kernel()
+@part
 def _little(data, at, size):
     value = np.int64(0)
     for i in range(size):
@@ -26,7 +26,7 @@ def _little(data, at, size):
     return value
 
 
-@kernel()
+@part
 def _list(data, at, stop):
     """Return how many items a list has, and where it ends."""
     if at + _LIST_BYTES > stop:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rootfeed.kernels.compiled import kernel
+from rootfeed.kernels.compiled import kernel, part
 
 __all__ = [
     "BASKET_BYTES",
@@ -71,7 +71,7 @@ _UNKNOWN = -1
 _NULL, _REFERENCE = -2, -3
 
 
-@kernel()
+@part
 def _int(data, at):
     """Return four bytes as they are, unsigned."""
     return (
@@ -82,33 +82,30 @@ def _int(data, at):
     )
 
 
-@kernel()
+@part
 def _signed(data, at):
     value = _int(data, at)
     return value - (value >> 31 << 32)
 
 
-@kernel()
+@part
 def _long(data, at):
     return (_int(data, at) << 32) | _int(data, at + 4)
 
 
-@kernel()
-def _counted(data, at, stop, oldest, newest):
-    """Return where an object with a count of bytes begins and ends, and its version, one of these."""
+@part
+def _counted(data, at, stop):
+    """Return where an object with a count of bytes begins and ends, and its version."""
     if at + 6 > stop:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
     count = _int(data, at)
     end = at + 4 + (count & ~_COUNTED)
-    version = (np.int64(data[at + 4]) << 8) | np.int64(data[at + 5])
     if not count & _COUNTED or count & _KNOWN_CLASS or end > stop or end < at + 6:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
-    if not oldest <= version <= newest:
-        return _UNKNOWN, _UNKNOWN, _UNKNOWN
-    return at + 6, end, version
+    return at + 6, end, (np.int64(data[at + 4]) << 8) | np.int64(data[at + 5])
 
 
-@kernel()
+@part
 def _text_end(data, at, stop):
     """Return where a text ends."""
     if at >= stop:
@@ -123,7 +120,7 @@ def _text_end(data, at, stop):
     return at + length if at + length <= stop else _UNKNOWN
 
 
-@kernel()
+@part
 def _object_end(data, at, stop):
     """Return where the members of ``TObject`` end."""
     if at + 10 > stop or data[at] != 0 or data[at + 1] != 1:
@@ -132,11 +129,11 @@ def _object_end(data, at, stop):
     return end if end <= stop else _UNKNOWN
 
 
-@kernel()
+@part
 def _named_end(data, at, stop):
     """Return where a ``TNamed`` ends, and where its name begins."""
-    at, end, _ = _counted(data, at, stop, 1, 1)
-    if at < 0:
+    at, end, version = _counted(data, at, stop)
+    if version != 1:
         return _UNKNOWN, _UNKNOWN
     name = _object_end(data, at, end)
     if name < 0:
@@ -147,11 +144,11 @@ def _named_end(data, at, stop):
     return end, name
 
 
-@kernel()
+@part
 def _array(data, at, stop):
     """Return where the items of a ``TObjArray`` begin, how many there are, and where they end."""
-    at, end, _ = _counted(data, at, stop, 3, 3)
-    if at < 0:
+    at, end, version = _counted(data, at, stop)
+    if version != 3:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
     at = _object_end(data, at, end)
     if at < 0:
@@ -166,24 +163,25 @@ def _array(data, at, stop):
     return at, count, end
 
 
-@kernel()
+@part
 def _features_end(data, at, stop):
     """Return where ``ROOT::TIOFeatures`` ends: a byte, after a checksum where it has no version."""
-    at, end, version = _counted(data, at, stop, 0, 1)
-    return end if at >= 0 and end - at == (1 if version == 1 else 5) else _UNKNOWN
+    at, end, version = _counted(data, at, stop)
+    is_known = (version == 1 and end - at == 1) or (version == 0 and end - at == 5)
+    return end if is_known else _UNKNOWN
 
 
-@kernel()
-def _numbers_end(data, at, stop, count, item_bytes):
+@part
+def _numbers_end(data, at, stop, count, item_shift):
     """Return where an array of numbers ends, before which a byte says whether there is one."""
-    if at + 1 > stop or count < 0 or count > (stop - at - 1) // item_bytes:
+    if at + 1 > stop or count < 0 or count > (stop - at - 1) >> item_shift:
         return _UNKNOWN
     if (data[at] != 0) != (count > 0):
         return _UNKNOWN
-    return at + 1 + count * item_bytes
+    return at + 1 + (count << item_shift)
 
 
-@kernel()
+@part
 def _begin(data, at, stop, offset, names, ends, classes, numbers):
     """Read what stands before an object that a pointer points to.
 
@@ -239,7 +237,7 @@ def _begin(data, at, stop, offset, names, ends, classes, numbers):
     return at, _UNKNOWN, 0
 
 
-@kernel()
+@part
 def _ordinal(places, count, place):
     """Return the number of the object at a place, or `_UNKNOWN`."""
     low, high = np.int64(0), count
@@ -252,14 +250,14 @@ def _ordinal(places, count, place):
     return low if low < count and places[low] == place else np.int64(_UNKNOWN)
 
 
-@kernel()
+@part
 def _copy(data, first, last, out, written):
     for i in range(first, last):
         out[written + i - first] = data[i]
     return written + last - first
 
 
-@kernel()
+@part
 def _put(number, out, written):
     for i in range(4):
         out[written + i] = (number >> (8 * i)) & 0xFF
@@ -311,12 +309,14 @@ def walk_tree(data, offset, names, ends, ranges, branches, places, out):
     leaf_kind = np.zeros(_MOST_DEPTH, np.int64)
     leaf_end = np.zeros(_MOST_DEPTH, np.int64)
     leaf_whole_end = np.zeros(_MOST_DEPTH, np.int64)
+    int_shift, long_shift = np.int64(2), np.int64(3)
     known = np.int64(0)  # objects
     found = np.int64(0)  # branches
     written = np.int64(0)
 
-    at, stop, version = _counted(data, 0, data.size, 18, 20)
-    if at < 0 or stop != data.size:
+    at = np.int64(0)
+    at, stop, version = _counted(data, at, data.size)
+    if not 18 <= version <= 20 or stop != data.size:
         return failed
     begin = at
     at, _ = _named_end(data, at, stop)
@@ -339,7 +339,7 @@ def walk_tree(data, offset, names, ends, ranges, branches, places, out):
         count = _signed(data, at + 64)  # of ranges of clusters
         at += 116
         for _ in range(2):
-            at = _numbers_end(data, at, stop, count, 8)
+            at = _numbers_end(data, at, stop, count, long_shift)
             if at < 0:
                 return failed
     if version == 20:
@@ -367,12 +367,12 @@ def walk_tree(data, offset, names, ends, ranges, branches, places, out):
             known += 1
             base = end
             if kind == _ELEMENT:
-                at, base, version = _counted(data, at, end, 9, 10)
-                if at < 0 or base != end:
+                at, base, version = _counted(data, at, end)
+                if not 9 <= version <= 10 or base != end:
                     return failed
                 versions[depth] = version
-            at, base, version = _counted(data, at, base, 12, 13)
-            if at < 0 or (kind == _BRANCH and base != end):
+            at, base, version = _counted(data, at, base)
+            if not 12 <= version <= 13 or (kind == _BRANCH and base != end):
                 return failed
             begin = at
             at, name = _named_end(data, at, base)
@@ -381,8 +381,8 @@ def walk_tree(data, offset, names, ends, ranges, branches, places, out):
             written = _put(kind, out, written)
             written = _copy(data, begin, at, out, written)
             begin = at
-            at, filled, _ = _counted(data, at, base, 1, 2)  # how areas are drawn
-            if at < 0 or filled - at != 4:
+            at, filled, drawing = _counted(data, at, base)  # how areas are drawn
+            if not 1 <= drawing <= 2 or filled - at != 4:
                 return failed
             at = filled
             if at + 24 > base:
@@ -441,12 +441,12 @@ def walk_tree(data, offset, names, ends, ranges, branches, places, out):
                     return failed
                 places[known] = begin + offset + _MAP_OFFSET
                 known += 1
-                newest = 2 if kind in (_FLOAT16, _DOUBLE32) else 1
-                at, whole, _ = _counted(data, at, end, 1, newest)
-                if at < 0 or whole != end:
+                newest = 2 if kind == _FLOAT16 or kind == _DOUBLE32 else 1  # noqa: SIM109 - no tuples
+                at, whole, version = _counted(data, at, end)
+                if not 1 <= version <= newest or whole != end:
                     return failed
-                at, leaf, _ = _counted(data, at, end, 2, 2)
-                if at < 0:
+                at, leaf, version = _counted(data, at, end)
+                if version != 2:
                     return failed
                 begin = at
                 at, _ = _named_end(data, at, leaf)
@@ -491,15 +491,15 @@ def walk_tree(data, offset, names, ends, ranges, branches, places, out):
         at = end
         max_baskets = row[MAX_BASKETS]
         row[BASKET_BYTES] = at + 1
-        at = _numbers_end(data, at, base, max_baskets, 4)
+        at = _numbers_end(data, at, base, max_baskets, int_shift)
         if at < 0:
             return failed
         row[BASKET_ENTRY] = at + 1
-        at = _numbers_end(data, at, base, max_baskets, 8)
+        at = _numbers_end(data, at, base, max_baskets, long_shift)
         if at < 0:
             return failed
         row[BASKET_SEEK] = at + 1
-        at = _numbers_end(data, at, base, max_baskets, 8)
+        at = _numbers_end(data, at, base, max_baskets, long_shift)
         if at < 0:
             return failed
         row[FILE_NAME] = at

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, TypeVar
 
 import numpy as np
 import uproot
 import xxhash
 
-from rootfeed.errors import DamagedFileError
+from rootfeed.errors import ChangedFileError, DamagedFileError
 from rootfeed.schema import Array, Column, ColumnType, Version
 from rootfeed.sources import baskets, branches, fields, tables
 from rootfeed.sources.compression import MOST_EXPANSION
@@ -31,12 +31,15 @@ from rootfeed.sources.storage.web import web_page
 from rootfeed.sources.streamed import Tree
 from rootfeed.sources.uproot_internals import FileClasses, StorageSource, branch_record, ntuple_records
 
-__all__ = ["described", "directly", "open_object"]
+__all__ = ["described", "directly", "keep", "open_object"]
 
 Answer = TypeVar("Answer")
 
+_kept: dict[tuple[Address, str | None], RootObject] = {}
+
 _ENDS_BYTES = 64 << 10  # at each end of a file, fetched before they are asked for
 _OTHER_FORMATS = ((b"PAR1", "Parquet", ".parquet"), (b"ARROW1", "Arrow", ".arrow"))
+_MOST_KEPT = 4
 _LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
 
 
@@ -91,6 +94,10 @@ def described(address: Address, object_path: str | None, ask: Callable[[RootObje
     RootfeedError
         As `open_object` does.
     """
+    kept = _kept.pop((address, object_path), None)
+    if kept is not None:
+        with suppress(DamagedFileError, ChangedFileError), closing(open_storage(address, kept.version)):
+            return ask(kept)
     with closing(open_storage(address)) as storage:
         try:
             return ask(directly(address, storage, object_path))
@@ -98,6 +105,18 @@ def described(address: Address, object_path: str | None, ask: Callable[[RootObje
             pass  # if it is, uproot says how
         with _opened(address, storage, object_path) as found:
             return ask(found)
+
+
+def keep(address: Address, object_path: str | None, found: RootObject) -> None:
+    """Keep what `described` has just shown for the next time that it is asked about, which comes soon.
+
+    Who asks for the columns of a dataset's first file mostly goes on to index it. What is kept is some
+    megabytes; if the file is another one by then, it is parsed again.
+    """
+    if found.handle is None:
+        _kept[address, object_path] = found
+        for old in list(_kept)[:-_MOST_KEPT]:
+            _kept.pop(old, None)
 
 
 def directly(address: Address, storage: Storage, object_path: str | None) -> RootObject:
@@ -140,6 +159,7 @@ def directly(address: Address, storage: Storage, object_path: str | None) -> Roo
             entries=entries,
             identity=identity(file.uuid, object_path, entries),
             storage=storage,
+            version=storage.version,
             contents=contents,
         )
 
@@ -219,6 +239,7 @@ def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> Ro
         entries=entries,
         identity=identity(file.file.uuid.bytes, object_path, entries),
         storage=storage,
+        version=storage.version,
         contents=_ntuple(handle) if class_name == RNTUPLE else _tree(handle, entries),
         handle=handle,
     )

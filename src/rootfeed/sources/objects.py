@@ -18,7 +18,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
     nearest,
 )
-from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages
+from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages, Version
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.failures import reason, unavailable
 from rootfeed.sources.paths import spelled
@@ -72,6 +72,8 @@ class RootObject:
     identity : bytes
     storage : Storage
         From which it was read.
+    version : Version
+        Of the file.
     contents : Contents
     handle : object
         uproot's own object, where uproot read it.
@@ -83,6 +85,7 @@ class RootObject:
     entries: int
     identity: bytes
     storage: Storage
+    version: Version
     contents: Contents
     handle: Any = None
 

@@ -19,7 +19,7 @@ from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import fallback, vectors
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located
-from rootfeed.sources.metadata import described, open_object
+from rootfeed.sources.metadata import described, keep, open_object
 from rootfeed.sources.objects import RootObject
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
@@ -41,13 +41,15 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     a `DuplicateNameWarning`.
     """
 
-    def ask(found: RootObject) -> tuple[str, Mapping[str, ColumnType], Mapping[str, str]]:
-        return found.object_path, found.types(), found.duplicates()
+    def ask(found: RootObject) -> tuple[RootObject, Mapping[str, ColumnType]]:
+        found.duplicates()
+        return found, found.types()
 
-    object_path, types, duplicates = described(location.address, location.object_path, ask)
-    for text in duplicates.values():
+    found, types = described(location.address, location.object_path, ask)
+    for text in found.duplicates().values():
         warn(text, DuplicateNameWarning)
-    return object_path, types
+    keep(location.address, location.object_path, found)
+    return found.object_path, types
 
 
 def friends(location: Location) -> list[str]:
@@ -62,7 +64,7 @@ def friends(location: Location) -> list[str]:
 def index(location: Location, names: Sequence[str]) -> FileIndex:
     """Return the page tables of some columns of a file.
 
-    Costs one parse of the file's metadata; no page is read.
+    Costs one parse of the file's metadata, unless `types` has just parsed it; no page is read.
 
     Raises
     ------
@@ -71,6 +73,7 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
     """
 
     def ask(found: RootObject) -> FileIndex:
+        version = found.version
         columns = found.columns(names)
         for name in names:
             if name not in columns:
@@ -78,7 +81,6 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
                     f"{found.path}:{found.object_path} has no column {name!r}. "
                     f"{nearest(name, found.types())}"
                 )
-        version = found.storage.version
         return FileIndex(
             path=location.path,
             object_path=found.object_path,
