@@ -275,7 +275,7 @@ def _listing(found: Iterator[tuple[str, ColumnType, Any]]) -> Listing:
         first, _ = columns.setdefault(name, (type_, origin))
         if first is not type_:
             others[name] = (*others.get(name, (first,)), type_)
-    return Listing(columns, others)
+    return Listing(columns, others, {name: place for place, name in enumerate(columns)})
 
 
 def _explain(address: Address, storage: Storage) -> None:

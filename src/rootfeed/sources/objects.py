@@ -117,13 +117,10 @@ class RootObject:
 
     def columns(self, names: Iterable[str]) -> dict[str, Column]:
         """Return the page tables of some columns; unknown names are left out."""
-        wanted = set(names)
+        listed, places = self._listing.columns, self._listing.places
         shared: dict[Any, Any] = {}
-        return {
-            name: self._column(name, type_, origin, shared)
-            for name, (type_, origin) in self._listing.columns.items()
-            if name in wanted
-        }
+        known = sorted({name for name in names if name in listed}, key=places.__getitem__)
+        return {name: self._column(name, *listed[name], shared) for name in known}
 
     @property
     def _where(self) -> str:

@@ -43,10 +43,13 @@ class Listing(NamedTuple):
         Type of each, and what its source knows of it; of several of one name the first.
     others : mapping of str to tuple of ColumnType
         Names that several columns have, and the types of all of them.
+    places : mapping of str to int
+        In which order the columns come.
     """
 
     columns: Mapping[str, tuple[ColumnType, Any]]
     others: Mapping[str, tuple[ColumnType, ...]]
+    places: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
