@@ -262,7 +262,7 @@ class Column:
         None where the column is read through uproot, or has `offsets` alone. Bounds are in entries; in
         elements where there are `offsets` or a `length`.
     key : str
-        The name under which uproot finds the column.
+        What uproot finds the column by: the path of its branch, the number of its field.
     leaf : str or None
         The member of a leaf list.
     offsets : Pages or None

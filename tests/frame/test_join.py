@@ -533,7 +533,7 @@ def test_a_friend_of_another_length_is_told_where_it_is_wanted(tmp_path: Path) -
 
 def test_options_are_shown_to_the_trees_own_server_alone() -> None:
     from rootfeed.sources.friends import _where
-    from rootfeed.sources.metadata import Friend
+    from rootfeed.sources.objects import Friend
     from rootfeed.sources.paths import Location
     from rootfeed.sources.storage import Address
 

@@ -105,7 +105,7 @@ def test_the_second_epoch_and_the_next_process_ask_for_the_version_alone(
     assert set(asked(web)) == {"HEAD"}
     forget(monkeypatch)
     np.testing.assert_array_equal(rows_of(url, cache=str(cache)), right)
-    assert asked(web) == ["HEAD", "HEAD"]  # as often as the file's metadata are read
+    assert asked(web) == ["HEAD"]
     assert rf.open({url: "events"}, cache=cache).filter("id % 2 == 0").count() == ENTRIES // 2
     assert "GET" not in asked(web)
 

@@ -16,6 +16,7 @@ from rootfeed import sources
 from rootfeed.errors import DuplicateNameWarning
 from rootfeed.sources import Location
 from rootfeed.sources.fields import fields
+from rootfeed.sources.uproot_internals import ntuple_records
 from rootfiles.odd import ENTRIES, load_odd
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real ROOT exists for Linux only")
@@ -112,7 +113,7 @@ def test_a_members_name_is_its_own_class_and_not_its_bases(tmp_path: Path) -> No
     path = tmp_path / "file.root"
     load_odd().write_shadowing(str(path))
     with uproot.open(path) as file:
-        names = [name for name, _, _ in fields(file["events"])]
+        names = [name for name, _, _ in fields(ntuple_records(file["events"]))]
     assert names == ["object.:_0.x", "object.base", "object.x"]
     index = sources.index(Location(str(path), "events"), names)
     for name, value in {"object.:_0.x": 1.0, "object.base": 2, "object.x": 3.0}.items():

@@ -22,7 +22,8 @@ from rootfeed import sources
 from rootfeed.errors import DamagedFileError, RootfeedError, UnsupportedFileError
 from rootfeed.schema import Column, FileIndex, Jagged
 from rootfeed.sources import Location, Scratch
-from rootfeed.sources.metadata import RootObject, open_object
+from rootfeed.sources.metadata import open_object
+from rootfeed.sources.objects import RootObject
 from rootfeed.sources.storage import Address
 from rootfiles import read_with_root
 from rootfiles.vectors import read_vectors_with_root
@@ -180,7 +181,7 @@ def know_children(ntuple: Any) -> None:
 def assert_scalars(got: Array, column: Column, handle: Any, short: str) -> None:
     """Compare the numbers of a column with uproot's."""
     if isinstance(handle, uproot.behaviors.RNTuple.RNTuple):
-        values = np.asarray(handle[column.key].array())
+        values = np.asarray(handle.all_fields[int(column.key)].array())
     else:
         values = handle[column.key].array(library="np")
         values = values[column.leaf] if column.leaf else values
@@ -208,7 +209,8 @@ def assert_vectors(got: Jagged, column: Column, handle: Any, short: str) -> None
     assert got.values.dtype == column.type.dtype
     if short == WITHOUT_POSITIONS and column.name.startswith("Jet_"):
         return  # below
-    read = handle[column.key].array()
+    is_ntuple = isinstance(handle, uproot.behaviors.RNTuple.RNTuple)
+    read = (handle.all_fields[int(column.key)] if is_ntuple else handle[column.key]).array()
     read = read[column.leaf] if column.leaf else read
     if column.type.shape:
         read = ak.flatten(read, axis=None).to_numpy().reshape(len(read), -1)

@@ -516,7 +516,7 @@ SYSTEM = {
 
 
 @on_posix
-@pytest.mark.parametrize("good", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("good", [0, 1, 2, 3])
 @pytest.mark.parametrize("number", SYSTEM)
 def test_disks_that_fail(
     contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, good: int
@@ -533,6 +533,8 @@ def test_disks_that_fail(
 
     monkeypatch.setattr(builtins, "open", fail)
     for attempt, names in ((lambda: index_of(str(path)), False), (lambda: read_of(index), True)):
+        if good > 1 and not names:
+            continue  # all metadata came with two readings
         with pytest.raises(RootfeedError) as raised:
             attempt()
         assert type(raised.value) is kind
@@ -577,7 +579,7 @@ def test_memory_that_runs_out_is_no_damage(
     monkeypatch.setattr(Scratch, "array", fail)
     with pytest.raises(UnreachableError, match=r"out of memory .*3 GiB.*'id'"):
         read_of(index)
-    monkeypatch.setattr(uproot, "open", fail)
+    monkeypatch.setattr(metadata, "Tree", fail)
     with pytest.raises(UnreachableError, match="out of memory"):
         index_of(str(path))
 

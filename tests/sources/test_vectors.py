@@ -242,7 +242,9 @@ class TestFilesOfRoot:
             events = file["events"]
             for name in names:
                 column = sample.index.columns[name]
-                want = events[column.key].array()
+                is_ntuple = sample.index.format == "RNTuple"
+                field = events.all_fields[int(column.key)] if is_ntuple else events[column.key]
+                want = field.array()
                 assert_same(got[name], flattened(want, column.type.dtype), name)
                 plain = sources.read_awkward(sample.index, name, 0, case.entries)
                 assert plain.type == want.type or name in ELEMENT_ENCODINGS

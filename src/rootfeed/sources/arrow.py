@@ -29,7 +29,7 @@ from rootfeed.sources.arrowarrays import decoded, filled
 from rootfeed.sources.arrowfiles import ArrowFile, is_kept
 from rootfeed.sources.filling import Filling
 from rootfeed.sources.ipc import IpcFile
-from rootfeed.sources.metadata import damaged
+from rootfeed.sources.objects import damaged
 from rootfeed.sources.pages import overlapping, ranges
 from rootfeed.sources.parquet import ParquetFile
 from rootfeed.sources.paths import Location, suffix

@@ -17,7 +17,7 @@ from rootfeed.errors import (
 from rootfeed.processes import ForkLock
 from rootfeed.schema import Array, Column, ColumnType, Encoding, Pages
 from rootfeed.sources.arrowcolumns import ArrowColumns
-from rootfeed.sources.metadata import damaged
+from rootfeed.sources.objects import damaged
 from rootfeed.sources.storage import Storage
 from rootfeed.sources.wholefiles import StorageFile, bytes_of, changed, fingerprint, modified_at
 

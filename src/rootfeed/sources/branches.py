@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ import uproot
 from rootfeed.schema import ColumnType, Encoding
 from rootfeed.sources.reals import real_encoding
 
-__all__ = ["Origin", "branches", "by_key", "counter", "first_names", "is_common"]
+__all__ = ["Origin", "all_branches", "branches", "by_key", "first_names", "is_common"]
 
 _DIMENSION = re.compile(r"\[[^\],]*\]")
+_GENERATE_OFFSET_MAP = 1  # a bit of ROOT::TIOFeatures
 _BITS = 15  # fType of `TObject::fBits`
 _BASE_CLASS = 1  # TBranchElement::fType of a branch that holds a base class
 _IN_COLLECTIONS = (31, 41)  # ... of members of a TClonesArray's or a container's elements
@@ -43,8 +44,8 @@ class Origin:
 
     Attributes
     ----------
-    branch : object
-        uproot's.
+    number : int
+        Of its branch: branches are counted as they come in the file, each before those below it.
     key : str
         Its key in the tree.
     leaf : str or None
@@ -55,14 +56,21 @@ class Origin:
         Elements in each entry of an array; 0 where this is none.
     refused : str
         Why not even uproot reads it, or not rightly; else empty.
+    leaves_positions_out : bool
+        Whether it was written with ROOT's feature ``kGenerateOffsetMap``: positions that counts tell are
+        left out, and for others there are sizes.
+    counter : tuple of str, ColumnType and Origin, or None
+        The branch with the counts, where positions are left out.
     """
 
-    branch: Any
+    number: int
     key: str
     leaf: str | None = None
     encoding: Encoding | None = None
     length: int = 0
     refused: str = ""
+    leaves_positions_out: bool = False
+    counter: tuple[str, ColumnType, Origin] | None = None
 
 
 def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
@@ -72,11 +80,22 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
     comes under its path in the tree, too.
     """
     paths: dict[str, str] = {}
-    for key, branch in tree.iteritems(recursive=True, full_paths=True):
+    listed = list(tree.iteritems(recursive=True, full_paths=True))
+    numbers = {id(branch): number for number, (_, branch) in enumerate(listed)}
+    for number, (key, branch) in enumerate(listed):
         name = _branch_name(branch)
-        yield from _columns(name, Origin(branch, key))
+        origin = Origin(number, key)
+        if _leaves_positions_out(branch):
+            counter = _counter(branch.count_branch, numbers)
+            origin = replace(origin, leaves_positions_out=True, counter=counter)
+        yield from _columns(branch, name, origin)
         if paths.setdefault(name, key) != key:
-            yield from _columns(key, Origin(branch, key))
+            yield from _columns(branch, key, origin)
+
+
+def all_branches(tree: Any) -> list[Any]:
+    """Return uproot's branches by their numbers."""
+    return [branch for _, branch in tree.iteritems(recursive=True, full_paths=True)]
 
 
 def by_key(tree: Any) -> dict[str, Any]:
@@ -118,19 +137,26 @@ def first_names(tree: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def counter(branch: Any) -> tuple[str, ColumnType, Origin] | None:
+def _leaves_positions_out(branch: Any) -> bool:
+    features = branch.member("fIOFeatures", none_if_missing=True)
+    bits = features.member("fIOBits", none_if_missing=True) if features is not None else None
+    return bool(int(bits or 0) & _GENERATE_OFFSET_MAP)
+
+
+def _counter(branch: Any | None, numbers: Mapping[int, int]) -> tuple[str, ColumnType, Origin] | None:
     """Return name, type and origin of a branch with one number in each entry; None where it is none."""
+    if branch is None or id(branch) not in numbers:
+        return None
     name = str(branch.name)
-    found = next(_columns(name, Origin(branch, name)), None)
+    found = next(_columns(branch, name, Origin(numbers[id(branch)], name)), None)
     return found if found is not None and found[1].kind == "scalar" else None
 
 
-def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
+def _columns(branch: Any, name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
     """Yield what a branch holds."""
-    branch = origin.branch
     leaves = branch.member("fLeaves")
     if any(_packed(branch, leaf) is not None for leaf in leaves):
-        yield from _packed_columns(name, origin)
+        yield from _packed_columns(branch, name, origin)
         return
     try:
         interpretation = branch.interpretation
@@ -139,11 +165,14 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
         return
     in_collection = branch.member("fType", none_if_missing=True) in _IN_COLLECTIONS
     if type(interpretation) is uproot.AsDtype:
-        yield from (_leaf_list if len(leaves) > 1 else _plain_columns)(name, origin, interpretation)
+        if len(leaves) > 1:
+            yield from _leaf_list(branch, name, origin, interpretation)
+        else:
+            yield _plain_column(name, origin, interpretation)
     elif isinstance(interpretation, uproot.AsGrouped):
         return  # a split object: its members are columns of their own
     elif isinstance(interpretation, uproot.AsJagged):
-        yield _jagged_column(name, origin, interpretation)
+        yield _jagged_column(branch, name, origin, interpretation)
     elif isinstance(interpretation, uproot.AsStrings) and not in_collection:
         encoding = Encoding(
             "text" if interpretation.length_bytes == "1-5" else "counted text",
@@ -160,16 +189,14 @@ def _columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origi
         yield name, ColumnType(str(branch.typename), "other"), origin
 
 
-def _plain_columns(
-    name: str, origin: Origin, interpretation: Any
-) -> Iterator[tuple[str, ColumnType, Origin]]:
+def _plain_column(name: str, origin: Origin, interpretation: Any) -> tuple[str, ColumnType, Origin]:
     type_, length = _numpy_type(interpretation.to_dtype)
     encoding = _swapped(interpretation.from_dtype)
-    yield name, type_, replace(origin, encoding=encoding, length=length)
+    return name, type_, replace(origin, encoding=encoding, length=length)
 
 
 def _leaf_list(
-    name: str, origin: Origin, interpretation: Any
+    branch: Any, name: str, origin: Origin, interpretation: Any
 ) -> Iterator[tuple[str, ColumnType, Origin]]:
     """Yield the leaves of a branch that has several: one after another in each entry.
 
@@ -177,7 +204,7 @@ def _leaf_list(
     """
     fields = interpretation.from_dtype.base.fields
     laid_out, place = [], 0
-    for leaf in origin.branch.member("fLeaves"):
+    for leaf in branch.member("fLeaves"):
         leaf_name = str(leaf.member("fName"))
         base = fields[leaf_name][0].base
         type_, length = _numpy_type(np.dtype((base, _leaf_shape(leaf))))
@@ -203,14 +230,16 @@ def _swapped(stored: np.dtype[Any]) -> Encoding:
     return Encoding("swapped", stored.base.newbyteorder("="))
 
 
-def _jagged_column(name: str, origin: Origin, interpretation: Any) -> tuple[str, ColumnType, Origin]:
-    content, text = interpretation.content, str(origin.branch.typename)
+def _jagged_column(
+    branch: Any, name: str, origin: Origin, interpretation: Any
+) -> tuple[str, ColumnType, Origin]:
+    content, text = interpretation.content, str(branch.typename)
     if type(content) is not uproot.AsDtype:
         return name, ColumnType(text, "vector"), origin
     element, _ = _numpy_type(content.to_dtype)
     if element.kind != "scalar":
         return name, ColumnType(text, "vector"), origin
-    leaf = origin.branch.member("fLeaves")[0]
+    leaf = branch.member("fLeaves")[0]
     if leaf.member("fType", none_if_missing=True) == _BITS:
         # Of variable width: those of a referenced TObject have two bytes more, which uproot overlooks.
         return name, ColumnType("bits of TObjects", "other"), origin
@@ -225,13 +254,13 @@ def _packed(branch: Any, leaf: Any) -> bool | None:
     return _PACKED_LEAVES.get(leaf.classname)
 
 
-def _packed_columns(name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
+def _packed_columns(branch: Any, name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
     """Yield the leaves of a branch of which at least one is a packed real, or not flat."""
-    leaves = origin.branch.member("fLeaves")
+    leaves = branch.member("fLeaves")
     laid_out: list[tuple[str, ColumnType, Encoding, int]] = []
     place = 0
     for leaf in leaves:
-        type_, encoding = _leaf_layout(origin.branch, leaf)
+        type_, encoding = _leaf_layout(branch, leaf)
         counted = leaf.member("fLeafCount") is not None
         if encoding is not None and counted and len(leaves) == 1 and int(leaf.member("fLen")) == 1:
             # uproot takes these for plain reals.

@@ -31,7 +31,7 @@ from rootfeed.sources.arrowarrays import filled
 from rootfeed.sources.arrowtypes import column_type
 from rootfeed.sources.csvlines import Kind, Lines, is_nulled, parsed, scanned
 from rootfeed.sources.filling import Filling
-from rootfeed.sources.metadata import damaged
+from rootfeed.sources.objects import damaged
 from rootfeed.sources.pages import overlapping, ranges
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch

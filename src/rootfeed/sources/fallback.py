@@ -19,9 +19,11 @@ from rootfeed.errors import DamagedFileError, RootfeedError, UnsupportedColumnEr
 from rootfeed.schema import Array, Column, FileIndex, Jagged, Texts
 from rootfeed.sources import baskets, branches, tables
 from rootfeed.sources.failures import Located, reason, unavailable
-from rootfeed.sources.metadata import damaged, open_object
+from rootfeed.sources.metadata import open_object
+from rootfeed.sources.objects import damaged
 from rootfeed.sources.pages import PageReader
 from rootfeed.sources.scratch import Scratch
+from rootfeed.sources.uproot_internals import branch_record, field_of, ntuple_records
 
 __all__ = ["fill_scalar", "read_array", "read_jagged"]
 
@@ -100,20 +102,22 @@ def _reading(
 
     def open_(stack: ExitStack) -> Any:
         found = stack.enter_context(open_object(index.address, index.object_path, index.version))
+        if found.format == "RNTuple":
+            return found, lambda key: field_of(found.handle, int(key)), ntuple_records(found.handle)
         # Not uproot's own look-up, which takes slashes and dots in a name for a path, and can take
         # another branch of that name.
-        return found, branches.by_key(found.handle)
+        return found, branches.by_key(found.handle).__getitem__, None
 
     with Located(lambda: f"Column {column.name!r}, entries [{start}, {stop})."):
-        found, columns = scratch.keep((index.address, index.object_path), open_)
+        found, stored_of, ntuple = scratch.keep((index.address, index.object_path), open_)
         reader = PageReader(index, found.storage, Scratch(), Event())
         try:
             with damaged(f"{index.where}: the page list of column {column.name!r} cannot be read"):
-                stored = columns[column.key]
+                stored = stored_of(column.key)
                 if index.format == "TTree":
-                    listed = [(baskets.branch_pages(stored), start, stop)]
+                    listed = [(baskets.branch_pages(branch_record(found.handle, stored)), start, stop)]
                 else:
-                    listed = list(tables.stored_pages(found.handle, stored, start, stop))
+                    listed = list(tables.stored_pages(ntuple, int(column.key), start, stop))
             for pages, first, end in listed:
                 check = reader.check_labels if index.format == "TTree" else reader.check_stored
                 check(column, pages, first, end)

@@ -13,14 +13,8 @@ import numpy as np
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ColumnType
 from rootfeed.sources.compression import MOST_EXPANSION, DamagedPageError, checked_xxh3
-from rootfeed.sources.uproot_internals import (
-    ColumnRecord,
-    Envelope,
-    column_records,
-    envelopes,
-    field_records,
-    read_envelope,
-)
+from rootfeed.sources.records import ColumnRecord, FieldRecord, Ntuple
+from rootfeed.sources.uproot_internals import Envelope, envelopes, read_envelope
 
 __all__ = ["OFFSETS", "Origin", "check_envelopes", "columns_below", "fields"]
 
@@ -73,12 +67,12 @@ _CHECKSUM_BYTES = 8
 _LEAF, _COLLECTION, _RECORD = 0, 1, 2
 
 
-def fields(ntuple: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
+def fields(ntuple: Ntuple) -> Iterator[tuple[str, ColumnType, Origin]]:
     """Yield each field with its name and type; of collections of records also the members.
 
     Names are those of ROOT's RDataFrame: ``Jet.pt``.
     """
-    listing = _Listing(ntuple)
+    listing = _Listing(ntuple.fields, ntuple.columns)
     found = [
         each
         for number, record in enumerate(listing.records)
@@ -92,9 +86,9 @@ def fields(ntuple: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
         yield path if name in paths else name, type_, origin
 
 
-def columns_below(ntuple: Any, number: int) -> list[ColumnRecord]:
+def columns_below(ntuple: Ntuple, number: int) -> list[ColumnRecord]:
     """Return the column records of a field and of all fields below it."""
-    listing = _Listing(ntuple)
+    listing = _Listing(ntuple.fields, ntuple.columns)
     todo, seen, records = [number], set[int](), []
     while todo:
         field = listing.physical(todo.pop())
@@ -109,14 +103,14 @@ def columns_below(ntuple: Any, number: int) -> list[ColumnRecord]:
 class _Listing:
     """Goes through the fields of an ntuple."""
 
-    def __init__(self, ntuple: Any) -> None:
-        self.records = field_records(ntuple)
+    def __init__(self, records: Sequence[FieldRecord], columns: Sequence[ColumnRecord]) -> None:
+        self.records = records
         self.children: dict[int, list[int]] = {}
         for number, record in enumerate(self.records):
             if record.parent != number:
                 self.children.setdefault(record.parent, []).append(number)
         self.columns: dict[int, list[ColumnRecord]] = {}
-        for column in sorted(column_records(ntuple), key=lambda column: column.representation):
+        for column in sorted(columns, key=lambda column: column.representation):
             self.columns.setdefault(column.field, []).append(column)
 
     def walk(

@@ -13,7 +13,8 @@ from rootfeed.schema import ColumnType
 from rootfeed.sources import root
 from rootfeed.sources.beside import BesideLocation
 from rootfeed.sources.choosing import source_of
-from rootfeed.sources.metadata import Friend, open_object
+from rootfeed.sources.metadata import open_object
+from rootfeed.sources.objects import Friend
 from rootfeed.sources.paths import Location
 from rootfeed.sources.storage import is_remote, local_path
 

@@ -29,7 +29,7 @@ from rootfeed.sources import hdf5contents
 from rootfeed.sources.chunks import DataSet, Part, columns_of
 from rootfeed.sources.compression import DamagedPageError
 from rootfeed.sources.hdf5contents import Found
-from rootfeed.sources.metadata import damaged
+from rootfeed.sources.objects import damaged
 from rootfeed.sources.paths import Location, spelled, suffix
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage

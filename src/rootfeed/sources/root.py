@@ -20,7 +20,8 @@ from rootfeed.sources import fallback, lots, vectors
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located
 from rootfeed.sources.lots import Lots, Wanted
-from rootfeed.sources.metadata import open_object
+from rootfeed.sources.metadata import described, keep, open_object
+from rootfeed.sources.objects import RootObject
 from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
@@ -40,10 +41,16 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     Costs one parse of the file's metadata; no page is read. Where several columns have one name there is
     a `DuplicateNameWarning`.
     """
-    with open_object(location.address, location.object_path) as found:
-        for text in found.duplicates().values():
-            warn(text, DuplicateNameWarning)
-        return found.object_path, found.types()
+
+    def ask(found: RootObject) -> tuple[RootObject, Mapping[str, ColumnType]]:
+        found.duplicates()
+        return found, found.types()
+
+    found, types = described(location.address, location.object_path, ask)
+    for text in found.duplicates().values():
+        warn(text, DuplicateNameWarning)
+    keep(location.address, location.object_path, found)
+    return found.object_path, types
 
 
 def friends(location: Location) -> list[str]:
@@ -58,14 +65,16 @@ def friends(location: Location) -> list[str]:
 def index(location: Location, names: Sequence[str]) -> FileIndex:
     """Return the page tables of some columns of a file.
 
-    Costs one parse of the file's metadata; no page is read.
+    Costs one parse of the file's metadata, unless `types` has just parsed it; no page is read.
 
     Raises
     ------
     MissingColumnError
         Where the file has no column of that name.
     """
-    with open_object(location.address, location.object_path) as found:
+
+    def ask(found: RootObject) -> FileIndex:
+        version = found.version
         columns = found.columns(names)
         for name in names:
             if name not in columns:
@@ -73,7 +82,6 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
                     f"{found.path}:{found.object_path} has no column {name!r}. "
                     f"{nearest(name, found.types())}"
                 )
-        version = found.storage.version
         return FileIndex(
             path=location.path,
             object_path=found.object_path,
@@ -87,6 +95,8 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
             duplicates={name: text for name, text in found.duplicates().items() if name in columns},
             address=location.address,
         )
+
+    return described(location.address, location.object_path, ask)
 
 
 def read(

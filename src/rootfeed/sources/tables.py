@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ABSENT, Column, ColumnType, Encoding, Pages
 from rootfeed.sources.fields import OFFSETS, Origin, columns_below
-from rootfeed.sources.uproot_internals import ColumnRecord, clusters, field_number, field_path
+from rootfeed.sources.records import ColumnRecord, Ntuple
 
 __all__ = ["field_column", "stored_pages"]
 
@@ -59,7 +59,7 @@ _MOST_ENTRY_BYTES = 1 << 30
 
 def field_column(
     where: str,
-    ntuple: Any,
+    ntuple: Ntuple,
     name: str,
     type_: ColumnType,
     origin: Origin,
@@ -71,8 +71,7 @@ def field_column(
     ----------
     where : str
         File and ntuple, for messages.
-    ntuple : object
-        uproot's.
+    ntuple : Ntuple
     name : str
     type_ : ColumnType
     origin : Origin
@@ -85,7 +84,7 @@ def field_column(
         Where the pages do not cover all entries.
     """
     values, offsets = origin.values, origin.offsets
-    key = field_path(ntuple, origin.field)
+    key = str(origin.field)
     is_jagged = type_.is_jagged and not origin.length
     dtype = Column(name, type_, None, key).dtype
     # The sizes of a collection, which the file calls its cardinality.
@@ -106,7 +105,7 @@ def field_column(
         )
     pages, spans = _table(where, ntuple, name, values, None if offsets else max(1, origin.length))
     elements = float(pages.bounds[-1])
-    entries = int(ntuple.num_entries)
+    entries = ntuple.entries
     ends = None
     if offsets:
         same = (*(record.number for record in offsets), spans.tobytes())
@@ -126,20 +125,19 @@ def field_column(
     )
 
 
-def stored_pages(ntuple: Any, field: Any, start: int, stop: int) -> Iterator[tuple[Pages, int, int]]:
+def stored_pages(ntuple: Ntuple, field: int, start: int, stop: int) -> Iterator[tuple[Pages, int, int]]:
     """Yield all pages of a field and of those below it, and the entries of their cluster.
 
     Parameters
     ----------
-    ntuple : object
-        uproot's.
-    field : object
-        uproot's.
+    ntuple : Ntuple
+    field : int
+        Its number.
     start, stop : int
         Clusters with some of these entries.
     """
-    records = columns_below(ntuple, field_number(field))
-    for cluster in clusters(ntuple):
+    records = columns_below(ntuple, field)
+    for cluster in ntuple.clusters:
         if cluster.start >= stop or cluster.stop <= start:
             continue
         pages = [page for record in records for page in cluster.pages(record) or () if page.elements]
@@ -159,7 +157,7 @@ def stored_pages(ntuple: Any, field: Any, start: int, stop: int) -> Iterator[tup
 
 def _table(
     where: str,
-    ntuple: Any,
+    ntuple: Ntuple,
     name: str,
     records: Sequence[ColumnRecord],
     per_entry: int | None,
@@ -170,7 +168,7 @@ def _table(
     Parameters
     ----------
     where : str
-    ntuple : object
+    ntuple : Ntuple
     name : str
     records : sequence of ColumnRecord
         Of the column, one for each representation.
@@ -185,7 +183,7 @@ def _table(
     elements_of: list[tuple[int, int]] = []
     cluster_of: list[int] = []
     entry = 0
-    for cluster in clusters(ntuple):
+    for cluster in ntuple.clusters:
         start, stop = cluster.start, cluster.stop
         # Of several representations a cluster stores one.
         listed = [(i, cluster.pages(record)) for i, record in enumerate(records)]

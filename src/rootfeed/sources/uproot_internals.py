@@ -15,25 +15,25 @@ import numpy as np
 import uproot
 
 from rootfeed.schema import Array
+from rootfeed.sources.records import (
+    Baskets,
+    BranchRecord,
+    ColumnRecord,
+    EmbeddedBasket,
+    FieldRecord,
+    Ntuple,
+    PageRecord,
+)
 from rootfeed.sources.storage import Storage
 
 __all__ = [
-    "Cluster",
-    "ColumnRecord",
-    "EmbeddedBasket",
     "Envelope",
-    "FieldRecord",
     "FileClasses",
-    "PageRecord",
     "StorageSource",
-    "clusters",
-    "column_records",
-    "embedded_baskets",
+    "branch_record",
     "envelopes",
-    "field_number",
-    "field_path",
-    "field_records",
-    "other_file",
+    "field_of",
+    "ntuple_records",
     "read_envelope",
 ]
 
@@ -147,33 +147,36 @@ class FileClasses(dict[str, Any]):
 # --- TTree ----------------------------------------------------------------------------------------
 
 
-class EmbeddedBasket(NamedTuple):
-    """A basket that lies in its tree's metadata.
-
-    Attributes
-    ----------
-    data : bytes
-        The entries, uncompressed.
-    positions : ndarray or None
-        Where each entry begins and the last one ends; None where all have one size.
-    """
-
-    data: bytes
-    positions: Array | None
+def branch_record(tree: Any, branch: Any) -> BranchRecord:
+    """Return what uproot parsed of a branch; it parses more when it is asked where baskets lie."""
+    return BranchRecord(
+        name=str(branch.name),
+        entries=int(branch.num_entries),
+        whole_bytes=int(branch.member("fTotBytes", none_if_missing=True) or 0),
+        has_positions=bool(branch.member("fEntryOffsetLen")),
+        other_file=_other_file(tree, branch),
+        baskets=lambda: _baskets(branch),
+    )
 
 
-def embedded_baskets(branch: Any) -> list[EmbeddedBasket]:
-    """Return a branch's baskets that lie in the tree's metadata; they come after all others."""
-    return [
+def _baskets(branch: Any) -> Baskets:
+    embedded = [
         EmbeddedBasket(
             bytes(basket.data),
             None if basket.byte_offsets is None else np.asarray(basket.byte_offsets),
         )
         for basket in branch.embedded_baskets
     ]
+    separate = int(branch.num_baskets) - len(embedded)
+    return Baskets(
+        bounds=np.asarray(branch.entry_offsets, np.int64),
+        offset=np.asarray(branch.member("fBasketSeek")[:separate], np.int64),
+        stored_bytes=np.asarray(branch.member("fBasketBytes")[:separate], np.int64),
+        embedded=embedded,
+    )
 
 
-def other_file(tree: Any, branch: Any) -> str:
+def _other_file(tree: Any, branch: Any) -> str:
     """Return the name of the file that a branch's baskets lie in; empty where it is the tree's own.
 
     It is the last member of ``TBranch``, which uproot skips because it is nearly always empty.
@@ -194,7 +197,7 @@ def other_file(tree: Any, branch: Any) -> str:
     return text[5 if text[0] == _LONG_TEXT else 1 :].decode(errors="replace")
 
 
-# --- RNTuple: records of the binary format specification ------------------------------------------
+# --- RNTuple ---------------------------------------------------------------------------------------
 
 
 class Envelope(NamedTuple):
@@ -215,77 +218,8 @@ class Envelope(NamedTuple):
     whole_bytes: int
 
 
-class FieldRecord(NamedTuple):
-    """A field of an ntuple.
-
-    Attributes
-    ----------
-    name, type_name : str
-    parent : int
-        Number of the field around it; its own where there is none.
-    role : int
-        Its structural role.
-    repetition : int
-        Elements of an array; 0 where this is none.
-    source : int or None
-        Number of the field that a projected one shows.
-    """
-
-    name: str
-    type_name: str
-    parent: int
-    role: int
-    repetition: int
-    source: int | None
-
-
-class ColumnRecord(NamedTuple):
-    """A column of an ntuple: one representation of a field.
-
-    Attributes
-    ----------
-    number : int
-        Its place in the lists of pages.
-    field : int
-        Number of the field.
-    representation : int
-        The first one is 0.
-    type, bits : int
-        Of its elements.
-    added : int
-        The first element that is stored; 0 unless the column was added while the ntuple was written.
-    low, high : float or None
-        The range of quantized reals.
-    """
-
-    number: int
-    field: int
-    representation: int
-    type: int
-    bits: int
-    added: int
-    low: float | None
-    high: float | None
-
-
-class PageRecord(NamedTuple):
-    """Elements, offset in the file and stored bytes of a page, and whether a checksum follows."""
-
-    elements: int
-    offset: int
-    stored_bytes: int
-    has_checksum: bool
-
-
-class Cluster(NamedTuple):
-    """Entries ``[start, stop)`` of an ntuple, and their pages.
-
-    Attributes
-    ----------
-    start, stop : int
-    columns : sequence
-        uproot's lists of pages; see `pages`.
-    """
+class _Cluster(NamedTuple):
+    """A `records.Cluster`, whose `columns` are uproot's lists of pages."""
 
     start: int
     stop: int
@@ -320,9 +254,9 @@ def read_envelope(ntuple: Any, envelope: Envelope) -> Array:
     return np.frombuffer(chunk.raw_data, np.uint8)
 
 
-def field_records(ntuple: Any) -> list[FieldRecord]:
-    """Return the fields of an ntuple by their numbers, without those that only uproot makes up."""
-    return [
+def ntuple_records(ntuple: Any) -> Ntuple:
+    """Return what uproot parsed of an ntuple."""
+    fields = [
         FieldRecord(
             record.field_name,
             record.type_name,
@@ -333,11 +267,7 @@ def field_records(ntuple: Any) -> list[FieldRecord]:
         )
         for record in ntuple.field_records
     ]
-
-
-def column_records(ntuple: Any) -> list[ColumnRecord]:
-    """Return the columns of an ntuple by their numbers."""
-    return [
+    columns = [
         ColumnRecord(
             record.idx,
             record.field_id,
@@ -352,23 +282,13 @@ def column_records(ntuple: Any) -> list[ColumnRecord]:
         )
         for record in ntuple.column_records
     ]
+    clusters = [
+        _Cluster(int(summary.num_first_entry), int(summary.num_first_entry + summary.num_entries), pages)
+        for summary, pages in zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True)
+    ]
+    return Ntuple(int(ntuple.num_entries), fields, columns, clusters)
 
 
-def clusters(ntuple: Any) -> Iterator[Cluster]:
-    """Yield an ntuple's clusters in the file's order."""
-    for summary, columns in zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True):
-        start = int(summary.num_first_entry)
-        yield Cluster(start, start + int(summary.num_entries), columns)
-
-
-def field_path(ntuple: Any, number: int) -> str:
-    """Return the name by which uproot looks a field up.
-
-    It leaves the underscore of a pair's members out.
-    """
-    return str(ntuple.all_fields[number].path)
-
-
-def field_number(field: Any) -> int:
-    """Return the number of a field that was looked up."""
-    return int(field.field_id)
+def field_of(ntuple: Any, number: int) -> Any:
+    """Return uproot's field of a number."""
+    return ntuple.all_fields[number]

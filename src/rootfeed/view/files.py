@@ -23,7 +23,7 @@ from rootfeed.sources import Location
 
 __all__ = ["Files"]
 
-_INDEX_THREADS = 8
+_INDEX_THREADS = 16  # as many as there are connections to a server
 
 
 class Files:

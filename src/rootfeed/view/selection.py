@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from rootfeed.expression import Cut, Definition, Dialect, compile_cuts
 from rootfeed.plan import BitMask, all_set, bit_mask, counted, members
-from rootfeed.schema import Block
+from rootfeed.schema import Block, ColumnType
 from rootfeed.view.compiled import Compiled
 from rootfeed.view.files import Files
 from rootfeed.view.reading import Columns, read_blocks
 from rootfeed.view.transformations import Range, Transformation
 
-__all__ = ["CutCount", "CutEvaluation", "Selection", "Take", "interrupts", "select"]
+__all__ = ["CutCount", "CutEvaluation", "Selection", "Take", "cut_columns", "interrupts", "select"]
 
 Take = npt.NDArray[np.int32]
 
@@ -76,6 +76,19 @@ def select(files: Files, transformations: Sequence[Transformation], dialect: Dia
         elif following is not None:
             program.append(following)
     return result
+
+
+def cut_columns(
+    transformations: Sequence[Transformation], types: Mapping[str, ColumnType], dialect: Dialect
+) -> tuple[str, ...]:
+    """Return the stored columns that `select` will need."""
+    steps = [each for each in transformations if not isinstance(each, Range)]
+    found: dict[str, None] = {}
+    for cut in (number for number, each in enumerate(steps) if isinstance(each, Cut)):
+        alone = [each for each in steps[:cut] if isinstance(each, Definition)]
+        program = partial(compile_cuts, [*alone, steps[cut]], dialect=dialect)
+        found.update(dict.fromkeys(Compiled(program, types).inputs))
+    return tuple(found)
 
 
 def interrupts(following: Transformation | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from rootfeed.view.files import Files
 from rootfeed.view.projection import Projection
 from rootfeed.view.reading import Columns
 from rootfeed.view.scan import scan
-from rootfeed.view.selection import CutEvaluation, Selection, Take, interrupts, select
+from rootfeed.view.selection import CutEvaluation, Selection, Take, cut_columns, interrupts, select
 from rootfeed.view.transformations import Range, Transformation, check_sendable
 
 __all__ = ["View"]
@@ -110,8 +111,11 @@ class View:
         return self.selects and any(map(interrupts, self.transformations))
 
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
-        """Return the storage metadata of some stored columns, for each file: see `Files.index`."""
-        return self.files.index(names)
+        """Return the storage metadata of some stored columns, for each file: see `Files.index`.
+
+        Those that cuts need come with them, so that no file is opened again when it comes to these.
+        """
+        return self.files.index([*names, *(() if self._selection is not None else self._cut_columns)])
 
     def naming_friends(self) -> AbstractContextManager[None]:
         """Add the friends of the first file's tree to what is said of a column that is missing."""
@@ -183,6 +187,10 @@ class View:
             found = {name: max(length, most.get(name, 0)) for name, length in found.items()}
         self._longest.update(found)
         return {name: self._longest[name] for name in wanted}
+
+    @cached_property
+    def _cut_columns(self) -> tuple[str, ...]:
+        return cut_columns(self.transformations, self.files.types, self.dialect)
 
     @property
     def _expressions(self) -> list[Definition | Cut]:
