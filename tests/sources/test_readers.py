@@ -331,7 +331,7 @@ def uproot_opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     given = uproot.open
     monkeypatch.setattr(
-        metadata.uproot, "open", lambda files, **options: opened.extend(files) or given(files, **options)
+        uproot, "open", lambda files, **options: opened.extend(files) or given(files, **options)
     )
     monkeypatch.setattr(productions, "_known", type(productions._known)())
     return opened
