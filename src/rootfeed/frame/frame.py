@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 
-import awkward as ak
 import numpy as np
 
 from rootfeed import sources
@@ -42,6 +41,9 @@ from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import ArrowTable, Location, Named
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Transformation, View
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["Frame", "from_arrays", "open", "over", "view_of"]
 
@@ -570,7 +572,8 @@ def _of_node(node: Any) -> Frame:
 def _is_arrays(files: Any) -> bool:
     """Tell whether a mapping is one of names to arrays, not of files to trees."""
     return isinstance(files, Mapping) and any(
-        isinstance(each, np.ndarray | ak.Array) for each in files.values()
+        isinstance(each, np.ndarray) or type(each).__module__.startswith("awkward.")
+        for each in files.values()
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +15,9 @@ from rootfeed.frame.arrays import arrays
 from rootfeed.schema import Array
 from rootfeed.sources import Filling, as_type, checked_filling, spliced
 from rootfeed.view import Files, View
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["MATCH", "matched", "side_by_side"]
 
@@ -133,6 +135,8 @@ def _fills(
 ) -> dict[str, Array | ak.Array]:
     """Return one entry for each column, for what has no match."""
     filling.check("the other frame", {name: theirs.columns[name] for name in names})
+    import awkward as ak
+
     made: dict[str, Array | ak.Array] = {}
     for name, values in found.items():
         type_ = theirs.columns[name]
@@ -158,6 +162,8 @@ def _fills(
 
 
 def _appended(values: Array | ak.Array, more: Array | ak.Array) -> Array | ak.Array:
+    import awkward as ak
+
     if isinstance(more, np.ndarray):
         found: Array = np.concatenate([ak.to_numpy(values), more])
         return found

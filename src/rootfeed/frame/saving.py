@@ -18,7 +18,7 @@ from rootfeed.schema import Array, Block, ColumnType, Jagged
 from rootfeed.sources.arrowwriting import write_arrow, write_parquet
 from rootfeed.sources.hdf5writing import write_hdf5
 from rootfeed.sources.paths import suffix
-from rootfeed.sources.rootwriting import COMPRESSIONS, Format, write
+from rootfeed.sources.rootwriting import Format, write
 from rootfeed.sources.writing import writable
 from rootfeed.view import Columns, Take, View
 
@@ -111,7 +111,7 @@ def save_as(
     if not overwrite and Path(path).exists():
         raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
     if ending == ".root":
-        compression = COMPRESSIONS["zlib"](1) if format == "ttree" else COMPRESSIONS["zstd"](5)
+        compression = ("zlib", 1) if format == "ttree" else ("zstd", 5)
         save(rows, names, path, name or "events", cast(Format, format), compression)
         return
     path_ = writable(path, rows.paths)
@@ -125,7 +125,7 @@ def save(
     file: str | Path,
     object_name: str,
     format: Format,
-    compression: Any,
+    compression: tuple[str, int] | None,
 ) -> None:
     """Write columns of some entries into a ROOT file, cluster by cluster; it is replaced at the end.
 
@@ -137,7 +137,7 @@ def save(
     object_name : str
         Of the tree or ntuple.
     format : "ttree" or "rntuple"
-    compression : object or None
+    compression : tuple of str and int, or None
         One of uproot's.
 
     Raises

@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from io import BytesIO, TextIOWrapper
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import awkward as ak
 import numpy as np
 
 from rootfeed.errors import ArgumentError, EmptyDatasetError, MissingFileError, nearest
@@ -25,6 +24,9 @@ from rootfeed.sources.storage import (
     open_storage,
     replicas,
 )
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["FromCSV", "FromNumpy", "FromPandas"]
 
@@ -69,6 +71,8 @@ def FromPandas(dataframe: Any) -> RDataFrame:
     UnsupportedColumnError
         Where a column holds neither numbers nor text.
     """
+    import awkward as ak
+
     arrays: dict[str, Any] = {}
     for name in dataframe.columns:
         values = dataframe[name].to_numpy()
@@ -184,6 +188,8 @@ def _fetched(address: Address) -> bytes:
 
 def _columns(rows: Iterable[Sequence[str]], names: Sequence[str], path: str) -> list[ak.Array]:
     """Return the texts of each column, kept as plain bytes."""
+    import awkward as ak
+
     parts: list[list[ak.Array]] = [[] for _ in names]
     for some in _chunks(rows):
         for row in some:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 
 from rootfeed.errors import (
@@ -37,6 +36,9 @@ from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage
 from rootfeed.sources.wholefiles import changed, modified_at
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "CsvIndex",
@@ -237,6 +239,8 @@ def read_awkward(
         return np.empty(stop - start, index.dtype(name))
 
     [(_, values)] = read(index, [name], start, stop, out_for, own, Event())
+    import awkward as ak
+
     return values.as_awkward() if isinstance(values, Jagged) else ak.Array(values)
 
 

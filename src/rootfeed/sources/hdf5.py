@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 
 from rootfeed.errors import (
@@ -35,6 +34,9 @@ from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage
 from rootfeed.sources.storage.web import web_page
 from rootfeed.sources.wholefiles import StorageFile, bytes_of, changed, fingerprint, modified_at
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "Hdf5Index",
@@ -224,6 +226,8 @@ def read_awkward(
 
     [(_, values)] = read(index, [name], start, stop, out_for, own, Event())
     shape = index.columns[name].type.shape
+    import awkward as ak
+
     return values.as_awkward(shape) if isinstance(values, Jagged) else ak.Array(values)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +77,8 @@ class RootObject:
     contents : Contents
     handle : object
         uproot's own object, where uproot read it.
+    branches : function, or None
+        Of such a tree: returns the names of its branches, in the file's order.
     """
 
     path: str
@@ -88,6 +90,7 @@ class RootObject:
     version: Version
     contents: Contents
     handle: Any = None
+    branches: Callable[[], list[str]] | None = None
 
     def types(self) -> dict[str, ColumnType]:
         """Return every column's type, in the file's order; no data is read."""

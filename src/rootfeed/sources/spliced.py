@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import awkward as ak
 import numpy as np
 import xxhash
 
@@ -16,6 +15,9 @@ from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources.choosing import source_of
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "Piece",
@@ -197,6 +199,8 @@ def read_awkward(
         source_of(of).read_awkward(of, name, low, high, scratch)
         for _, of, low, high, _ in _within(index, start, stop)
     ]
+    import awkward as ak
+
     return parts[0] if len(parts) == 1 else ak.concatenate(parts)
 
 
