@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rootfeed import kernels, sources
 from rootfeed.errors import RootfeedError
+from rootfeed.kernels.decoding import CODINGS
 from rootfeed.schema import Encoding, FileIndex, Jagged, Pages
 from rootfeed.sources import lots
 from rootfeed.sources.compression import DamagedPageError
@@ -155,7 +156,7 @@ def test_pages_are_decoded_as_each_alone(
     start = data.draw(st.integers(0, elements[0]))
     out = np.zeros(data.draw(st.integers(0, sum(elements) - start)), encoding.stored)
     numbers = np.array(elements)
-    args = (places, numbers, 0, len(elements), start, kernels.CODINGS[name], out)
+    args = (places, numbers, 0, len(elements), start, CODINGS[name], out)
     assert kernels.decode_pages(raw, *args) == len(out)
     assert np.array_equal(out, whole[start : start + len(out)])
 

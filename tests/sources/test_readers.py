@@ -358,6 +358,20 @@ def test_files_of_a_production_are_parsed_by_ourselves(
     assert first.columns["x3"].type is second.columns["x3"].type
 
 
+def test_the_time_of_writing_is_no_production(tmp_path: Path, uproot_opens: list[str]) -> None:
+    first, second = tmp_path / "first.root", tmp_path / "second.root"
+    write_columns(first, {"x": np.arange(50.0)})
+    with uproot.open(first) as file:
+        place = file.file.fSeekInfo + 10  # of the date in the key
+    uproot_opens.clear()
+    content = bytearray(first.read_bytes())
+    content[place : place + 4] = bytes(reversed(content[place : place + 4]))
+    second.write_bytes(content)
+    for path in (first, second):
+        assert list(sources.types(Location(str(path), None))[1]) == ["x"]
+    assert uproot_opens == [str(first)]
+
+
 def test_files_of_several_productions(tmp_path: Path, uproot_opens: list[str]) -> None:
     """A name or type more is another production; files of both may come in turns."""
     for number in range(6):

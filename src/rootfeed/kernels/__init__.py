@@ -7,7 +7,6 @@ size. Compilation happens on the first call and is kept on disk by Numba.
 
 from rootfeed.kernels.choice import choose, divide, permute, positions, scatter, shuffle, words
 from rootfeed.kernels.decoding import (
-    CODINGS,
     all_finite,
     count_inexact,
     decode_pages,
@@ -31,7 +30,6 @@ from rootfeed.kernels.pages import check_keys, select_pages
 from rootfeed.kernels.rows import gather, gather_padded, gather_ragged, pack
 
 __all__ = [
-    "CODINGS",
     "all_finite",
     "apportion",
     "basket_ends",

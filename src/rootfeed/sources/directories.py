@@ -124,8 +124,15 @@ class RootFile:
         return found
 
     def streamers(self) -> Array:
-        """Return what the file says of classes, as it is stored."""
-        return self.bytes(*self._streamers)
+        """Return what the file says of classes, as it is stored.
+
+        Without its key, which tells when it was written, and where.
+        """
+        stored = self.bytes(*self._streamers)
+        key_bytes = _key(stored, 0)[0].key_bytes
+        if key_bytes > len(stored):
+            raise UnknownError("a key")
+        return stored[key_bytes:]
 
     def payload(self, key: Key) -> Array:
         """Return an object, uncompressed, as it was streamed; with it come the streamers.

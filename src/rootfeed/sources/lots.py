@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 from rootfeed.errors import RootfeedError
+from rootfeed.kernels.decoding import CODINGS
 from rootfeed.schema import Array, Column, Encoding, FileIndex, Pages
 from rootfeed.sources.compression import DamagedPageError, checked_xxh3, decompress_into
 from rootfeed.sources.scratch import Scratch
@@ -332,4 +333,4 @@ def _coding_of(encoding: Encoding, dtype: np.dtype[Any] | None) -> int | None:
         return None
     elif dtype.itemsize == 1 and name != "zigzag":
         name = "plain"
-    return kernels.CODINGS.get(name)
+    return CODINGS.get(name)
