@@ -63,7 +63,7 @@ class ColumnType:
     kind: Literal["scalar", "vector", "text", "other"]
     dtype: np.dtype[Any] | None = None
     shape: tuple[int, ...] = ()
-    unit: str = ""
+    unit: str = field(default="", repr=False)  # which the text says, too
 
     @property
     def is_jagged(self) -> bool:

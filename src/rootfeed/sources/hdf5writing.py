@@ -149,7 +149,8 @@ def _data_set(file: Any, name: str, type_: ColumnType, rows: int) -> Any:
 def _append(data: Any, done: int, values: Array) -> None:
     """Write the entries after those that are there.
 
-    Of vectors that are all as long as each other, assigning to the data set would make one array.
+    Assigning to the data set would make one array of vectors that are all as long as each other: an
+    error, or with NumPy before 2.4 all of them in each row, where each has one element.
     """
     from h5py import h5s, h5t
 
