@@ -55,17 +55,24 @@ class ColumnType:
     shape : tuple of int
         Of an array of fixed dimensions those of an entry, such as ``(2, 3)``; empty for everything else.
         As a vector it is flattened, the last dimension fastest.
+    unit : str
+        What integers count, of dates, times and durations, such as ``"ms"`` or ``"days"``; else empty.
     """
 
     text: str
     kind: Literal["scalar", "vector", "text", "other"]
     dtype: np.dtype[Any] | None = None
     shape: tuple[int, ...] = ()
+    unit: str = field(default="", repr=False)  # which the text says, too
 
     @property
     def is_jagged(self) -> bool:
         """Whether `Jagged` holds its entries, not one number each."""
         return self.kind in ("vector", "text")
+
+    def counts_as(self, other: ColumnType) -> bool:
+        """Tell whether a number means the same in both, as far as they say what is counted."""
+        return not self.unit or not other.unit or self.unit == other.unit
 
     def __str__(self) -> str:
         return str(self.dtype) if self.kind == "scalar" else self.text

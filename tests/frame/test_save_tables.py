@@ -140,6 +140,38 @@ def test_tables_are_opened_again(name: str, table: rf.Frame, tmp_path: Path) -> 
     assert (tmp_path / f"second{Path(name).suffix}").read_bytes() == (tmp_path / name).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["a.root", "a.parquet", "a.arrow", "a.h5"])
+@pytest.mark.parametrize(
+    "vectors", [[[1, 2, 3]], [[1], [2], [3]], [[1, 2], [3, 4], [5, 6]], [[], []], [[], [7]]]
+)
+def test_vectors_that_are_as_long_as_each_other(vectors: Any, name: str, tmp_path: Path) -> None:
+    numbers = ak.values_astype(ak.Array(vectors), np.int32)
+    flags = ak.values_astype(numbers % 2, np.bool_)
+    made = {"number": numbers, "flag": flags, "real": ak.values_astype(numbers, np.float64)}
+    rf.from_arrays(made).save(tmp_path / name)
+    got = rf.open(str(tmp_path / name)).arrays(list(made))
+    assert {key: each.to_list() for key, each in got.items()} == {
+        key: each.to_list() for key, each in made.items()
+    }
+    assert str(got["flag"].type.content.content) == "bool"
+
+
+@pytest.mark.parametrize("name", ["a.root", "a.parquet", "a.arrow", "a.h5"])
+def test_columns_stay_in_their_order(name: str, tmp_path: Path) -> None:
+    made = {f"c{number}": np.full(5, number, np.float32) for number in (9, 1, 30, 4, *range(10, 24))}
+    rf.from_arrays(made).save(tmp_path / name)
+    assert list(rf.open(str(tmp_path / name)).columns) == list(made)
+    [batch] = rf.Loader(tmp_path / name, batch_size=5)  # columns that nobody names come in this order
+    assert batch[0].tolist() == [each[0] for each in made.values()]
+
+
+@pytest.mark.parametrize("name", ["a.root", "a.parquet", "a.arrow", "a.h5"])
+def test_no_columns_are_refused(name: str, table: rf.Frame, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"there is no column to write\. Name at least one\."):
+        table.save(tmp_path / name, [])
+    assert not list(tmp_path.iterdir())
+
+
 def test_row_groups_are_of_a_sensible_size(tmp_path: Path) -> None:
     rows = 300_000
     frame = rf.from_arrays({"x": np.arange(rows, dtype="f4"), "wide": np.zeros((rows, 64), "f4")})

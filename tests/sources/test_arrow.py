@@ -260,6 +260,34 @@ def test_times_are_counts_of_their_unit(suffix: str, tmp_path: Path) -> None:
 
 
 @both
+def test_times_of_several_units_are_not_mixed(suffix: str, tmp_path: Path) -> None:
+    paths = []
+    for unit in ("ms", "us"):
+        times = pa.array([1, 2], pa.timestamp(unit))
+        lists = pa.array([[1], [2, 3]], pa.list_(pa.duration(unit)))
+        (tmp_path / unit).mkdir()
+        columns = {"t": times, "v": lists, "id": pa.array([1, 2])}
+        paths.append(written(tmp_path / unit, suffix, columns))
+    frame = rf.open(paths)
+    assert frame.arrays("id")["id"].tolist() == [1, 2, 1, 2]
+    for name in ("t", "v"):
+        with pytest.raises(UnsupportedColumnError, match=f"column '{name}' counts us in .* and ms in"):
+            frame.arrays(name)
+    with pytest.raises(UnsupportedColumnError, match=r"column 't' counts us in .* and ms in"):
+        rf.Loader(rf.mixed(paths), batch_size=2, features="t")
+    first, other = map(rf.open, paths)
+    with pytest.raises(ArgumentError, match="column 't' counts ms in the frame and us in the other one"):
+        first.join(other, on="t", prefix="other_")
+    # Other formats say no unit.
+    first.save(tmp_path / "saved.root", "t")
+    assert rf.open([paths[0], str(tmp_path / "saved.root")]).arrays("t")["t"].tolist() == [1, 2, 1, 2]
+    # Beside one file, two of them.
+    both = rf.from_arrays({"x": np.arange(4)}).join(frame)
+    with pytest.raises(UnsupportedColumnError, match=r"column 't' is ms in .* and us in"):
+        both.arrays("t")
+
+
+@both
 def test_arrays_of_fixed_shape(suffix: str, tmp_path: Path) -> None:
     want = np.arange(5 * 6, dtype="f4").reshape(5, 2, 3)
     inner = pa.FixedSizeListArray.from_arrays(pa.array(want.ravel()), 3)

@@ -190,6 +190,23 @@ def test_headers(tmp_path: Path) -> None:
         frame.arrays("z")
 
 
+def test_names_that_pandas_gives_are_no_entry(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFileError, match=r"'0,1,2', which may be an entry.*Write a first"):
+        rf.open(written(tmp_path, "0,1,2\n0.5,0.25,1.5\n"))
+    assert rf.open(written(tmp_path, "0,2,1\n1,2,3\n")).num_entries == 2
+    assert rf.open(written(tmp_path, "0\n1\n")).num_entries == 2
+
+
+def test_times_of_several_units(tmp_path: Path) -> None:
+    lines = {"a": "2024-01-01 00:00:00", "b": "2024-01-01 00:00:00.5", "c": "2024-01-01"}
+    paths = [written(tmp_path, f"t,x\n{line},1\n", f"{name}.csv") for name, line in lines.items()]
+    for other in paths[1:]:
+        frame = rf.open([paths[0], other])
+        assert frame.arrays("x")["x"].tolist() == [1, 1]
+        with pytest.raises(UnsupportedColumnError, match=r"column 't' counts (ns|days) in .* and s in"):
+            frame.arrays("t")
+
+
 def test_lines_of_other_lengths_are_named(tmp_path: Path) -> None:
     lines = ["x,y", *(f"{n},1" for n in range(30)), '"a\n",1', "1,2,3", "4,5"]
     with pytest.raises(DamagedFileError, match=r"line 34 has 3 values for 2 columns: '1,2,3'\. Mend"):

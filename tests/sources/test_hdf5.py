@@ -319,6 +319,34 @@ def test_random_data_sets_are_read_as_h5py_reads_them(case: Any, tmp_path: Path)
 # --- chunks -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("chunks", [None, 2])
+def test_texts_of_fixed_length_end_as_their_padding_says(chunks: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "file.h5"
+    texts = {
+        h5py.h5t.STR_NULLPAD: [b"sig\0zz\0\0", b"bg  \0\0\0\0", b"12345678"],
+        h5py.h5t.STR_NULLTERM: [b"sig\0zz  ", b"bg  \0\0\0\0", b"1234567\0"],
+        h5py.h5t.STR_SPACEPAD: [b"sig     ", b"b g     ", b"12345678"],
+    }
+    with h5py.File(path, "w") as file:
+        for padding, rows in texts.items():
+            kind = h5py.h5t.C_S1.copy()
+            kind.set_size(8)
+            kind.set_strpad(padding)
+            plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            if chunks:
+                plist.set_chunk((chunks,))
+                plist.set_shuffle()
+                plist.set_deflate(1)
+            space = h5py.h5s.create_simple((len(rows),))
+            data = h5py.h5d.create(file.id, f"p{padding}".encode(), kind, space, plist)
+            data.write(space, space, np.array(rows, "S8"), mtype=kind)
+    with h5py.File(path) as file:
+        want = {name: [each.decode() for each in data[:].tolist()] for name, data in file.items()}
+    assert want[f"p{h5py.h5t.STR_SPACEPAD}"][0] == want[f"p{h5py.h5t.STR_NULLTERM}"][0] == "sig"
+    got = rf.open(str(path)).arrays()
+    assert {name: texts.to_list() for name, texts in got.items()} == want
+
+
 def test_chunks_that_nobody_wrote_hold_the_fill_value(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:

@@ -91,10 +91,25 @@ def layout(
                 f"the input {name!r} stands for two arrays: a collection's mask or offsets have "
                 "its name, too. Choose other names."
             )
+    stored = [name for part in made.parts for name, _ in part.scalars]
+    stored += [name for each in made.vectors for name in each.columns]
     for frame in frames:
         with view_of(frame).naming_friends():
             check_layout(frame.files[0], made, view_of(frame).columns)
+        _check_units(frames[0], frame, stored)
     return made
+
+
+def _check_units(first: Frame, frame: Frame, names: Iterable[str]) -> None:
+    """Refuse times that are counted in other units than in the first frame."""
+    mine, theirs = view_of(first).columns, view_of(frame).columns
+    for name in names:
+        type_, other = mine[name], theirs[name]
+        if not type_.counts_as(other):
+            raise UnsupportedColumnError(
+                f"column {name!r} counts {other.unit} in {frame.files[0]} and {type_.unit} in "
+                f"{first.files[0]}. Define one that counts the same in both frames."
+            )
 
 
 def _all_numbers(frame: Frame, others: Sequence[str]) -> tuple[str, ...]:

@@ -94,6 +94,12 @@ def matched(
                 raise ArgumentError(f"{where} have no column {name!r} to join by.")
             if type_.kind != "scalar" or type_.dtype is None or type_.dtype.kind not in "iub":
                 raise ArgumentError(f"column {name!r} ({type_}) holds no integers, to join by.")
+        if not stored.columns[name].counts_as(theirs.columns[name]):
+            units = (view.columns[name].unit for view in (stored, theirs))
+            raise ArgumentError(
+                f"column {name!r} counts {' in the frame and '.join(units)} in the other one: the same "
+                "number is not the same time. Write both with one unit."
+            )
     found = arrays(theirs, list(dict.fromkeys([*keys, *names])))
     own = arrays(stored, keys)
     fills = {} if filling is None else _fills(filling, found, theirs, names)

@@ -108,6 +108,8 @@ def save_as(
     one_of("format", format, ("ttree", "rntuple"))
     if ending != ".root" and format != "ttree":
         raise ArgumentError(f"format={format!r} is for ROOT's files, got {str(file)!r}.")
+    if not names:
+        raise ArgumentError("there is no column to write. Name at least one.")
     if not overwrite and Path(path).exists():
         raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
     if ending == ".root":

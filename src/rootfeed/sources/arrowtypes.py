@@ -100,7 +100,7 @@ def column_type(type_: Any) -> ColumnType:
 
     plain, text = _plain(type_), str(type_)
     if (dtype := _dtype(plain)) is not None:
-        return ColumnType(text, "scalar", dtype)
+        return ColumnType(text, "scalar", dtype, unit=_unit(plain))
     if _is_text(plain):
         return ColumnType(text, "text")
     shape: tuple[int, ...] = ()
@@ -119,7 +119,9 @@ def column_type(type_: Any) -> ColumnType:
     else:
         return ColumnType(text, "other")
     dtype = _dtype(element)
-    return ColumnType(text, "other") if dtype is None else ColumnType(text, "vector", dtype, shape)
+    if dtype is None:
+        return ColumnType(text, "other")
+    return ColumnType(text, "vector", dtype, shape, _unit(element))
 
 
 def nodes_of(type_: Any) -> tuple[int, int]:
@@ -181,6 +183,17 @@ def _dtype(type_: Any) -> np.dtype[Any] | None:
     if pa.types.is_floating(type_):
         return np.dtype(f"f{type_.bit_width // 8}")
     return None
+
+
+def _unit(type_: Any) -> str:
+    """Return what dates, times and durations count; nothing of other types."""
+    import pyarrow as pa
+
+    if pa.types.is_date32(type_):
+        return "days"
+    if pa.types.is_date64(type_):
+        return "ms"
+    return type_.unit if pa.types.is_temporal(type_) else ""
 
 
 def _is_text(type_: Any) -> bool:

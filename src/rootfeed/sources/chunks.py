@@ -55,6 +55,8 @@ class DataSet:
         An element of a chunk that is not stored.
     is_plain : bool
         Whether chunks are read here.
+    is_terminated : bool
+        Whether a text of fixed length ends at its first null byte, and not before the last ones.
     """
 
     path: str
@@ -68,6 +70,7 @@ class DataSet:
     filters: tuple[int, ...]
     fill: bytes
     is_plain: bool
+    is_terminated: bool = False
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield position and size of the chunks that hold some rows."""
@@ -199,7 +202,8 @@ def _fill(
             values = rows
             for each in part.fields:
                 values = values[each]
-            into[name][...] = values.view(np.uint8) != 0 if part.native == np.bool_ else values
+            is_flag = part.native == np.bool_ and part.stored.kind != "O"
+            into[name][...] = values.view(np.uint8) != 0 if is_flag else values
         return
     page = start // data.chunk_shape[0]
     first = page * data.chunk_shape[0]
@@ -303,7 +307,11 @@ def _column(name: str, part: Part, rows: Array, scratch: Scratch) -> Array | Jag
     if part.native is None:
         letters = rows.reshape(entries, 1).view(np.uint8) if entries else np.zeros((0, 1), np.uint8)
         offsets = np.zeros(entries + 1, np.int64)
-        np.cumsum(np.char.str_len(rows), out=offsets[1:])
+        lengths = np.char.str_len(rows)
+        if part.data.is_terminated and entries:
+            ends = letters == 0
+            lengths = np.where(ends.any(axis=1), ends.argmax(axis=1), letters.shape[1])
+        np.cumsum(lengths, out=offsets[1:])
         return Texts(letters[np.arange(letters.shape[1]) < np.diff(offsets)[:, None]], offsets)
     if not part.row_shape:
         return rows

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from rootfeed.errors import DamagedFileError, EmptyDatasetError, RootfeedError
+from rootfeed.errors import DamagedFileError, EmptyDatasetError, RootfeedError, UnsupportedFileError
 from rootfeed.progress import progress
 from rootfeed.schema import Array
 from rootfeed.sources.storage import Storage
@@ -284,6 +284,12 @@ def _header(path: str, contents: bytes, delimiter: str) -> tuple[tuple[str, ...]
             f"{path}: its first line cannot be read as names of columns: {error}. "
             "Mend it, or produce the file again."
         ) from error
+    if len(names) > 1 and names == [str(number) for number in range(len(names))]:
+        raise UnsupportedFileError(
+            f"{path}: its first line is {line.strip()[:40]!r}, which may be an entry, or what pandas "
+            "writes above columns that have no names. Write a first line of names, as "
+            "pandas.DataFrame(array, columns=[...]) has."
+        )
     if all(map(_is_number, names)):
         return tuple(f"Col{number}" for number in range(len(names))), delimiter, start
     named = (name.strip() or f"Col{number}" for number, name in enumerate(names))

@@ -224,8 +224,10 @@ def laid_out(path: str, at: str, data: Any, file_bytes: int) -> DataSet:
             f"{where} claims {entries} entries of {row_bytes} bytes in a file of {file_bytes}. "
             "Copy or produce the file again."
         )
+    paddings = set(_paddings(data.id.get_type()))
     is_plain = (
         data.file.userblock_size == 0  # older libraries leave it out of places
+        and paddings in (set(), {"null"}, {"end"})
         and _is_plain(data.id.get_type())
         and _are_undone(pipeline, data.dtype.itemsize)
     )
@@ -279,6 +281,7 @@ def laid_out(path: str, at: str, data: Any, file_bytes: int) -> DataSet:
         filters=filters,
         fill=fill.tobytes() if is_plain else b"",
         is_plain=is_plain,
+        is_terminated=paddings == {"end"},
     )
 
 
@@ -331,6 +334,20 @@ def _is_plain(type_: Any) -> bool:
         kinds = ("IEEE_F16LE", "IEEE_F16BE", "IEEE_F32LE", "IEEE_F32BE", "IEEE_F64LE", "IEEE_F64BE")
         return any(bool(type_.equal(getattr(h5t, kind))) for kind in kinds)
     return isinstance(type_, h5t.TypeStringID) and not type_.is_variable_str()
+
+
+def _paddings(type_: Any) -> Iterator[str]:
+    """Yield what follows the texts of fixed length in a type: null bytes, anything after one, spaces."""
+    from h5py import h5t
+
+    if isinstance(type_, h5t.TypeCompoundID):
+        for number in range(type_.get_nmembers()):
+            yield from _paddings(type_.get_member_type(number))
+    elif isinstance(type_, h5t.TypeArrayID):
+        yield from _paddings(type_.get_super())
+    elif isinstance(type_, h5t.TypeStringID) and not type_.is_variable_str():
+        kinds = {h5t.STR_NULLPAD: "null", h5t.STR_NULLTERM: "end"}
+        yield kinds.get(type_.get_strpad(), "spaces")
 
 
 def filter_remedy(path: str, data: DataSet) -> str | None:

@@ -64,14 +64,14 @@ def write_hdf5(
     rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(1, widest)))
     with unfinished(path) as part, part.open("wb+") as raw:
         sink = _Sink(raw)
-        with h5py.File(sink, "w") as file:
+        with h5py.File(sink, "w", track_order=True) as file:
             sets = {name: _data_set(file, name, type_, rows) for name, type_ in types.items()}
             done = 0
             for cluster in clusters:
                 count = len(next(iter(cluster.values())))
                 for name, data in sets.items():
                     data.resize(done + count, axis=0)
-                    data[done:] = _values(name, types[name], cluster[name])
+                    _append(data, done, _values(name, types[name], cluster[name]))
                 done += count
                 sink.check()
         sink.check()
@@ -144,6 +144,22 @@ def _data_set(file: Any, name: str, type_: ColumnType, rows: int) -> Any:
         chunks=(rows, *type_.shape),
         **packed,
     )
+
+
+def _append(data: Any, done: int, values: Array) -> None:
+    """Write the entries after those that are there.
+
+    Assigning to the data set would make one array of vectors that are all as long as each other: an
+    error, or with NumPy before 2.4 all of them in each row, where each has one element.
+    """
+    from h5py import h5s, h5t
+
+    if not len(values):
+        return
+    space = data.id.get_space()
+    space.select_hyperslab((done, *(0 for _ in values.shape[1:])), values.shape)
+    memory = h5s.create_simple(values.shape)
+    data.id.write(memory, space, np.ascontiguousarray(values), h5t.py_create(data.dtype))
 
 
 def _values(name: str, type_: ColumnType, values: Array | Jagged) -> Any:

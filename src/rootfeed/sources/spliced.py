@@ -120,9 +120,12 @@ def index(location: SplicedLocation, names: Sequence[str]) -> SplicedIndex:
         type_ = first.columns[name].type
         for each, *_ in pieces:
             other = each.columns[name].type
-            if (other.kind, other.dtype, other.shape) != (type_.kind, type_.dtype, type_.shape):
+            if (other.kind, other.dtype, other.shape, other.unit) != (
+                *(type_.kind, type_.dtype, type_.shape, type_.unit),
+            ):
                 raise UnsupportedColumnError(
-                    f"column {name!r} is {type_} in {first.where} and {other} in {each.where}, which "
+                    f"column {name!r} is {type_.unit or type_} in {first.where} and "
+                    f"{other.unit or other} in {each.where}, which "
                     "lie beside one file. Leave it out, or join by keys: on=."
                 )
         columns[name] = Column(name, type_, None, name)

@@ -138,6 +138,16 @@ class Files:
                 "Leave it out, or open these files on their own."
             )
 
+    def _check_unit(self, name: str, index: FileIndex) -> None:
+        """Refuse times that are counted in other units than in the first file."""
+        type_, other = self.types[name], index.columns[name].type
+        if not type_.counts_as(other):
+            raise UnsupportedColumnError(
+                f"column {name!r} counts {other.unit} in {index.path} ({other.text}) and {type_.unit} "
+                f"in {self.locations[0].path} ({type_.text}). Write the files with one unit, as "
+                "column.cast(pyarrow.timestamp('us')) gives, or leave the column out."
+            )
+
     def _read_indexes(self, numbers: Sequence[int], wanted: Sequence[str]) -> None:
         def read(number: int) -> FileIndex:
             known = self._indexes.get(number)
@@ -145,6 +155,7 @@ class Files:
             index = sources.index(self.locations[number], list(names))
             for name in wanted:
                 self._check_shape(name, index)
+                self._check_unit(name, index)
             return index
 
         if len(numbers) <= 1:
