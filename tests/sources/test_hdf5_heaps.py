@@ -272,28 +272,34 @@ def test_what_only_the_library_reads(tmp_path: Path) -> None:
         rf.open(tmp_path / "swapped.h5").arrays("v")
 
 
-def vectors_over_http(tmp_path: Path, large: int) -> tuple[bytes, Any]:
+def test_over_http(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
     path = tmp_path / "x.h5"
     lengths = np.arange(3000) % 11
-    lengths[::400] = large
+    lengths[::400] = LARGE
     with h5py.File(path, "w") as file:
         made = file.create_dataset("v", (3000,), h5py.vlen_dtype("i4"), chunks=(500,), compression=1)
         for number, length in enumerate(lengths):
             made[number] = np.full(length, number)
+            if number % 50 == 0:  # more than is read at once lies between heaps
+                file[f"between/{number}"] = np.zeros((1, 10_000))
         file["id"] = np.arange(3000)
-    return path.read_bytes(), lengths
-
-
-def test_over_http(tmp_path: Path) -> None:
-    pytest.importorskip("aiohttp")
-    contents, lengths = vectors_over_http(tmp_path, LARGE)
-    with serve({"/x.h5": contents}) as web:
-        frame = rf.open(f"{web.url}/x.h5")
+    with serve({"/x.h5": path.read_bytes()}) as web:
+        frame = rf.open({f"{web.url}/x.h5": "v,id"})
         got = frame.arrays("v")["v"]
         assert ak.num(got).to_list() == lengths.tolist()
         assert np.array_equal(ak.to_numpy(ak.flatten(got)), np.repeat(np.arange(3000), lengths))
         loader = rf.Loader(frame.filter("len(v) == 5"), features=["id"], batch_size=100)
         assert np.sort(epoch_ids(loader)).tolist() == np.flatnonzero(lengths == 5).tolist()
+        index = source.index(rf.sources.Location(f"{web.url}/x.h5", "v,id"), ["v"])
+        fetched = source.fetch(index, ["v"], 700, 1900, threading.Event())
+        before = len(web.asked)
+        pairs = source.read(
+            index, ["v"], 700, 1900, lambda _: np.zeros(0), Scratch(), threading.Event(), fetched
+        )
+        [(_, values)] = pairs
+        assert np.diff(values.offsets).tolist() == lengths[700:1900].tolist()
+        assert len(web.asked) == before  # `fetch` brought all
 
 
 # --- what goes wrong ----------------------------------------------------------------------------
@@ -307,7 +313,8 @@ def damaged_copy(path: Path, place: int, new: bytes) -> Path:
     return copy
 
 
-POINTERS = {
+POINTERS: dict[str, tuple[int, bytes | None]] = {
+    "within the header of a heap": (4 * 16 + 4, None),
     "elements": (4 * 16, (1 << 31).to_bytes(4, "little")),
     "a few more elements": (4 * 16, (5).to_bytes(4, "little")),
     "beyond the file": (4 * 16 + 4, (1 << 40).to_bytes(8, "little")),
@@ -339,8 +346,10 @@ def test_damage_is_named(what: str, tmp_path: Path) -> None:
         for number in range(30):
             made[number] = np.arange(4)
         begin = made.id.get_offset()
-    start = begin if what in POINTERS else path.read_bytes().index(b"GCOL")
+    heap = path.read_bytes().index(b"GCOL")
+    start = begin if what in POINTERS else heap
     place, new = (POINTERS | HEAPS)[what]
+    new = (heap + 8).to_bytes(8, "little") if new is None else new
     entry = 4 if what in POINTERS else 0
     copy = damaged_copy(path, start + place, new)
     with pytest.raises(

@@ -68,10 +68,12 @@ def take_objects(heap, places, sizes, firsts, indices, wanted, targets, table, o
             index = indices[entry]
             if index < 1 or index >= table.size or table[index] < begin:
                 return entry
-            source = table[index] + _HEADER_BYTES
-            if wanted[entry] > _word(heap, table[index] + 8, 8):
+            source, size = table[index] + _HEADER_BYTES, wanted[entry]
+            if size > _word(heap, table[index] + 8, 8):
                 return entry
-            target = targets[entry]
-            for i in range(wanted[entry]):
-                out[target + i] = heap[source + i]
+            # Of slices the compiler knows that no index is negative: it copies many bytes at once.
+            stored = heap[source : source + size]
+            copied = out[targets[entry] : targets[entry] + size]
+            for i in range(size):
+                copied[i] = stored[i]
     return -1

@@ -16,15 +16,14 @@ from rootfeed.sources.compression import MOST_EXPANSION, DamagedPageError
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
 
-__all__ = ["POINTER", "Entries", "entry_bytes"]
+__all__ = ["POINTER", "Entries"]
 
 POINTER = np.dtype([("count", "<u4"), ("address", "<u8"), ("index", "<u4")])
 """An entry in a chunk: its elements, the collection of a heap that holds them, and the object in it."""
 
 _HEADER = np.dtype([("mark", "S4"), ("version", "u1"), ("reserved", "V3"), ("size", "<u8")])
 _MARK = b"GCOL"
-_COLLECTION_BYTES = 4096  # of which the library makes none smaller
-_GAP_BYTES = 64 << 10  # between collections that are read at once
+_COLLECTION_BYTES = 64 << 10  # of which the library makes none larger, unless for one object
 _GROUP_BYTES = 4 << 20  # of collections in memory at once, unless one is larger
 _OBJECTS = 1 << 16
 
@@ -40,7 +39,7 @@ class _Collections:
     firsts : ndarray of int64, shape (collections + 1,)
         Which of those are in each.
     places, sizes : ndarray of int64, shape (collections,)
-        Where each begins, and the bytes that it has at least, unless the file is damaged.
+        Where each begins, and the bytes that it has at most, in a file of the library's.
     """
 
     order: Array
@@ -68,7 +67,8 @@ class Entries:
 
     def __init__(self, pointers: Array, element_bytes: int, first: int, file_bytes: int) -> None:
         self._indices = pointers["index"].astype(np.int64)
-        self._sizes = entry_bytes(pointers, element_bytes)
+        self._sizes = pointers["count"].astype(np.int64) * element_bytes
+        self._sizes[pointers["address"] == 0] = 0  # an empty one may be nowhere
         self._first, self._file_bytes = first, file_bytes
         is_there = self._sizes > 0
         address = np.where(is_there, pointers["address"], 0)
@@ -89,6 +89,8 @@ class Entries:
         ordered = address[order]
         firsts = np.flatnonzero(np.diff(ordered, prepend=-1))
         places = ordered[firsts]
+        if (near := np.flatnonzero(np.diff(places) < _HEADER.itemsize)).size:
+            raise self._wrong(int(order[firsts[near[0] + 1]]))
         # Objects have a header each, and begin at multiples of 8 bytes.
         taken = (self._sizes[order] + 7) // 8 * 8 + _HEADER.itemsize
         sizes = np.add.reduceat(taken, firsts) if len(firsts) else places
@@ -100,7 +102,9 @@ class Entries:
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Yield position and size of what of the file holds the elements."""
-        yield from zip(self._found.places.tolist(), self._found.sizes.tolist(), strict=True)
+        places, ends = self._found.places, self._found.places + self._found.sizes
+        for low, high in self._groups():
+            yield int(places[low]), int(ends[high - 1] - places[low])
 
     def read(self, storage: Storage, name: str, scratch: Scratch) -> Array:
         """Return the bytes of all elements, in memory of `scratch`; each collection is read once.
@@ -135,10 +139,9 @@ class Entries:
 
     def _groups(self) -> Iterator[tuple[int, int]]:
         """Yield which collections are read at once: near ones, and not too many."""
-        places, sizes = self._found.places, self._found.sizes
-        ends = places + sizes
+        places, ends = self._found.places, self._found.places + self._found.sizes
         low, count = 0, len(places)
-        breaks = np.append(np.flatnonzero(places[1:] - ends[:-1] > _GAP_BYTES) + 1, count)
+        breaks = np.append(np.flatnonzero(places[1:] > ends[:-1]) + 1, count)
         while low < count:
             high = int(breaks[np.searchsorted(breaks, low, side="right")])
             high = min(high, int(np.searchsorted(ends, places[low] + _GROUP_BYTES, side="right")))
@@ -167,16 +170,10 @@ class Entries:
         if wrong.any():
             raise self._wrong(int(found.order[found.firsts[low + int(np.argmax(wrong))]]))
         sizes = header["size"].astype(np.int64)
-        if (whole := int(places[-1] + sizes[-1])) > read:  # it holds what nobody asked for
+        if (whole := int(places[-1] + sizes[-1])) > read:  # another library wrote it
             heap = scratch.grown("heap", read, whole, np.uint8)
             storage.read_into(begin + read, heap[read:])
         return heap, places, sizes
 
     def _wrong(self, entry: int) -> DamagedPageError:
         return DamagedPageError(f"entry {self._first + entry} is not in the heap where it should be")
-
-
-def entry_bytes(pointers: Array, element_bytes: int) -> Array:
-    """Return the bytes of each entry, as an array of int64: empty ones are in no collection."""
-    sizes = pointers["count"].astype(np.int64) * element_bytes
-    return np.where(pointers["address"] == 0, 0, sizes)
