@@ -704,3 +704,79 @@ def test_unlzf_is_its_twin(stored: bytes, room: int) -> None:
     if want is not None:
         assert memory[: len(want)].tobytes() == want
     assert (memory[room:] == CANARY).all()
+
+
+# --- heaps ----------------------------------------------------------------------------------------
+
+
+def take_objects(heap: bytes, index: int, wanted: int) -> bytes | None:
+    """Return the first bytes of an object of one collection; None where it is not there."""
+    objects, place = {}, 16
+    while place + 16 <= len(heap):
+        number = int.from_bytes(heap[place : place + 2], "little")
+        size = int.from_bytes(heap[place + 8 : place + 16], "little")
+        if number == 0 and not 16 <= size < 1 << 63:
+            break
+        held = size - 16 if number == 0 else size
+        if place + 16 + held > len(heap):
+            return None
+        if number:
+            objects[number] = heap[place + 16 :][:held]
+        place += 16 + (held + 7) // 8 * 8
+    found = objects.get(index)
+    return None if found is None or wanted > len(found) else found[:wanted]
+
+
+objects_of_heaps = st.tuples(st.integers(0, 4), st.binary(max_size=20), st.integers(-1, 1)).map(
+    lambda each: (
+        each[0].to_bytes(8, "little")
+        + max(0, len(each[1]) + each[2] * 20 + 16 * (each[0] == 0)).to_bytes(8, "little")
+        + each[1]
+        + bytes(-len(each[1]) % 8)
+    )
+)
+
+
+@given(
+    st.lists(st.one_of(objects_of_heaps, st.binary(max_size=24)), max_size=6).map(b"".join),
+    st.lists(objects_of_heaps, max_size=6).map(b"".join),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20)), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(st.sampled_from([-1, *range(5), 65_535, 65_536]), st.integers(0, 20)),
+        min_size=1,
+        max_size=3,
+    ),
+)
+@example(b"\1" + bytes(7) + b"\xff" * 8, b"", [(1, 0)], [(1, 0)])
+@example(bytes(16), b"\2" + bytes(7) + b"\3" + bytes(7) + b"abc" + bytes(5), [(2, 3)], [(2, 3)])
+def test_objects_of_heaps_are_taken_as_by_the_twin(
+    first: bytes, second: bytes, ones: list[tuple[int, int]], others: list[tuple[int, int]]
+) -> None:
+    heaps = [bytes(16) + first, bytes(16) + second]
+    entries = [
+        (heap, *each) for heap, asked in zip(heaps, (ones, others), strict=True) for each in asked
+    ]
+    want = [take_objects(*each) for each in entries]
+    wanted = np.array([each[2] for each in entries])
+    targets = np.cumsum(wanted) - wanted
+    memory = np.full(int(wanted.sum()) + 64, CANARY, np.uint8)
+    got = kernels.take_objects(
+        np.frombuffer(bytearray(b"".join(heaps)), np.uint8),
+        np.array([0, len(heaps[0])]),
+        np.array([len(each) for each in heaps]),
+        np.array([0, len(ones), len(entries)]),
+        np.array([each[1] for each in entries]),
+        wanted,
+        targets,
+        np.empty(1 << 16, np.int64),
+        memory[: int(wanted.sum())],
+    )
+    if None in want:
+        # A collection that contradicts itself is told by its first entry.
+        assert 0 <= got <= want.index(None)
+    else:
+        assert got == -1
+        assert memory[: int(wanted.sum())].tobytes() == b"".join(
+            each for each in want if each is not None
+        )
+    assert (memory[int(wanted.sum()) :] == CANARY).all()

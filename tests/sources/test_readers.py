@@ -361,7 +361,7 @@ def test_files_of_a_production_are_parsed_by_ourselves(
 def test_the_time_of_writing_is_no_production(tmp_path: Path, uproot_opens: list[str]) -> None:
     first, second = tmp_path / "first.root", tmp_path / "second.root"
     write_columns(first, {"x": np.arange(50.0)})
-    with uproot.open(first) as file:
+    with uproot.open({str(first): None}) as file:
         place = file.file.fSeekInfo + 10  # of the date in the key
     uproot_opens.clear()
     content = bytearray(first.read_bytes())

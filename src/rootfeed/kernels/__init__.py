@@ -15,6 +15,7 @@ from rootfeed.kernels.decoding import (
     unsplit,
     unzigzag,
 )
+from rootfeed.kernels.heaps import take_objects
 from rootfeed.kernels.jagged import basket_ends, page_ends, strip
 from rootfeed.kernels.lzf import unlzf
 from rootfeed.kernels.mixing import apportion, compose, draw, stir, stir_bytes
@@ -60,6 +61,7 @@ __all__ = [
     "stir_bytes",
     "strip",
     "take_elements",
+    "take_objects",
     "unlzf",
     "unpack",
     "unsplit",

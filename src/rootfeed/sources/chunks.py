@@ -1,8 +1,8 @@
 """HDF5's chunks as columns: where they lie, and how their bytes become values.
 
 A chunk is read from our storage and decompressed here, on as many threads as there are: the HDF5 library
-lets one thread at a time do anything. What it alone understands comes through a function that it is
-behind (`Others`).
+lets one thread at a time do anything. Entries of any length lie in `heaps`, and chunks hold where. What
+the library alone understands comes through a function that it is behind (`Others`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import zstandard
 from rootfeed import kernels
 from rootfeed.schema import ABSENT, Array, Jagged, Pages, Texts
 from rootfeed.sources.compression import DamagedPageError
+from rootfeed.sources.heaps import POINTER, Entries
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
 
-__all__ = ["COMPRESSIONS", "SHUFFLE", "DataSet", "Others", "Part", "columns_of"]
+__all__ = ["COMPRESSIONS", "SHUFFLE", "DataSet", "Others", "Part", "columns_of", "entries_of"]
 
 DEFLATE, SHUFFLE, LZF, ZSTD = 1, 2, 32000, 32015
 COMPRESSIONS = frozenset({DEFLATE, LZF, ZSTD})
@@ -98,13 +99,15 @@ class Part:
     place : int
         Where it begins in a stored element, in bytes.
     stored : numpy.dtype
-        As it is stored: of numbers, of bytes of fixed length, or of objects.
+        As it is stored: of numbers, of bytes of fixed length, or `POINTER`.
     native : numpy.dtype or None
         The column's own; None of texts.
     shape : tuple of int
         Of an array in each element.
     valid : Part or None
         The flag of elements that count, where the others are padding.
+    elements : numpy.dtype or None
+        Of an entry of any length, as they are stored; bytes of a text.
     """
 
     data: DataSet
@@ -114,6 +117,7 @@ class Part:
     native: np.dtype[Any] | None
     shape: tuple[int, ...] = ()
     valid: Part | None = None
+    elements: np.dtype[Any] | None = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -122,8 +126,19 @@ class Part:
 
     @property
     def raw(self) -> np.dtype[Any]:
-        """What is gathered before it is made a column: native numbers, bytes or objects."""
-        return self.stored if self.native is None or self.stored.kind == "O" else self.native
+        """What is gathered before it is made a column: native numbers, bytes, pointers or objects."""
+        if self.elements is not None:
+            return self.stored if self.data.is_plain else np.dtype(object)
+        return self.stored if self.native is None else self.native
+
+    @property
+    def is_mixed_up(self) -> bool:
+        """Whether h5py would read vectors and not heed the order of their bytes (so does h5py 3.14)."""
+        return (
+            self.elements is not None
+            and not self.data.is_plain
+            and self.elements != self.elements.newbyteorder("=")
+        )
 
 
 def columns_of(
@@ -147,11 +162,11 @@ def columns_of(
         wanted[""] = valid  # no column is called so
     rows = stop - start
     if valid is None:
-        whole = {name: _room(name, part, rows, scratch) for name, part in wanted.items()}
-        for low, high in _pieces(data, start, stop):
-            into = {name: array[low - start : high - start] for name, array in whole.items()}
-            _fill(data, wanted, low, high, into, storage, others, scratch)
-        return {name: _column(name, parts[name], array, scratch) for name, array in whole.items()}
+        whole = _rows(parts, start, stop, storage, others, scratch)
+        return {
+            name: _column(name, parts[name], array, start, storage, scratch)
+            for name, array in whole.items()
+        }
     # Padding is left out chunk by chunk, so that most of it is never all in memory.
     lengths = [np.zeros(1, np.int64)]
     kept: dict[str, list[Array]] = {name: [] for name in parts}
@@ -173,6 +188,45 @@ def columns_of(
     return found
 
 
+def entries_of(
+    parts: Mapping[str, Part], start: int, stop: int, storage: Storage, scratch: Scratch
+) -> Iterator[Entries]:
+    """Yield where rows ``[start, stop)`` lie of those columns of one data set that are in heaps.
+
+    Raises
+    ------
+    DamagedPageError
+        Where a chunk contradicts itself.
+    """
+    elsewhere = {name: part for name, part in parts.items() if part.raw == POINTER}
+    if elsewhere:
+        whole = _rows(elsewhere, start, stop, storage, None, scratch)
+        for name, part in elsewhere.items():
+            yield _entries(part, whole[name], start, storage)
+
+
+def _entries(part: Part, pointers: Array, start: int, storage: Storage) -> Entries:
+    assert part.elements is not None
+    return Entries(pointers, part.elements.itemsize, start, storage.file_bytes)
+
+
+def _rows(
+    parts: Mapping[str, Part],
+    start: int,
+    stop: int,
+    storage: Storage,
+    others: Others | None,
+    scratch: Scratch,
+) -> dict[str, Array]:
+    """Return what chunks hold of columns of one data set."""
+    data = next(iter(parts.values())).data
+    whole = {name: _room(name, part, stop - start, scratch) for name, part in parts.items()}
+    for low, high in _pieces(data, start, stop):
+        into = {name: array[low - start : high - start] for name, array in whole.items()}
+        _fill(data, parts, low, high, into, storage, others, scratch)
+    return whole
+
+
 def _pieces(data: DataSet, start: int, stop: int) -> Iterator[tuple[int, int]]:
     for page in data.overlapping(start, stop):
         yield max(start, page * data.chunk_shape[0]), min(stop, (page + 1) * data.chunk_shape[0])
@@ -192,18 +246,18 @@ def _fill(
     stop: int,
     into: Mapping[str, Array],
     storage: Storage,
-    others: Others,
+    others: Others | None,
     scratch: Scratch,
 ) -> None:
     """Read rows of one page."""
     if not data.is_plain:
+        assert others is not None
         rows = others(data, start, stop)
         for name, part in parts.items():
             values = rows
             for each in part.fields:
                 values = values[each]
-            is_flag = part.native == np.bool_ and part.stored.kind != "O"
-            into[name][...] = values.view(np.uint8) != 0 if is_flag else values
+            into[name][...] = values.view(np.uint8) != 0 if part.raw == np.bool_ else values
         return
     page = start // data.chunk_shape[0]
     first = page * data.chunk_shape[0]
@@ -223,7 +277,7 @@ def _fill(
         for name, part in parts.items():
             values = _values(part, chunk, is_shuffled, elements, low, count, scratch)
             values = values.reshape(stop - start, *steps, *part.shape)[cut]
-            into[name][target] = values != 0 if part.native == np.bool_ else values
+            into[name][target] = values != 0 if part.raw == np.bool_ else values
 
 
 def _chunk(
@@ -299,11 +353,20 @@ def _values(
     return out.view(stored)[..., 0].T
 
 
-def _column(name: str, part: Part, rows: Array, scratch: Scratch) -> Array | Jagged:
+def _column(
+    name: str, part: Part, rows: Array, start: int, storage: Storage, scratch: Scratch
+) -> Array | Jagged:
     """Return what was gathered of a column as what it is in a frame."""
     entries = len(rows)
-    if part.stored.kind == "O":
+    if rows.dtype.kind == "O":
         return _of_objects(part, rows)
+    if part.elements is not None:
+        found = _entries(part, rows, start, storage)
+        stored = found.read(storage, name, scratch).view(part.elements)
+        if part.native is None:
+            return _texts(stored, found.offsets)
+        values = stored != 0 if part.native == np.bool_ else stored.astype(part.native, copy=False)
+        return Jagged(values, found.offsets)
     if part.native is None:
         letters = rows.reshape(entries, 1).view(np.uint8) if entries else np.zeros((0, 1), np.uint8)
         offsets = np.zeros(entries + 1, np.int64)
@@ -318,6 +381,19 @@ def _column(name: str, part: Part, rows: Array, scratch: Scratch) -> Array | Jag
     offsets = scratch.array(f"offsets of {name}", entries + 1, np.int64)
     offsets[:] = np.arange(entries + 1) * math.prod(part.row_shape)
     return Jagged(rows.reshape(-1), offsets)
+
+
+def _texts(letters: Array, offsets: Array) -> Texts:
+    """Return texts, each of which ends before its first zero byte."""
+    if not (zeros := np.flatnonzero(letters == 0)).size:
+        return Texts(letters, offsets)
+    lengths = np.diff(offsets)
+    entries, first = np.unique(np.searchsorted(offsets, zeros, side="right") - 1, return_index=True)
+    kept = lengths.copy()
+    kept[entries] = zeros[first] - offsets[entries]
+    places = np.arange(len(letters)) - np.repeat(offsets[:-1], lengths)
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+    return Texts(letters[places < np.repeat(kept, lengths)], ends)
 
 
 def _of_objects(part: Part, rows: Sequence[Any] | Array) -> Jagged:

@@ -7,7 +7,7 @@ thing at a time in a process; it reads only what `chunks` does not understand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,13 @@ from rootfeed.errors import (
     nearest,
     warn,
 )
-from rootfeed.kernels import unlzf, unsplit
+from rootfeed.kernels import take_objects, unlzf, unsplit
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import hdf5contents
-from rootfeed.sources.chunks import DataSet, Part, columns_of
+from rootfeed.sources.chunks import DataSet, Part, columns_of, entries_of
 from rootfeed.sources.compression import DamagedPageError
 from rootfeed.sources.hdf5contents import Found
+from rootfeed.sources.hdf5layout import laid_out
 from rootfeed.sources.objects import damaged
 from rootfeed.sources.paths import Location, spelled, suffix
 from rootfeed.sources.scratch import Scratch
@@ -104,8 +105,8 @@ def friends(location: Location) -> list[str]:
 def index(location: Location, names: Sequence[str]) -> Hdf5Index:
     """Return where the chunks of some columns lie.
 
-    Costs one look at all that is in the file, at the place of each chunk, and of padded tables at the
-    flags of three chunks.
+    Costs one look at all that is in the file, at the place of each chunk, and at three chunks of padded
+    tables and of entries of any length.
 
     Raises
     ------
@@ -128,12 +129,15 @@ def index(location: Location, names: Sequence[str]) -> Hdf5Index:
             if column.type.kind == "other":
                 raise hdf5contents.refused(path, name, column)
             if column.path not in sets:
-                sets[column.path] = data = hdf5contents.laid_out(
-                    path, column.path, column.data, storage.file_bytes
-                )
+                sets[column.path] = data = laid_out(path, column.path, column.data, storage.file_bytes)
                 if not data.is_plain and (remedy := hdf5contents.filter_remedy(path, data)):
                     raise UnsupportedFileError(remedy)
-            parts[name] = column.part(sets[column.path])
+            parts[name] = part = column.part(sets[column.path])
+            if part.is_mixed_up:
+                raise UnsupportedFileError(
+                    f"{path}: the vectors of {name!r} are big-endian, and stored so that only h5py can "
+                    "read them, which mixes up their bytes. Write them again, little-endian."
+                )
         described = [f"\0{location.object_path or ''}\0{entries}".encode()]
         described += [f"\0{name}\0{column.type.text}".encode() for name, column in found.items()]
         result = Hdf5Index(
@@ -210,6 +214,12 @@ def fetch(
         return None
     storage = open_storage(index.address, index.version, stopped)
     storage.prepare(_ranges(index, names, start, stop))
+    with suppress(DamagedPageError):  # which `read` tells
+        ranges: list[tuple[int, int]] = []
+        for parts in _by_data_set(index, names):
+            for entries in entries_of(parts, start, stop, storage, Scratch()):
+                ranges += entries.ranges()
+        storage.prepare(ranges)
     if not stopped.is_set() and all(index.parts[name].data.is_plain for name in names):
         storage.verify()
     return storage
@@ -237,9 +247,10 @@ def vector_bytes(index: Hdf5Index, name: str) -> float:
 
 
 def prepare(indexes: Iterable[FileIndex]) -> None:
-    """Compile what undoes LZF and the shuffle, where a data set has them."""
+    """Compile what undoes LZF and the shuffle, where a data set has them, and what reads heaps."""
     if any(indexes):
-        raw = np.zeros(8, np.uint8)
+        raw, none = np.zeros(8, np.uint8), np.zeros(0, np.int64)
+        take_objects(raw, none, none, np.zeros(1, np.int64), none, none, none, none, raw)
         unlzf(raw[:0], raw[:0])
         for size in (2, 4, 8):
             unsplit(raw, 1, 0, raw[:size].copy().view(f"u{size}"))
@@ -264,12 +275,18 @@ def _read(
                 raise UnsupportedFileError(remedy)
         return np.asarray(opened[0][data.path][low:high])
 
-    data = next(iter(parts.values())).data
+    with _telling(index, next(iter(parts.values())).data, start, stop, storage):
+        return columns_of(parts, start, stop, storage, others, scratch)
+
+
+@contextmanager
+def _telling(index: Hdf5Index, data: DataSet, start: int, stop: int, storage: Storage) -> Iterator[None]:
+    """Name what is damaged."""
     what = f"{index.path}: the entries [{start}, {stop}) of the data set {data.path!r}"
     try:
         with damaged(f"{what} cannot be read"):
             try:
-                return columns_of(parts, start, stop, storage, others, scratch)
+                yield
             except DamagedPageError as error:
                 raise DamagedFileError(
                     f"{what} are damaged: {error}. Copy or produce the file again."
@@ -285,9 +302,17 @@ def _verify(index: Hdf5Index, storage: Storage) -> None:
         raise changed(index.path)
 
 
+def _by_data_set(index: Hdf5Index, names: Sequence[str]) -> Iterable[dict[str, Part]]:
+    found: dict[int, dict[str, Part]] = {}
+    for name in names:
+        part = index.parts[name]
+        found.setdefault(id(part.data), {})[name] = part
+    return found.values()
+
+
 def _ranges(index: Hdf5Index, names: Sequence[str], start: int, stop: int) -> Iterator[tuple[int, int]]:
-    for data in {id(part.data): part.data for part in (index.parts[name] for name in names)}.values():
-        yield from data.ranges(start, stop)
+    for parts in _by_data_set(index, names):
+        yield from next(iter(parts.values())).data.ranges(start, stop)
 
 
 def _with_value_bytes(index: Hdf5Index, storage: Storage) -> dict[str, Column]:
@@ -296,10 +321,10 @@ def _with_value_bytes(index: Hdf5Index, storage: Storage) -> dict[str, Column]:
     columns = {}
     for name, part in index.parts.items():
         column, data = index.columns[name], part.data
-        element = part.stored if part.native is None else part.native
+        element = (part.elements or part.stored) if part.native is None else part.native
         of_row = float(np.prod(part.row_shape)) * element.itemsize
-        if part.stored.kind == "O":  # of any length: an estimate
-            of_row = float(data.pages.stored_bytes.sum()) / max(1, index.entries) + of_row
+        if part.elements is not None:
+            of_row = _elsewhere(index, part, storage) * element.itemsize
         if part.valid is not None:
             if data.path not in filled:
                 filled[data.path] = _filled(index, part, storage)
@@ -311,19 +336,35 @@ def _with_value_bytes(index: Hdf5Index, storage: Storage) -> dict[str, Column]:
 def _filled(index: Hdf5Index, part: Part, storage: Storage) -> float:
     """Return the fraction of a padded table that is no padding, in some of its chunks."""
     assert part.valid is not None
-    bounds = part.data.pages.bounds
-    if index.entries == 0:
-        return 0.0
-    places = np.linspace(0, len(bounds) - 2, _SAMPLED_PAGES).astype(int)
     flags = {"": replace(part.valid, valid=part.valid)}
     counted = rows = 0
-    for page in dict.fromkeys(places.tolist()):
-        start, stop = int(bounds[page]), int(bounds[page + 1])
+    for start, stop in _sampled(index, part):
         with ExitStack() as stack:
             found = _read(index, flags, start, stop, storage, Scratch(), stack)[""]
         assert isinstance(found, Jagged)
         counted, rows = counted + int(found.offsets[-1]), rows + len(found)
     return counted / (rows * part.data.shape[1]) if rows else 0.0
+
+
+def _elsewhere(index: Hdf5Index, part: Part, storage: Storage) -> float:
+    """Return the elements of an entry of any length, in some chunks: they are not in them."""
+    if not part.data.is_plain:  # no more than a guess
+        return float(part.data.pages.stored_bytes.sum()) / max(1, index.entries)
+    counted = rows = 0
+    for start, stop in _sampled(index, part):
+        with _telling(index, part.data, start, stop, storage):
+            for entries in entries_of({"": part}, start, stop, storage, Scratch()):
+                counted, rows = counted + int(entries.offsets[-1]), rows + stop - start
+    return counted / max(1, rows)
+
+
+def _sampled(index: Hdf5Index, part: Part) -> Iterator[tuple[int, int]]:
+    """Yield which rows are in some chunks."""
+    bounds = part.data.pages.bounds
+    if index.entries:
+        places = np.linspace(0, len(bounds) - 2, _SAMPLED_PAGES).astype(int)
+        for page in dict.fromkeys(places.tolist()):
+            yield int(bounds[page]), int(bounds[page + 1])
 
 
 Opened = tuple[Storage, int, int, dict[str, Found], dict[str, str]]

@@ -1,32 +1,26 @@
-"""What an HDF5 file holds: data sets, the columns in them, and where their chunks lie."""
+"""What an HDF5 file holds: data sets, and the columns in them."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from rootfeed.errors import (
-    DamagedFileError,
     MissingObjectError,
     UnsupportedColumnError,
     UnsupportedFileError,
     nearest,
 )
-from rootfeed.schema import ABSENT, Array, ColumnType, Encoding, Pages
-from rootfeed.sources.chunks import COMPRESSIONS, SHUFFLE, DataSet, Part
-from rootfeed.sources.compression import MOST_EXPANSION
+from rootfeed.schema import ColumnType
+from rootfeed.sources.chunks import DataSet, Part
+from rootfeed.sources.hdf5layout import place_of
+from rootfeed.sources.heaps import POINTER
 
-__all__ = ["Found", "columns", "filter_remedy", "found", "laid_out", "refused"]
-
-_PIECE_BYTES = 256 << 10
-"""Of what is stored in one piece, so that blocks may end at many places."""
-
-_FEW_CHUNKS = 1_000_000  # that may all be missing, whatever the size of the file
+__all__ = ["Found", "columns", "filter_remedy", "found", "refused"]
 
 _VALID = "valid"
 
@@ -40,8 +34,8 @@ class Found:
         Of its data set.
     data : h5py.Dataset
     fields : tuple of str
-    place : int
     stored : numpy.dtype
+        As h5py gives it: of objects where entries are of any length.
     shape : tuple of int
         Of an array in each element.
     native : numpy.dtype or None
@@ -50,8 +44,8 @@ class Found:
     type : ColumnType
     """
 
-    def __init__(self, path: str, data: Any, fields: tuple[str, ...], place: int, dtype: Any) -> None:
-        self.path, self.data, self.fields, self.place = path, data, fields, place
+    def __init__(self, path: str, data: Any, fields: tuple[str, ...], dtype: Any) -> None:
+        self.path, self.data, self.fields = path, data, fields
         self.stored: np.dtype[Any] = dtype.base
         self.shape: tuple[int, ...] = dtype.shape
         self.is_padded = is_padded(data)
@@ -77,12 +71,23 @@ class Found:
 
     def part(self, data: DataSet) -> Part:
         """Return it as what is read without the file."""
-        valid = None
+        import h5py
+
+        valid = elements = None
         if self.is_padded:
-            _, place = self.data.dtype.fields[_VALID][:2]
-            valid = Part(data, (_VALID,), place, np.dtype(np.uint8), np.dtype(np.bool_))
-        stored = np.dtype(np.uint8) if self.stored.kind == "b" else self.stored
-        return Part(data, self.fields, self.place, stored, self.native, self.shape, valid)
+            valid = Part(data, (_VALID,), place_of(data, _VALID), np.dtype(np.uint8), np.dtype(np.bool_))
+        stored = _of_bytes(self.stored)
+        if stored.kind == "O":
+            is_text = h5py.check_string_dtype(self.stored) is not None
+            elements = np.dtype(np.uint8) if is_text else _of_bytes(h5py.check_vlen_dtype(self.stored))
+            stored = POINTER
+        place = place_of(data, *self.fields)
+        return Part(data, self.fields, place, stored, self.native, self.shape, valid, elements)
+
+
+def _of_bytes(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype by which booleans are read: their bytes may hold anything."""
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
 def is_padded(data: Any) -> bool:
@@ -182,172 +187,14 @@ def _walk(node: Any, at: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
 def columns(path: str, label: str, data: Any) -> Iterator[tuple[str, Found]]:
     """Yield name and column of each field of a data set; of one without fields itself."""
 
-    def inside(dtype: Any, fields: tuple[str, ...], place: int) -> Iterator[tuple[str, Found]]:
+    def inside(dtype: Any, fields: tuple[str, ...]) -> Iterator[tuple[str, Found]]:
         if dtype.fields is None:
-            yield ".".join(filter(None, (label, *fields))), Found(path, data, fields, place, dtype)
+            yield ".".join(filter(None, (label, *fields))), Found(path, data, fields, dtype)
             return
         for name in dtype.names:
-            of_field, offset = dtype.fields[name][:2]
-            yield from inside(of_field, (*fields, name), place + offset)
+            yield from inside(dtype.fields[name][0], (*fields, name))
 
-    yield from inside(data.dtype, (), 0)
-
-
-def laid_out(path: str, at: str, data: Any, file_bytes: int) -> DataSet:
-    """Return where the chunks of a data set lie.
-
-    Raises
-    ------
-    UnsupportedFileError
-        Where its values are in other files, or compressed by what is not installed.
-    DamagedFileError
-        Where it claims more than a file of this size can hold.
-    """
-    plist = data.id.get_create_plist()
-    where = f"{path}: the data set {at!r}"
-    if data.is_virtual:
-        sources = dict.fromkeys(source.file_name for source in data.virtual_sources())
-        raise UnsupportedFileError(
-            f"{where} is a virtual one, whose values are in other files, such as "
-            f"{next(iter(sources), '')!r}. Open those: rootfeed.open takes a list, or a pattern."
-        )
-    if plist.get_external_count():
-        raise UnsupportedFileError(
-            f"{where} has its values in another file, {plist.get_external(0)[0]!r}, which is not "
-            "followed. Write it again with its values in it."
-        )
-    pipeline = [plist.get_filter(number) for number in range(plist.get_nfilters())]
-    filters = tuple(each[0] for each in pipeline)
-    entries, row_bytes = data.shape[0], max(1, math.prod(data.shape[1:]) * data.dtype.itemsize)
-    if entries * row_bytes > MOST_EXPANSION * file_bytes or _chunks(data) > file_bytes + _FEW_CHUNKS:
-        raise DamagedFileError(
-            f"{where} claims {entries} entries of {row_bytes} bytes in a file of {file_bytes}. "
-            "Copy or produce the file again."
-        )
-    paddings = set(_paddings(data.id.get_type()))
-    is_plain = (
-        data.file.userblock_size == 0  # older libraries leave it out of places
-        and paddings in (set(), {"null"}, {"end"})
-        and _is_plain(data.id.get_type())
-        and _are_undone(pipeline, data.dtype.itemsize)
-    )
-    if data.chunks is None:
-        place = data.id.get_offset()
-        is_plain = is_plain and (place is not None or data.id.get_storage_size() == 0)
-        step = max(1, min(entries or 1, _PIECE_BYTES // row_bytes))
-        chunk = (step, *data.shape[1:])
-        starts = np.arange(0, entries, step, dtype=np.int64)
-        stored = np.minimum(step, entries - starts) * row_bytes
-        offset = np.full(len(starts), ABSENT) if place is None else place + starts * row_bytes
-        tables = [each.astype(np.int64).reshape(-1, 1) for each in (offset, stored, 0 * starts)]
-    else:
-        chunk = data.chunks
-        tables = _chunk_tables(data)
-    offset, stored, skipped = tables
-    chunk_bytes = math.prod(chunk) * data.dtype.itemsize
-    is_there = offset != ABSENT
-    if (
-        np.any(offset[is_there] < 0)
-        or np.any(stored[is_there] < 0)
-        or np.any(offset[is_there] + stored[is_there] > file_bytes)
-        or np.any(chunk_bytes > MOST_EXPANSION * stored[is_there])
-    ):
-        raise DamagedFileError(
-            f"{where} has chunks that cannot be where they claim to be: the file is truncated or "
-            "damaged. Copy or produce the file again."
-        )
-    stored = np.where(is_there, stored, 0)
-    bounds = np.minimum(np.arange(len(offset) + 1, dtype=np.int64) * chunk[0], entries)
-    pages = Pages(
-        bounds=bounds,
-        offset=np.where(is_there.all(axis=1), offset[:, 0], ABSENT) if len(offset) else offset[:, 0],
-        stored_bytes=stored.sum(axis=1),
-        encoding=np.zeros(len(offset), np.uint8),
-        checksum=np.zeros(len(offset), np.bool_),
-        encodings=(Encoding("plain", np.dtype(np.uint8), stride=row_bytes),),
-    )
-    fill = np.zeros((), data.dtype)
-    if is_plain and data.fillvalue is not None:
-        fill[...] = data.fillvalue
-    return DataSet(
-        path=at,
-        dtype=data.dtype,
-        shape=data.shape,
-        chunk_shape=chunk,
-        pages=pages,
-        offset=offset,
-        stored_bytes=stored,
-        skipped=skipped,
-        filters=filters,
-        fill=fill.tobytes() if is_plain else b"",
-        is_plain=is_plain,
-        is_terminated=paddings == {"end"},
-    )
-
-
-def _chunks(data: Any) -> int:
-    """Return the number of chunks of a data set, stored or not."""
-    if data.chunks is None:
-        return 1
-    return math.prod(-(-size // step) for size, step in zip(data.shape, data.chunks, strict=True))
-
-
-def _chunk_tables(data: Any) -> list[Array]:
-    """Return place, size and mask of each chunk, by page and number within it."""
-    grid = tuple(-(-size // step) for size, step in zip(data.shape, data.chunks, strict=True))
-    tables = [np.full(grid, ABSENT, np.int64), np.zeros(grid, np.int64), np.zeros(grid, np.int64)]
-
-    def note(chunk: Any) -> None:
-        place = tuple(begin // step for begin, step in zip(chunk.chunk_offset, data.chunks, strict=True))
-        if all(0 <= each < size for each, size in zip(place, grid, strict=True)):
-            for table, value in zip(
-                tables, (chunk.byte_offset, chunk.size, chunk.filter_mask), strict=True
-            ):
-                table[place] = value
-
-    if data.id.get_num_chunks():
-        data.id.chunk_iter(note)
-    return [table.reshape(grid[0], math.prod(grid[1:])) for table in tables]
-
-
-def _are_undone(pipeline: Sequence[tuple[Any, ...]], itemsize: int) -> bool:
-    """Tell whether filters are a shuffle of whole elements, then a compression, or less than that."""
-    if pipeline and pipeline[0][0] == SHUFFLE and pipeline[0][2][:1] == (itemsize,):
-        pipeline = pipeline[1:]
-    return not pipeline or (len(pipeline) == 1 and pipeline[0][0] in COMPRESSIONS)
-
-
-def _is_plain(type_: Any) -> bool:
-    """Tell whether the stored bytes of a type are those of NumPy's dtype, in either order of bytes."""
-    from h5py import h5t
-
-    if isinstance(type_, h5t.TypeCompoundID):
-        return (
-            all(_is_plain(type_.get_member_type(number)) for number in range(type_.get_nmembers()))
-            and type_.dtype.itemsize == type_.get_size()
-        )
-    if isinstance(type_, h5t.TypeEnumID | h5t.TypeArrayID):
-        return _is_plain(type_.get_super())
-    if isinstance(type_, h5t.TypeIntegerID):
-        return bool(type_.get_precision() == 8 * type_.get_size() and type_.get_offset() == 0)
-    if isinstance(type_, h5t.TypeFloatID):
-        kinds = ("IEEE_F16LE", "IEEE_F16BE", "IEEE_F32LE", "IEEE_F32BE", "IEEE_F64LE", "IEEE_F64BE")
-        return any(bool(type_.equal(getattr(h5t, kind))) for kind in kinds)
-    return isinstance(type_, h5t.TypeStringID) and not type_.is_variable_str()
-
-
-def _paddings(type_: Any) -> Iterator[str]:
-    """Yield what follows the texts of fixed length in a type: null bytes, anything after one, spaces."""
-    from h5py import h5t
-
-    if isinstance(type_, h5t.TypeCompoundID):
-        for number in range(type_.get_nmembers()):
-            yield from _paddings(type_.get_member_type(number))
-    elif isinstance(type_, h5t.TypeArrayID):
-        yield from _paddings(type_.get_super())
-    elif isinstance(type_, h5t.TypeStringID) and not type_.is_variable_str():
-        kinds = {h5t.STR_NULLPAD: "null", h5t.STR_NULLTERM: "end"}
-        yield kinds.get(type_.get_strpad(), "spaces")
+    yield from inside(data.dtype, ())
 
 
 def filter_remedy(path: str, data: DataSet) -> str | None:
@@ -373,7 +220,8 @@ def filter_remedy(path: str, data: DataSet) -> str | None:
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         return None
-    return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
+    native = dtype.newbyteorder("=")
+    return np.dtype(np.float32) if native == np.float16 else native
 
 
 def refused(path: str, name: str, column: Found) -> UnsupportedColumnError:
