@@ -80,13 +80,13 @@ class Files:
             "skips": self.skips,
             "skipped": self._skipped,
             "indexes": dict(self._indexes),
+            "told_of_skipped": self._told_of_skipped,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        indexes = state.pop("indexes")
+        indexes, told = state.pop("indexes"), state.pop("told_of_skipped")
         self.__init__(**state)  # type: ignore[misc]  # made anew, locks too
-        self._indexes = indexes
-        self._told_of_skipped = True  # by who has sent it
+        self._indexes, self._told_of_skipped = indexes, told
 
     def _leave_out(self, skipped: Mapping[int, Skipped]) -> None:
         self._skipped = dict(skipped)
@@ -139,13 +139,15 @@ class Files:
             named[number] = sources.BesideLocation(
                 mine.path, mine.object_path, first=mine, other=beside, names=names
             )
-        return Files(
+        made = Files(
             named,
             {**self.types, **{new: other.types[old] for new, old in names.items()}},
             executor=self.executor,
             skips=self.skips,
             skipped=self._skipped,
         )
+        made._told_of_skipped = self._told_of_skipped
+        return made
 
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
         """Return the storage metadata of some stored columns, for each file.

@@ -69,6 +69,8 @@ def left_out(
     is_empty = len(before) + len(skipped) == len(named)
     refused = {number: error for number, error in bad.items() if is_empty or number not in skipped}
     if refused:
+        if is_empty:
+            refused.update((number, RootfeedError(each.reason)) for number, each in before.items())
         told = [(named[number].path, error) for number, error in sorted(refused.items())]
         raise of_files(told, len(named), unseen=unseen, skips=skips)
     return {**before, **skipped}
