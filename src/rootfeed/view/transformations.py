@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import get_spawning_popen
@@ -64,6 +64,8 @@ def check_runs_elsewhere(transformations: Sequence[Transformation], executor: Ex
     ------
     ArgumentError
     """
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
     script = getattr(sys.modules["__main__"], "__file__", None) is not None
     # Threads share it, and multiprocessing runs a script again in each process.
     has_main = isinstance(executor, ThreadPoolExecutor) or (
