@@ -17,9 +17,10 @@ import pytest
 
 import rootfeed
 
-# Frameworks and whatever else takes its time. uproot itself loads awkward.
+# Frameworks and whatever else takes its time.
 HEAVY = (
     "ROOT",
+    "awkward",
     "jax",
     "keras",
     "lightning",
@@ -30,6 +31,7 @@ HEAVY = (
     "scipy",
     "tensorflow",
     "torch",
+    "uproot",
 )
 
 # Processor time of rootfeed after that of what it cannot do without; what Numba compiles meanwhile, and
@@ -39,7 +41,7 @@ PROBE = """
     from time import process_time
 
     start = process_time()
-    import numba, numpy, uproot
+    import numba, numpy
     needed = process_time() - start
 
     from numba.core.event import install_recorder
@@ -49,12 +51,13 @@ PROBE = """
         start = process_time()
         import rootfeed
         own = process_time() - start
+        # Before Numba compiles: it loads what extends it, and awkward does.
+        modules = sorted({name.partition(".")[0] for name in sys.modules})
         added = sorted({name.partition(".")[0] for name in set(sys.modules) - before})
         compiled = len(recorder.buffer)
         numba.njit("int64(int64)")(lambda number: number)
         recorder_works = len(recorder.buffer) > compiled
 
-    modules = sorted({name.partition(".")[0] for name in sys.modules})
     print(json.dumps([needed, own, compiled, recorder_works, modules, added]))
 """
 
@@ -107,14 +110,14 @@ def test_import_loads_only_what_is_required(first_probe: list[Any]) -> None:
 
 @pytest.mark.usefixtures("first_probe")
 def test_import_is_fast(probe: Probe) -> None:
-    # Measured: 0.11 s of processor time, after 0.36 s for NumPy, Numba and uproot; a ratio of 0.3, which
-    # a busy machine does not change much. One probe of three will do.
+    # Measured: 0.14 s of processor time, after 0.34 s for NumPy and Numba; a ratio of 0.4, which a busy
+    # machine does not change much. One probe of three will do.
     times = []
     while len(times) < 3:
         needed, own = probe()[:2]
-        if own < 0.6 * needed:
+        if own < 0.8 * needed:
             return
-        times.append(f"rootfeed {own:.2f} s, numpy, numba and uproot {needed:.2f} s")
+        times.append(f"rootfeed {own:.2f} s, numpy and numba {needed:.2f} s")
     pytest.fail("; ".join(times))
 
 

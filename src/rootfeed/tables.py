@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from rich.console import Console
-from rich.table import Table
-
 __all__ = ["html_table", "text_table"]
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table of at most 120 characters a line; all columns but the first to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*head)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -139,6 +139,36 @@ def test_metadata_is_read_once(folder: Path, paths: list[str], monkeypatch: pyte
     assert len(read) == 6
 
 
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_each_file_is_parsed_once(tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its columns, and for a loader with cuts and definitions, and its parts."""
+    from rootfeed.sources import metadata
+
+    parsed: list[str] = []
+    given = metadata.directly
+
+    def counted(address: Any, storage: Any, object_path: Any) -> Any:
+        parsed.append(address.name)
+        return given(address, storage, object_path)
+
+    monkeypatch.setattr(metadata, "directly", counted)
+    paths = write_all(tmp_path / "files", [File(100, format=format), File(60, 100, format=format)])
+    frame = open_events(paths)
+    assert set(FORMULAS) == set(frame.columns)
+    frame = frame.filter("code > -14000").define("twice", "2 * half").filter("twice + root > 3")
+    loader = rf.Loader(frame, 10, ["id", "twice"], target="label")
+    rest, test = loader.split(0.25)
+    assert len(list(rest)) > len(list(test)) > 0
+    assert parsed == paths
+
+
+def test_a_file_that_was_changed_after_a_look_at_it_is_parsed_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "file.root", File(100))
+    frame = open_events(path)
+    write(path, File(70))
+    assert frame.num_entries == 70
+
+
 def test_a_frame_can_be_pickled(paths: list[str]) -> None:
     frame = open_events(paths)
     fresh = pickle.loads(pickle.dumps(frame))

@@ -39,7 +39,7 @@ from rootfeed.errors import DamagedFileError
 from rootfeed.schema import FileIndex
 from rootfeed.sources import Location
 from rootfeed.sources.compression import MOST_EXPANSION
-from rootfeed.sources.fields import check_envelopes
+from rootfeed.sources.opening import check_envelopes
 from rootfiles import COMPRESSIONS
 from rootfiles.environment import create_file
 from rootfiles.rntuple import Field, Writer

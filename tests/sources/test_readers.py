@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import uproot
 
+import processes
 from rootfeed import sources
 from rootfeed.errors import DamagedFileError, MissingObjectError, RootfeedError
 from rootfeed.sources import Location, metadata, productions
@@ -331,7 +332,7 @@ def uproot_opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     given = uproot.open
     monkeypatch.setattr(
-        metadata.uproot, "open", lambda files, **options: opened.extend(files) or given(files, **options)
+        uproot, "open", lambda files, **options: opened.extend(files) or given(files, **options)
     )
     monkeypatch.setattr(productions, "_known", type(productions._known)())
     return opened
@@ -489,6 +490,71 @@ def test_changed_bytes(tmp_path: Path, format: str) -> None:
             pass  # uproot reads more of the tree than is needed
     assert compared > 100
     assert refused > 30
+
+
+#: With bounds checked, which kernels do not do themselves.
+CHECKED = """
+    import os, sys
+    os.environ["NUMBA_BOUNDSCHECK"], os.environ["NUMBA_CACHE_DIR"] = "1", sys.argv[1]
+    import numpy as np, uproot
+    from rootfeed.kernels import frames
+    from rootfeed.sources.records import UnknownError
+    from rootfeed.sources.streamed import Tree
+
+    random = np.random.default_rng(1)
+
+    def changed(data):
+        copy = data.copy()
+        for _ in range(random.integers(1, 5)):
+            values = [0, 1, 2, 0x40, 0x7F, 0x80, 0xFF, random.integers(256)]
+            copy[random.integers(len(copy))] = random.choice(values)
+        return copy[: random.integers(len(copy))].copy() if random.random() < 0.1 else copy
+
+    whole = np.fromfile(sys.argv[2], np.uint8)
+    with uproot.open(sys.argv[2]) as file:
+        key = file.key("events")
+        tree = whole[key.fSeekKey + key.fKeylen : key.fSeekKey + key.fNbytes]
+    counts = [0, 0, 0, 0]
+    for _ in range(3000):
+        try:
+            read = Tree(changed(tree), key.fKeylen)
+            counts[0] += 1
+            for number, _ in enumerate(read.names()):
+                read.branch(number).baskets()
+        except UnknownError:
+            counts[1] += 1
+    with uproot.open(sys.argv[3]) as file:
+        ntuple = file["events"]
+        [group] = ntuple.footer.cluster_group_records
+        place, columns = group.page_list_link.locator, len(ntuple.column_records)
+    whole = np.fromfile(sys.argv[3], np.uint8)[place.offset : place.offset + place.num_bytes]
+    clusters = group.num_clusters
+    start = 16 + 12 + 24 * clusters
+    for _ in range(20000):
+        data = changed(whole)
+        starts = np.empty((clusters, columns), np.int64)
+        counts[2] += 1
+        if frames.column_frames(data, start, len(data) - 8, 0, clusters, starts) < 0:
+            continue
+        counts[3] += 1
+        for column in range(columns):
+            mine, found = np.ascontiguousarray(starts[:, column]), np.empty(clusters, np.int64)
+            frames.count_pages(data, mine, found)
+            frames.pages(data, mine, found, np.empty((4, int(np.maximum(found, 0).sum())), np.int64))
+    print(*counts)
+"""
+
+
+@pytest.mark.thorough
+def test_kernels_read_within_bounds(tmp_path: Path) -> None:
+    tree = make_plain(tmp_path, "TTree")
+    ntuple = make_plain(tmp_path, "RNTuple")
+    outcome = processes.run(CHECKED, tmp_path / "kernels", tree, ntuple)
+    assert outcome.code == 0, outcome.err
+    read, refused, lists, walked = map(int, outcome.out.split())
+    assert read > 300
+    assert refused > 300
+    assert 1000 < walked < lists
 
 
 def test_nothing_is_left_open(tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 
 from rootfeed import sources
@@ -14,6 +13,9 @@ from rootfeed.errors import PrecisionWarning, warn
 from rootfeed.exact import common_dtype
 from rootfeed.schema import Array, Block, ColumnType, Jagged, Texts
 from rootfeed.view import Columns, Take, View
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["arrays"]
 
@@ -74,6 +76,8 @@ def arrays(
 
 def _joined(parts: Sequence[Any], type_: ColumnType) -> tuple[Array | ak.Array, _Types]:
     """Return the blocks of a column, one after another, and what became of their types."""
+    import awkward as ak
+
     if not parts:
         nothing: Array = np.empty(0, type_.dtype or np.uint8)
         if type_.kind == "scalar":

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, ParamSpec, TypeVar
-
-import awkward as ak
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from rootfeed import sources
 from rootfeed.arguments import as_tuple, one_of
@@ -39,9 +37,11 @@ from rootfeed.frame.joining import MATCH, matched
 from rootfeed.frame.saving import save
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import Location, Named
-from rootfeed.sources.writing import COMPRESSIONS
 from rootfeed.tables import html_table
 from rootfeed.view import Files, Range, Skipped, Transformation, View, left_out, survey
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["Frame", "from_arrays", "open", "over", "view_of"]
 
@@ -410,7 +410,7 @@ class Frame:
         if not overwrite and Path(path).exists():
             raise ArgumentError(f"{path} exists. Name another file, or replace it: overwrite=True.")
         one_of("format", format, ("ttree", "rntuple"))
-        compression = COMPRESSIONS["zlib"](1) if format == "ttree" else COMPRESSIONS["zstd"](5)
+        compression = ("zlib", 1) if format == "ttree" else ("zstd", 5)
         names = self._names(columns, ("scalar", "vector", "text"))
         save(self._view, names, path, name or "events", format, compression)
 

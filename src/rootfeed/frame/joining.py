@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +12,9 @@ from rootfeed.errors import ArgumentError
 from rootfeed.frame.arrays import arrays
 from rootfeed.schema import Array
 from rootfeed.view import View
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["MATCH", "matched"]
 

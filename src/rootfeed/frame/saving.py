@@ -30,7 +30,7 @@ def save(
     file: str | Path,
     object_name: str,
     format: Format,
-    compression: Any,
+    compression: tuple[str, int] | None,
 ) -> None:
     """Write columns of the entries that pass, cluster by cluster; the file is replaced at the end.
 
@@ -42,7 +42,7 @@ def save(
     object_name : str
         Of the tree or ntuple.
     format : "ttree" or "rntuple"
-    compression : object or None
+    compression : tuple of str and int, or None
         One of uproot's.
 
     Raises

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import awkward as ak
 import numpy as np
 import pyarrow as pa
 
@@ -17,6 +16,8 @@ __all__ = ["entry_bytes", "schema_of", "table"]
 
 def table(view: View, names: Sequence[str], blocks: Sequence[Block]) -> pa.Table:
     """Return columns of the entries of some blocks that pass: vectors are lists."""
+    import awkward as ak
+
     found = arrays(view, names, within=blocks)
     columns = [
         pa.array(found[name])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import awkward as ak
 import numpy as np
 
 from rootfeed.expression import Definition, name_in
@@ -219,6 +218,8 @@ def displayed(
 
 
 def _lines(value: Any) -> list[str]:
+    import awkward as ak
+
     if isinstance(value, ak.Array | np.ndarray):
         values = np.asarray(value).reshape(-1) if isinstance(value, np.ndarray) else value
         return [line for each in values for line in _lines(each)]

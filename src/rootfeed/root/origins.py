@@ -7,9 +7,8 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import fsspec
 import numpy as np
 
@@ -17,6 +16,9 @@ from rootfeed.errors import ArgumentError, EmptyDatasetError, MissingFileError, 
 from rootfeed.frame import from_arrays
 from rootfeed.root.frame import RDataFrame
 from rootfeed.sources import PathLike
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["FromCSV", "FromNumpy", "FromPandas"]
 
@@ -60,6 +62,8 @@ def FromPandas(dataframe: Any) -> RDataFrame:
     UnsupportedColumnError
         Where a column holds neither numbers nor text.
     """
+    import awkward as ak
+
     arrays: dict[str, Any] = {}
     for name in dataframe.columns:
         values = dataframe[name].to_numpy()
@@ -152,6 +156,8 @@ def _opened(path: str) -> Iterator[Any]:
 
 def _columns(rows: Iterable[Sequence[str]], names: Sequence[str], path: str) -> list[ak.Array]:
     """Return the texts of each column, kept as plain bytes."""
+    import awkward as ak
+
     parts: list[list[ak.Array]] = [[] for _ in names]
     for some in _chunks(rows):
         for row in some:

@@ -11,7 +11,7 @@ from rootfeed.errors import ArgumentError
 from rootfeed.frame import Frame, view_of
 from rootfeed.frame.saving import save
 from rootfeed.root.namespaces import Namespace
-from rootfeed.sources.writing import COMPRESSIONS, Format
+from rootfeed.sources.writing import Format
 
 __all__ = ["ESnapshotOutputFormat", "RCompressionSetting", "RSnapshotOptions", "snapshot"]
 
@@ -76,7 +76,7 @@ class RSnapshotOptions:
             numbers = tuple(_ALGORITHMS)
             algorithm = _ALGORITHMS[_among("fCompressionAlgorithm", self.fCompressionAlgorithm, numbers)]
             level = _among("fCompressionLevel", self.fCompressionLevel, tuple(range(10)))
-        return format_, COMPRESSIONS[algorithm](level) if level else None
+        return format_, (algorithm, level) if level else None
 
 
 def _among(name: str, value: Any, numbers: tuple[int, ...]) -> int:

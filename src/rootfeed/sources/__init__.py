@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import Event
-from typing import Protocol, cast
-
-import awkward as ak
+from typing import TYPE_CHECKING, Protocol, cast
 
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources import beside
@@ -22,6 +20,9 @@ from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import TIMEOUT_SECONDS, Storage, is_remote
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "IN_MEMORY",

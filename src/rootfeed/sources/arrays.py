@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 import xxhash
 
@@ -17,6 +16,9 @@ from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged, Texts
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "IN_MEMORY",
@@ -199,6 +201,8 @@ def read_awkward(
     index: ArraysIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
 ) -> ak.Array:
     """Return a copy of the entries ``[start, stop)`` of a column."""
+    import awkward as ak
+
     column = index.table.columns[name]
     if isinstance(column, Jagged):
         copied = _copied(column, start, stop, Scratch(), name)
@@ -230,6 +234,8 @@ def _index_column(name: str, table: Table) -> Column:
 
 
 def _column(name: str, values: Any) -> tuple[Array | Jagged, ColumnType]:
+    import awkward as ak
+
     if isinstance(values, ak.Array):
         return _of_awkward(name, values)
     try:
@@ -266,6 +272,8 @@ def _of_texts(name: str, array: Array) -> tuple[Array | Jagged, ColumnType]:
 
 
 def _of_awkward(name: str, values: ak.Array) -> tuple[Array | Jagged, ColumnType]:
+    import awkward as ak
+
     packed = ak.to_packed(values)
     layout = packed.layout
     if layout.is_unknown:  # no entry tells what it would be

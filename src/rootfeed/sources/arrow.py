@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import awkward as ak
 import numpy as np
 
 from rootfeed.errors import (
@@ -37,6 +36,9 @@ from rootfeed.sources.pages import ranges
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Address, Storage, local_path, open_storage
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "ArrowIndex",
@@ -200,6 +202,8 @@ def read_awkward(
     index: ArrowIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
 ) -> ak.Array:
     """Return the entries ``[start, stop)`` of any column."""
+    import awkward as ak
+
     type_ = index.columns[name].type
     if type_.dtype is None and type_.kind != "text":
         import pyarrow as pa

@@ -9,10 +9,9 @@ import numpy as np
 
 from rootfeed.errors import DamagedFileError, UnsupportedColumnError
 from rootfeed.schema import EMBEDDED, Column, ColumnType, Encoding, Pages
-from rootfeed.sources.branches import Origin
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.keys import label
-from rootfeed.sources.records import BranchRecord, EmbeddedBasket
+from rootfeed.sources.records import BranchOrigin, BranchRecord, EmbeddedBasket
 
 __all__ = ["branch_column", "branch_pages"]
 
@@ -28,7 +27,7 @@ def branch_column(
     entries: int,
     name: str,
     type_: ColumnType,
-    origin: Origin,
+    origin: BranchOrigin,
 ) -> Column:
     """Return a branch's table of baskets.
 
@@ -42,7 +41,7 @@ def branch_column(
         Of the tree.
     name : str
     type_ : ColumnType
-    origin : Origin
+    origin : BranchOrigin
 
     Raises
     ------
@@ -148,7 +147,7 @@ def _embedded_bytes(basket: EmbeddedBasket, is_jagged: bool) -> bytes:
 
 
 def _counts(
-    where: str, record_of: Callable[[int], BranchRecord], entries: int, origin: Origin
+    where: str, record_of: Callable[[int], BranchRecord], entries: int, origin: BranchOrigin
 ) -> Column | None:
     """Return the column with the numbers of elements, where baskets leave positions out."""
     if origin.counter is None:

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import Event
-from typing import Any, NamedTuple
-
-import awkward as ak
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rootfeed.errors import ArgumentError
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources.choosing import source_of
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "BesideIndex",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,11 @@ import uproot
 
 from rootfeed.schema import ColumnType, Encoding
 from rootfeed.sources.reals import real_encoding
+from rootfeed.sources.records import BranchOrigin
 
-__all__ = ["Origin", "all_branches", "branches", "by_key", "first_names", "is_common"]
+__all__ = ["all_branches", "branches", "by_key", "first_names", "is_common", "names"]
+
+Named = tuple[str, ColumnType, BranchOrigin]
 
 _DIMENSION = re.compile(r"\[[^\],]*\]")
 _GENERATE_OFFSET_MAP = 1  # a bit of ROOT::TIOFeatures
@@ -38,42 +41,7 @@ _PACKED_TYPES = {19: True, 9: False}  # EDataType's kFloat16_t, kDouble32_t
 """Whether a packed real is single (``Float16_t``), by class of leaf and by type of a member."""
 
 
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """Where a column comes from.
-
-    Attributes
-    ----------
-    number : int
-        Of its branch: branches are counted as they come in the file, each before those below it.
-    key : str
-        Its key in the tree.
-    leaf : str or None
-        The leaf of a leaf list.
-    encoding : Encoding or None
-        None where only uproot reads it.
-    length : int
-        Elements in each entry of an array; 0 where this is none.
-    refused : str
-        Why not even uproot reads it, or not rightly; else empty.
-    leaves_positions_out : bool
-        Whether it was written with ROOT's feature ``kGenerateOffsetMap``: positions that counts tell are
-        left out, and for others there are sizes.
-    counter : tuple of str, ColumnType and Origin, or None
-        The branch with the counts, where positions are left out.
-    """
-
-    number: int
-    key: str
-    leaf: str | None = None
-    encoding: Encoding | None = None
-    length: int = 0
-    refused: str = ""
-    leaves_positions_out: bool = False
-    counter: tuple[str, ColumnType, Origin] | None = None
-
-
-def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
+def branches(tree: Any) -> Iterator[Named]:
     """Yield each branch, or each leaf of a leaf list, with its name and type.
 
     A name can come more than once: the first one counts. Where another branch has it already, a branch
@@ -84,7 +52,7 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
     numbers = {id(branch): number for number, (_, branch) in enumerate(listed)}
     for number, (key, branch) in enumerate(listed):
         name = _branch_name(branch)
-        origin = Origin(number, key)
+        origin = BranchOrigin(number, key)
         if _leaves_positions_out(branch):
             counter = _counter(branch.count_branch, numbers)
             origin = replace(origin, leaves_positions_out=True, counter=counter)
@@ -96,6 +64,11 @@ def branches(tree: Any) -> Iterator[tuple[str, ColumnType, Origin]]:
 def all_branches(tree: Any) -> list[Any]:
     """Return uproot's branches by their numbers."""
     return [branch for _, branch in tree.iteritems(recursive=True, full_paths=True)]
+
+
+def names(tree: Any) -> list[str]:
+    """Return the names of the branches by their numbers."""
+    return [str(branch.name) for branch in all_branches(tree)]
 
 
 def by_key(tree: Any) -> dict[str, Any]:
@@ -143,16 +116,16 @@ def _leaves_positions_out(branch: Any) -> bool:
     return bool(int(bits or 0) & _GENERATE_OFFSET_MAP)
 
 
-def _counter(branch: Any | None, numbers: Mapping[int, int]) -> tuple[str, ColumnType, Origin] | None:
+def _counter(branch: Any | None, numbers: Mapping[int, int]) -> Named | None:
     """Return name, type and origin of a branch with one number in each entry; None where it is none."""
     if branch is None or id(branch) not in numbers:
         return None
     name = str(branch.name)
-    found = next(_columns(branch, name, Origin(numbers[id(branch)], name)), None)
+    found = next(_columns(branch, name, BranchOrigin(numbers[id(branch)], name)), None)
     return found if found is not None and found[1].kind == "scalar" else None
 
 
-def _columns(branch: Any, name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
+def _columns(branch: Any, name: str, origin: BranchOrigin) -> Iterator[Named]:
     """Yield what a branch holds."""
     leaves = branch.member("fLeaves")
     if any(_packed(branch, leaf) is not None for leaf in leaves):
@@ -189,15 +162,13 @@ def _columns(branch: Any, name: str, origin: Origin) -> Iterator[tuple[str, Colu
         yield name, ColumnType(str(branch.typename), "other"), origin
 
 
-def _plain_column(name: str, origin: Origin, interpretation: Any) -> tuple[str, ColumnType, Origin]:
+def _plain_column(name: str, origin: BranchOrigin, interpretation: Any) -> Named:
     type_, length = _numpy_type(interpretation.to_dtype)
     encoding = _swapped(interpretation.from_dtype)
     return name, type_, replace(origin, encoding=encoding, length=length)
 
 
-def _leaf_list(
-    branch: Any, name: str, origin: Origin, interpretation: Any
-) -> Iterator[tuple[str, ColumnType, Origin]]:
+def _leaf_list(branch: Any, name: str, origin: BranchOrigin, interpretation: Any) -> Iterator[Named]:
     """Yield the leaves of a branch that has several: one after another in each entry.
 
     uproot looks for dimensions that all of them share, and loses others.
@@ -230,9 +201,7 @@ def _swapped(stored: np.dtype[Any]) -> Encoding:
     return Encoding("swapped", stored.base.newbyteorder("="))
 
 
-def _jagged_column(
-    branch: Any, name: str, origin: Origin, interpretation: Any
-) -> tuple[str, ColumnType, Origin]:
+def _jagged_column(branch: Any, name: str, origin: BranchOrigin, interpretation: Any) -> Named:
     content, text = interpretation.content, str(branch.typename)
     if type(content) is not uproot.AsDtype:
         return name, ColumnType(text, "vector"), origin
@@ -254,7 +223,7 @@ def _packed(branch: Any, leaf: Any) -> bool | None:
     return _PACKED_LEAVES.get(leaf.classname)
 
 
-def _packed_columns(branch: Any, name: str, origin: Origin) -> Iterator[tuple[str, ColumnType, Origin]]:
+def _packed_columns(branch: Any, name: str, origin: BranchOrigin) -> Iterator[Named]:
     """Yield the leaves of a branch of which at least one is a packed real, or not flat."""
     leaves = branch.member("fLeaves")
     laid_out: list[tuple[str, ColumnType, Encoding, int]] = []

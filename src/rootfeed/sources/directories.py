@@ -81,10 +81,11 @@ class RootFile:
 
     def __init__(self, storage: Storage, ends_bytes: int) -> None:
         self._storage = storage
-        self._held: list[tuple[int, Array]] = []
+        self._held: dict[Span, Array] = {}
         size = storage.file_bytes
         tail = max(0, size - ends_bytes)
-        self.fetch([(0, min(size, ends_bytes)), (tail, size - tail)])
+        self._ends = ((0, min(size, ends_bytes)), (tail, size - tail))
+        self.fetch(self._ends)
         head = self.bytes(0, min(size, _HEADER[1].size))
         if len(head) < _HEADER[1].size:
             raise UnknownError("a file without a header")
@@ -97,7 +98,7 @@ class RootFile:
         if magic != b"root" or not 0 < end <= size or free == 0 or streamer_bytes <= 0:
             raise UnknownError("the header")
         self._streamers = (streamers, streamer_bytes)
-        self.keys = list(self._walk([("", begin + name_bytes)], 0))
+        [self.keys] = self._walk([("", begin + name_bytes)], 0)
 
     def fetch(self, spans: Iterable[Span]) -> None:
         """Read some ranges (offset, size) at once, and keep them."""
@@ -109,7 +110,7 @@ class RootFile:
         for offset, size in missing:
             data = np.empty(size, np.uint8)
             self._storage.read_into(offset, data)
-            self._held.append((offset, data))
+            self._held[offset, size] = data
 
     def bytes(self, offset: int, size: int) -> Array:
         """Return a range, which is read if need be."""
@@ -156,30 +157,22 @@ class RootFile:
         return out
 
     def _find(self, offset: int, size: int) -> Array | None:
-        for start, data in self._held:
-            if start <= offset and offset + size <= start + len(data):
-                return data[offset - start : offset - start + size]
+        if (data := self._held.get((offset, size))) is not None:
+            return data
+        for start, length in self._ends:
+            if start <= offset and offset + size <= start + length and (start, length) in self._held:
+                return self._held[start, length][offset - start : offset - start + size]
         return None
 
-    def _walk(self, folders: list[tuple[str, int]], depth: int) -> Iterator[tuple[str, Key]]:
-        """Yield the keys in some folders, each with what is below it."""
+    def _walk(self, folders: list[tuple[str, int]], depth: int) -> Iterator[list[tuple[str, Key]]]:
+        """Yield the keys in each of some folders, each with what is below it."""
         if depth > _MOST_DEPTH:
             raise UnknownError("folders in folders")
-        lists: list[Span] = []
-        # The record has no more bytes than this, but may be the last thing of a file.
+        # A record has no more bytes than this, but may be the last thing of a file.
         room = self._storage.file_bytes
         records = [(place, min(_DIRECTORY[1].size, room - place)) for _, place in folders]
         self.fetch(records)
-        for place, size in records:
-            record = self.bytes(place, size)
-            if len(record) < _DIRECTORY[0].size:
-                raise UnknownError("a folder's record")
-            fields = _DIRECTORY[0].unpack_from(record)
-            if fields[0] > _LARGE:
-                if len(record) < _DIRECTORY[1].size:
-                    raise UnknownError("a folder's record")
-                fields = _DIRECTORY[1].unpack_from(record)
-            lists.append((fields[7], fields[3] if fields[7] else 0))
+        lists = [_list_of_keys(self.bytes(*span)) for span in records]
         self.fetch(lists)
         keys = [list(_keys(self.bytes(*span))) if span[1] else [] for span in lists]
         below = [
@@ -190,16 +183,28 @@ class RootFile:
         ]
         if len({path for path, _ in below}) < len(below):
             raise UnknownError("several cycles of a folder")
-        deeper: dict[str, list[tuple[str, Key]]] = {path: [] for path, _ in below}
-        for path, key in self._walk(below, depth + 1) if below else ():
-            deeper[next(each for each in deeper if path.startswith(each))].append((path, key))
+        deeper = self._walk(below, depth + 1) if below else iter(())
         for (prefix, _), inside in zip(folders, keys, strict=True):
+            found: list[tuple[str, Key]] = []
             for key in inside:
                 if not _AMBIGUOUS.isdisjoint(key.name):
                     raise UnknownError("a name that could be a path")
-                yield prefix + key.name, key
+                found.append((prefix + key.name, key))
                 if key.class_name in _DIRECTORIES:
-                    yield from deeper[f"{prefix}{key.name}/"]
+                    found += next(deeper)
+            yield found
+
+
+def _list_of_keys(record: Array) -> Span:
+    """Return where the keys of a folder lie, which its record tells."""
+    if len(record) < _DIRECTORY[0].size:
+        raise UnknownError("a folder's record")
+    fields = _DIRECTORY[0].unpack_from(record)
+    if fields[0] > _LARGE:
+        if len(record) < _DIRECTORY[1].size:
+            raise UnknownError("a folder's record")
+        fields = _DIRECTORY[1].unpack_from(record)
+    return fields[7], fields[3] if fields[7] else 0
 
 
 def _keys(data: Array) -> Iterator[Key]:

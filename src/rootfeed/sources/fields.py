@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rootfeed.errors import DamagedFileError
 from rootfeed.schema import ColumnType
-from rootfeed.sources.compression import MOST_EXPANSION, DamagedPageError, checked_xxh3
 from rootfeed.sources.records import ColumnRecord, FieldRecord, Ntuple
-from rootfeed.sources.uproot_internals import Envelope, envelopes, read_envelope
 
-__all__ = ["OFFSETS", "Origin", "check_envelopes", "columns_below", "fields"]
+__all__ = ["OFFSETS", "Origin", "columns_below", "fields"]
 
 _FIELD_DTYPES: dict[str, Any] = {
     "bool": np.bool_,
@@ -60,8 +57,6 @@ _OPTIONALS = ("std::optional", "std::unique_ptr")
 _BASE_CLASS = re.compile(r"\.?:_\d+")
 
 _CARDINALITY = re.compile(r"ROOT::RNTupleCardinality<(.*)>")
-
-_CHECKSUM_BYTES = 8
 
 # Structural roles of a field (RNTuple binary format specification).
 _LEAF, _COLLECTION, _RECORD = 0, 1, 2
@@ -224,28 +219,3 @@ def _type(
     if offsets is None:
         return ColumnType(text, kind, dtype)
     return ColumnType(f"ROOT::VecOps::RVec<{text}>", "vector", dtype)
-
-
-def check_envelopes(where: str, ntuple: Any) -> None:
-    """Compare header, footer and page lists with their checksums, before uproot parses them.
-
-    uproot checks the first two itself, but after it has followed their sizes and counts, and the page
-    lists never. Raises `DamagedFileError`.
-    """
-
-    def check(envelope: Envelope) -> None:
-        stored_bytes, whole_bytes = envelope.stored_bytes, envelope.whole_bytes
-        if whole_bytes > MOST_EXPANSION * stored_bytes:
-            raise DamagedPageError(f"it stores {stored_bytes} bytes for {whole_bytes} uncompressed ones")
-        data = read_envelope(ntuple, envelope)
-        if len(data) != whole_bytes or whole_bytes < _CHECKSUM_BYTES:
-            raise DamagedPageError(f"it has {len(data)} bytes instead of {whole_bytes}")
-        checked_xxh3(data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes())
-
-    for envelope in envelopes(ntuple):
-        try:
-            check(envelope)
-        except DamagedPageError as error:
-            raise DamagedFileError(
-                f"{where}: its {envelope.what} is damaged: {error}. Copy or produce the file again."
-            ) from error

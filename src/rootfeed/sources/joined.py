@@ -11,9 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 import xxhash
@@ -24,6 +23,9 @@ from rootfeed.sources.arrays import ArraysIndex, ArraysLocation
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = [
     "TAKEN",
@@ -208,6 +210,8 @@ def read_awkward(
     index: JoinedIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
 ) -> ak.Array:
     """Return the entries ``[start, stop)`` of a column of either."""
+    import awkward as ak
+
     if name in index.base.columns:
         return root.read_awkward(index.base, name, start, stop, scratch)
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Any, TypeVar
 
-import numpy as np
-import uproot
 import xxhash
 
 from rootfeed.errors import ChangedFileError, DamagedFileError
 from rootfeed.schema import Array, Column, ColumnType, Version
-from rootfeed.sources import baskets, branches, fields, tables
-from rootfeed.sources.compression import MOST_EXPANSION
+from rootfeed.sources import baskets, fields, tables
 from rootfeed.sources.directories import Key, RootFile
 from rootfeed.sources.envelopes import read_ntuple
 from rootfeed.sources.objects import (
@@ -25,11 +22,9 @@ from rootfeed.sources.objects import (
     identity,
 )
 from rootfeed.sources.productions import once
-from rootfeed.sources.records import BranchRecord, Contents, Listing, UnknownError
+from rootfeed.sources.records import Contents, Listing, UnknownError, listing_of
 from rootfeed.sources.storage import Address, Storage, open_storage
-from rootfeed.sources.storage.web import web_page
 from rootfeed.sources.streamed import Tree
-from rootfeed.sources.uproot_internals import FileClasses, StorageSource, branch_record, ntuple_records
 
 __all__ = ["described", "directly", "keep", "open_object"]
 
@@ -38,9 +33,7 @@ Answer = TypeVar("Answer")
 _kept: dict[tuple[Address, str | None], RootObject] = {}
 
 _ENDS_BYTES = 64 << 10  # at each end of a file, fetched before they are asked for
-_OTHER_FORMATS = ((b"PAR1", "Parquet", ".parquet"), (b"ARROW1", "Arrow", ".arrow"))
 _MOST_KEPT = 4
-_LARGE_FILE_VERSION = 1_000_000  # from which a file's header has positions of eight bytes
 
 
 @contextmanager
@@ -131,8 +124,8 @@ def directly(address: Address, storage: Storage, object_path: str | None) -> Roo
 
     def learn(names: list[str]) -> Listing:
         with _opened(address, storage, object_path) as found:
-            listed = branches.all_branches(found.handle)
-            if [str(branch.name) for branch in listed] != names:
+            assert found.branches is not None
+            if found.branches() != names:
                 raise UnknownError("the order of branches")
             return found.contents.listing()
 
@@ -181,138 +174,18 @@ def _ntuple_directly(file: RootFile, anchor: Array) -> Contents:
         return tables.field_column(where, ntuple, name, type_, origin, shared)
 
     def listing() -> Listing:
-        return once(("fields", production), lambda: _listing(fields.fields(ntuple)))
+        return once(("fields", production), lambda: listing_of(fields.fields(ntuple)))
 
     return Contents(ntuple.entries, listing, column)
 
 
-@contextmanager
 def _opened(
     address: Address, storage: Storage, object_path: str | None, *, friends: bool = False
-) -> Iterator[RootObject]:
+) -> AbstractContextManager[RootObject]:
     """Give a tree or ntuple that uproot parses."""
-    path = address.name
+    from rootfeed.sources.opening import opened  # uproot takes its time, and many files need none
+
     # Metadata lies at both ends of a file.
     size = storage.file_bytes
     storage.prepare([(0, _ENDS_BYTES), (max(0, size - _ENDS_BYTES), _ENDS_BYTES)])
-    try:
-        # A mapping, because uproot splits a name at its colons.
-        with damaged(f"{path} cannot be read as a ROOT file"):
-            file = uproot.open(
-                {path: None},
-                handler=StorageSource,
-                storage=storage,
-                custom_classes=FileClasses(),
-                minimal_ttree_metadata=not friends,
-            )
-    except DamagedFileError:
-        _explain(address, storage)
-        raise
-    with file:
-        what = object_path or "its tree or ntuple"
-        with damaged(f"{path}: the metadata of {what!r} cannot be read"):
-            _check_end(path, storage.file_bytes, file.file.fEND)
-            _check_closed(path, file.file)
-            found = _find(path, storage, file, object_path)
-        yield found
-
-
-def _find(path: str, storage: Storage, file: Any, object_path: str | None) -> RootObject:
-    # Keys come newest cycle first.
-    classes = list(file.classnames(recursive=True).items())
-    object_path, class_name = choose(path, classes, object_path)
-    where = f"{path}:{object_path}"
-    key = file.key(object_path)
-    if key.fObjlen > MOST_EXPANSION * key.fNbytes:
-        raise DamagedFileError(
-            f"{where} claims {key.fObjlen} bytes of metadata, compressed in {key.fNbytes}. "
-            "Copy or produce the file again."
-        )
-    handle = file[object_path]
-    if class_name == RNTUPLE:
-        fields.check_envelopes(where, handle)
-    entries = checked_entries(where, int(handle.num_entries))
-    return RootObject(
-        path=path,
-        object_path=object_path,
-        format="RNTuple" if class_name == RNTUPLE else "TTree",
-        entries=entries,
-        identity=identity(file.file.uuid.bytes, object_path, entries),
-        storage=storage,
-        version=storage.version,
-        contents=_ntuple(handle) if class_name == RNTUPLE else _tree(handle, entries),
-        handle=handle,
-    )
-
-
-def _tree(tree: Any, entries: int) -> Contents:
-    listed: list[Any] = []
-
-    def branch(number: int) -> BranchRecord:
-        if not listed:
-            listed.extend(branches.all_branches(tree))
-        return branch_record(tree, listed[number])
-
-    def column(where: str, name: str, type_: ColumnType, origin: Any, shared: dict[Any, Any]) -> Column:
-        return baskets.branch_column(where, branch, entries, name, type_, origin)
-
-    return Contents(entries, lambda: _listing(branches.branches(tree)), column)
-
-
-def _ntuple(handle: Any) -> Contents:
-    ntuple = ntuple_records(handle)
-
-    def column(where: str, name: str, type_: ColumnType, origin: Any, shared: dict[Any, Any]) -> Column:
-        return tables.field_column(where, ntuple, name, type_, origin, shared)
-
-    return Contents(ntuple.entries, lambda: _listing(fields.fields(ntuple)), column)
-
-
-def _listing(found: Iterator[tuple[str, ColumnType, Any]]) -> Listing:
-    columns: dict[str, tuple[ColumnType, Any]] = {}
-    others: dict[str, tuple[ColumnType, ...]] = {}
-    for name, type_, origin in found:
-        first, _ = columns.setdefault(name, (type_, origin))
-        if first is not type_:
-            others[name] = (*others.get(name, (first,)), type_)
-    return Listing(columns, others)
-
-
-def _explain(address: Address, storage: Storage) -> None:
-    """Say what is wrong with a file that uproot cannot open (``TFile`` class reference, "header")."""
-    path, header = address.name, np.zeros(20, np.uint8)
-    if storage.file_bytes >= len(header):
-        storage.read_into(0, header)
-    if header[:4].tobytes() != b"root":
-        if address.is_remote and header.tobytes().lstrip()[:1] == b"<":
-            raise web_page(path) from None
-        for magic, name, ending in _OTHER_FORMATS:
-            if header.tobytes().startswith(magic):
-                raise DamagedFileError(
-                    f"{path} begins as {name} files do: rename it to end in {ending}."
-                ) from None
-        raise DamagedFileError(
-            f"{path} is not a ROOT file: it has {storage.file_bytes} bytes and does not start with "
-            "'root'. Name a ROOT file, or copy or produce it again."
-        ) from None
-    version = int.from_bytes(header[4:8].tobytes(), "big")
-    stop = 20 if version >= _LARGE_FILE_VERSION else 16
-    _check_end(path, storage.file_bytes, int.from_bytes(header[12:stop].tobytes(), "big"))
-
-
-def _check_end(path: str, file_bytes: int, end: int) -> None:
-    """Refuse a file that lacks its end: uproot opens some of those as if they were empty."""
-    if file_bytes < end:
-        raise DamagedFileError(
-            f"{path} is truncated: expected {end} bytes, got {file_bytes}. "
-            "Copy or produce the file again."
-        ) from None
-
-
-def _check_closed(path: str, file: Any) -> None:
-    if file.fNbytesInfo == 0 or file.fSeekFree == 0:
-        raise DamagedFileError(
-            f"{path} was never closed by the program that wrote it, so its directory is missing and "
-            "entries may be too. Run ROOT's recovery (open it once with TFile in UPDATE mode) or "
-            "produce it again."
-        )
+    return opened(address, storage, object_path, friends=friends)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +77,8 @@ class RootObject:
     contents : Contents
     handle : object
         uproot's own object, where uproot read it.
+    branches : function, or None
+        Of such a tree: returns the names of its branches, in the file's order.
     """
 
     path: str
@@ -88,6 +90,7 @@ class RootObject:
     version: Version
     contents: Contents
     handle: Any = None
+    branches: Callable[[], list[str]] | None = None
 
     def types(self) -> dict[str, ColumnType]:
         """Return every column's type, in the file's order; no data is read."""
@@ -117,13 +120,10 @@ class RootObject:
 
     def columns(self, names: Iterable[str]) -> dict[str, Column]:
         """Return the page tables of some columns; unknown names are left out."""
-        wanted = set(names)
+        listed, places = self._listing.columns, self._listing.places
         shared: dict[Any, Any] = {}
-        return {
-            name: self._column(name, type_, origin, shared)
-            for name, (type_, origin) in self._listing.columns.items()
-            if name in wanted
-        }
+        known = sorted({name for name in names if name in listed}, key=places.__getitem__)
+        return {name: self._column(name, *listed[name], shared) for name in known}
 
     @property
     def _where(self) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 
 from rootfeed.errors import DamagedFileError, RootfeedError
 from rootfeed.schema import ABSENT, EMBEDDED, Array, Column, FileIndex, Pages
-from rootfeed.sources.branches import first_names
 from rootfeed.sources.compression import (
     MOST_EXPANSION,
     DamagedPageError,
@@ -272,6 +271,8 @@ class PageReader:
 @lru_cache(maxsize=1000)
 def _branches(address: Address, object_path: str, identity: bytes) -> frozenset[str]:
     """Return the names of a tree's branches that were not renamed, as far as the file tells."""
+    from rootfeed.sources.branches import first_names
+
     with open_object(address, object_path) as found:
         return first_names(found.handle)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 from numpy import int64
 
-from rootfeed.schema import Array, Column, ColumnType
+from rootfeed.schema import Array, Column, ColumnType, Encoding
 
 __all__ = [
     "Baskets",
+    "BranchOrigin",
     "BranchRecord",
     "Cluster",
     "ColumnRecord",
@@ -23,6 +24,7 @@ __all__ = [
     "Ntuple",
     "PageRecord",
     "UnknownError",
+    "listing_of",
 ]
 
 Places = npt.NDArray[int64]
@@ -43,10 +45,24 @@ class Listing(NamedTuple):
         Type of each, and what its source knows of it; of several of one name the first.
     others : mapping of str to tuple of ColumnType
         Names that several columns have, and the types of all of them.
+    places : mapping of str to int
+        In which order the columns come.
     """
 
     columns: Mapping[str, tuple[ColumnType, Any]]
     others: Mapping[str, tuple[ColumnType, ...]]
+    places: Mapping[str, int]
+
+
+def listing_of(found: Iterable[tuple[str, ColumnType, Any]]) -> Listing:
+    """Return the listing of columns, each with its name and type."""
+    columns: dict[str, tuple[ColumnType, Any]] = {}
+    others: dict[str, tuple[ColumnType, ...]] = {}
+    for name, type_, origin in found:
+        first, _ = columns.setdefault(name, (type_, origin))
+        if first is not type_:
+            others[name] = (*others.get(name, (first,)), type_)
+    return Listing(columns, others, {name: place for place, name in enumerate(columns)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +84,41 @@ class Contents:
 
 
 # --- TTree ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class BranchOrigin:
+    """Where a column comes from.
+
+    Attributes
+    ----------
+    number : int
+        Of its branch: branches are counted as they come in the file, each before those below it.
+    key : str
+        Its key in the tree.
+    leaf : str or None
+        The leaf of a leaf list.
+    encoding : Encoding or None
+        None where only uproot reads it.
+    length : int
+        Elements in each entry of an array; 0 where this is none.
+    refused : str
+        Why not even uproot reads it, or not rightly; else empty.
+    leaves_positions_out : bool
+        Whether it was written with ROOT's feature ``kGenerateOffsetMap``: positions that counts tell are
+        left out, and for others there are sizes.
+    counter : tuple of str, ColumnType and BranchOrigin, or None
+        The branch with the counts, where positions are left out.
+    """
+
+    number: int
+    key: str
+    leaf: str | None = None
+    encoding: Encoding | None = None
+    length: int = 0
+    refused: str = ""
+    leaves_positions_out: bool = False
+    counter: tuple[str, ColumnType, BranchOrigin] | None = None
 
 
 class EmbeddedBasket(NamedTuple):

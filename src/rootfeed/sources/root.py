@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from threading import Event
+from typing import TYPE_CHECKING
 
-import awkward as ak
 import numpy as np
 
 from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest, warn
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
-from rootfeed.sources import fallback, vectors
+from rootfeed.sources import vectors
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located
 from rootfeed.sources.metadata import described, keep, open_object
@@ -25,6 +25,9 @@ from rootfeed.sources.pages import PageReader, ranges
 from rootfeed.sources.paths import Location
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 __all__ = ["fetch", "friends", "index", "prepare", "read", "read_awkward", "types", "vector_bytes"]
 
@@ -230,11 +233,15 @@ def _column(
     index, scratch = reader.index, reader.scratch
     if out is None:
         if column.pages is None:
+            from rootfeed.sources import fallback
+
             return fallback.read_jagged(index, column, start, stop, scratch)
         return vectors.read_vector(reader, column, start, stop, span)
     if span is not None:
         np.subtract(span.offsets[1:], span.offsets[:-1], out=out, casting="unsafe")
     elif column.pages is None:
+        from rootfeed.sources import fallback
+
         fallback.fill_scalar(index, column, start, stop, out, scratch)
     else:
         reader.fill(column, start, stop, out)
@@ -270,8 +277,12 @@ def read_awkward(
     DamagedFileError
         Names the file, the column and the entries.
     """
+    import awkward as ak
+
     column = index.columns[name]
     if column.pages is None and column.offsets is None:
+        from rootfeed.sources import fallback
+
         with closing(Scratch()) as own:
             return fallback.read_array(index, column, start, stop, scratch or own)
 

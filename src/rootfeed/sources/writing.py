@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import awkward as ak
 import numpy as np
-import uproot
 
 from rootfeed.errors import ArgumentError, EmptyDatasetError, UnsupportedColumnError
 from rootfeed.schema import Array, ColumnType, Jagged
@@ -19,15 +17,10 @@ __all__ = ["COMPRESSIONS", "Format", "writable", "write"]
 
 Format = Literal["ttree", "rntuple"]
 
-COMPRESSIONS: Mapping[str, Any] = {
-    "zlib": uproot.ZLIB,
-    "lzma": uproot.LZMA,
-    "lz4": uproot.LZ4,
-    "zstd": uproot.ZSTD,
-}
-"""By name: functions of a level from 1 to 9."""
+COMPRESSIONS = ("zlib", "lzma", "lz4", "zstd")
+"""Each has levels from 1 to 9."""
 
-_FAST = uproot.ZLIB(1)
+_FAST = ("zlib", 1)
 
 
 def write(
@@ -38,7 +31,7 @@ def write(
     format: Format,
     *,
     counters: Mapping[str, str] | None = None,
-    compression: Any = _FAST,
+    compression: tuple[str, int] | None = _FAST,
 ) -> None:
     """Write columns into a file, which is replaced when all is written.
 
@@ -55,8 +48,8 @@ def write(
     counters : mapping of str to str, optional
         The name of the branch with the number of elements of each vector's entries, for a tree, which
         cannot do without.
-    compression : object or None
-        One of uproot's.
+    compression : tuple of str and int, or None
+        One of `COMPRESSIONS`, and its level.
 
     Raises
     ------
@@ -71,9 +64,13 @@ def write(
                 f"column {column!r} ({type_.text}) holds neither numbers, nor vectors of numbers, nor "
                 "text, which are all that is written. Name the columns without it."
             )
+    import awkward as ak
+    import uproot
+
+    packing = None if compression is None else getattr(uproot, compression[0].upper())(compression[1])
     unfinished = Path(f"{path}.part{os.getpid()}")
     try:
-        with uproot.recreate(unfinished, compression=compression) as file:
+        with uproot.recreate(unfinished, compression=packing) as file:
             out: Any
             if format == "ttree":
                 branches = {key: _branch(type_) for key, type_ in types.items()}
@@ -126,6 +123,8 @@ def _branch(type_: ColumnType) -> Any:
 
 
 def _field(type_: ColumnType) -> Any:
+    import awkward as ak
+
     if type_.kind == "text":
         letters = ak.forms.NumpyForm("uint8", parameters={"__array__": "char"})
         return ak.forms.ListOffsetForm("i64", letters, parameters={"__array__": "string"})

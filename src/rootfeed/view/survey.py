@@ -16,7 +16,7 @@ __all__ = ["survey"]
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-_THREADS = 8
+_THREADS = 16  # as many as there are connections to a server
 _TASKS = 128
 _MOST_OF_A_TASK = 16
 
