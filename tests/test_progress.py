@@ -52,7 +52,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., io.StringIO]:
             assert options.pop("stderr")
             return Console(file=written, force_terminal=terminal, width=80, **options)
 
-        monkeypatch.setattr(module, "Console", console)
+        monkeypatch.setattr("rich.console.Console", console)
         return written
 
     return catch

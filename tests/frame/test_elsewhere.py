@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,9 +81,16 @@ class Counting(Executor):
         return self.futures[-1]
 
 
-def plain(index: rf.schema.FileIndex) -> Any:
-    """Return an index as something that can be compared."""
-    return pickle.dumps(index)
+def plain(value: Any) -> Any:
+    """Return an index, or what is in it, as something that can be compared."""
+    if dataclasses.is_dataclass(value):
+        fields = (field.name for field in dataclasses.fields(value))
+        return type(value), [(name, plain(getattr(value, name))) for name in fields]
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.shape, value.tobytes()
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def answers(paths: list[str], executor: Executor | None) -> list[Any]:
