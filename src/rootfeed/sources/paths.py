@@ -113,16 +113,6 @@ def expand(
         locations.extend(_expand_one(item, name, access))
     if not locations:
         raise ArgumentError("files must name at least one file, got none.")
-    seen: set[tuple[str, str | None]] = set()
-    for location in locations:
-        path = location.address.urls[0]
-        key = (path if is_remote(path) else os.path.realpath(path), location.object_path)
-        if key in seen:
-            raise ArgumentError(
-                f"{location.path} is named twice, so its entries would be repeated. "
-                "To repeat entries on purpose, pass several frames to the loader."
-            )
-        seen.add(key)
     faults = {
         number: error
         for number, location in enumerate(locations)
@@ -134,6 +124,16 @@ def expand(
         )
     if bad is not None:
         bad.update(faults)
+    seen: set[tuple[str, str | None]] = set()
+    for location in locations:
+        path = location.address.urls[0]
+        key = (path if is_remote(path) else os.path.realpath(path), location.object_path)
+        if key in seen:
+            raise ArgumentError(
+                f"{location.path} is named twice, so its entries would be repeated. "
+                "To repeat entries on purpose, pass several frames to the loader."
+            )
+        seen.add(key)
     return tuple(locations)
 
 
