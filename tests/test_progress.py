@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+import rootfeed as rf
 from rootfeed import progress as module
 from rootfeed.progress import progress
+from samples import File, in_a_row, write_all
 
 HIDE_CURSOR, SHOW_CURSOR, ERASE_LINE = "\x1b[?25l", "\x1b[?25h", "\x1b[2K"
 
@@ -48,7 +52,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., io.StringIO]:
             assert options.pop("stderr")
             return Console(file=written, force_terminal=terminal, width=80, **options)
 
-        monkeypatch.setattr(module, "Console", console)
+        monkeypatch.setattr("rich.console.Console", console)
         return written
 
     return catch
@@ -96,6 +100,32 @@ def test_the_bar_appears_after_a_second_and_vanishes(
     for thread in set(threading.enumerate()) - set(before):
         thread.join(2)
         assert not thread.is_alive()
+
+
+def plain(written: io.StringIO) -> str:
+    """Return what was written without colours and moves."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.getvalue())
+
+
+def test_it_says_what_the_steps_are_of(shown: Callable[..., io.StringIO], clock: Clock) -> None:
+    written = shown(terminal=True)
+    with progress("Indexing files", 10) as advance:
+        clock.now += 2
+        advance(3, "files, 1,200 entries")
+        assert " 3/10 files, 1,200 entries" in plain(written)
+
+
+@pytest.mark.parametrize("bar", ["Indexing files", "Counting entries", "Reading columns"])
+def test_bars_tell_files_and_entries(
+    shown: Callable[..., io.StringIO], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bar: str
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", -1)
+    frame = rf.open(write_all(tmp_path, in_a_row(*[File(1500)] * 3), ["id"]))
+    written = shown(terminal=True)
+    frame.filter("id > 3").count()
+    frame.describe()
+    told = "3/3 files, 4,500 entries" if bar == "Indexing files" else "4500/4500 entries, file 3 of 3"
+    assert re.search(rf"{bar} .* {told}", plain(written))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])

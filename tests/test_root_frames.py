@@ -161,13 +161,13 @@ def test_all_statistics_at_once_are_those_of_root(path: str, cut: str) -> None:
 
 def test_statistics_come_from_one_pass(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    scan = View.scan
+    measure = View.measure
 
     def counted(self: View, names: Any, *rest: Any, **named: Any) -> Any:
         passes.append(tuple(names))
-        return scan(self, names, *rest, **named)
+        return measure(self, names, *rest, **named)
 
-    monkeypatch.setattr(View, "scan", counted)
+    monkeypatch.setattr(View, "measure", counted)
     frame = ROOT.RDataFrame("events", path).Filter("n > 0")
     booked = [frame.Sum("x"), frame.Mean("x"), frame.Max("id"), frame.Sum("pt")]
     assert not any(each.IsReady() for each in booked)

@@ -16,11 +16,13 @@
     ├── DamagedFileError         (OSError)            truncated, overwritten or inconsistent contents
     ├── ChangedFileError         (OSError)            a file that is not the one that was indexed
     ├── UnreachableError         (OSError)            bytes that a server, a disk, a limit keeps back
+    │   └── LimitError           (OSError)            a limit of this process or machine does
     ├── AccessError              (PermissionError)    bytes that this user may not read
     ├── EmptyDatasetError        (ValueError)         nothing is left to read
     ├── UnequalLengthsError      (ValueError)         vectors that belong together differ in length
     ├── UnsupportedFileError     (OSError)            a file in a format that cannot be read
     ├── StateError               (ValueError)         a saved state that is damaged, or another loader's
+    ├── ExecutorError            (RuntimeError)       an executor that does not run what it is given
     ├── ForkedIteratorError      (RuntimeError)       an iterator that crossed a fork
     └── SharedIteratorError      (RuntimeError)       an iterator that several threads use at a time
 
@@ -31,6 +33,7 @@
     ├── WeightWarning            weights that are zero, NaN or infinite
     ├── MixingWarning            rows that cannot mix well in the memory that there is
     ├── DuplicateNameWarning     columns of one name, of which the first counts
+    ├── SkippedFileWarning       files that were left out, because they cannot be read
     └── CacheWarning             a cache on disk that cannot be written
 
 What goes wrong with a file is one of three things: its bytes are wrong (`DamagedFileError`), they
@@ -45,7 +48,7 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "AccessError",
@@ -57,9 +60,11 @@ __all__ = [
     "DuplicateNameWarning",
     "EmptyDatasetError",
     "EvaluationError",
+    "ExecutorError",
     "ExpressionError",
     "ExpressionTypeError",
     "ForkedIteratorError",
+    "LimitError",
     "MissingColumnError",
     "MissingFileError",
     "MissingNameError",
@@ -71,13 +76,18 @@ __all__ = [
     "RootfeedError",
     "RootfeedWarning",
     "SharedIteratorError",
+    "SkippedFileWarning",
     "StateError",
     "UnequalLengthsError",
     "UnreachableError",
     "UnsupportedColumnError",
     "UnsupportedFileError",
     "WeightWarning",
+    "is_of_the_file",
+    "listed",
     "nearest",
+    "of_files",
+    "one_line",
     "warn",
 ]
 
@@ -146,6 +156,10 @@ class UnreachableError(RootfeedError, OSError):
     """A server, a disk or a limit of this process keeps bytes back that may be whole."""
 
 
+class LimitError(UnreachableError):
+    """A limit of this process or machine, such as that of open files, keeps bytes back."""
+
+
 class AccessError(RootfeedError, PermissionError):
     """A file may not be read by this user, or with this token."""
 
@@ -168,6 +182,10 @@ class EmptyDatasetError(RootfeedError, ValueError):
 
 class StateError(RootfeedError, ValueError):
     """A saved state is damaged, or belongs to another loader."""
+
+
+class ExecutorError(RootfeedError, RuntimeError):
+    """An executor does not run what it is given: a process of it has died, or cannot load it."""
 
 
 class ForkedIteratorError(RootfeedError, RuntimeError):
@@ -204,6 +222,10 @@ class MixingWarning(RootfeedWarning):
 
 class DuplicateNameWarning(RootfeedWarning):
     """Several columns have one name: the first one counts."""
+
+
+class SkippedFileWarning(RootfeedWarning):
+    """Files cannot be read and were left out, as ``rootfeed.open(..., on_error="skip")`` asks."""
 
 
 class CacheWarning(RootfeedWarning):
@@ -252,3 +274,74 @@ def nearest(name: str, candidates: Iterable[str], shown: Callable[[str], str] = 
     listed = ", ".join(shown(candidate) for candidate in names[:8])
     rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f"There are: {listed}{rest}."
+
+
+_MOST_FILES = 20
+_REASON_CHARACTERS = 400
+
+
+def is_of_the_file(error: RootfeedError) -> bool:
+    """Whether an error says that a file itself cannot be read, however it is used.
+
+    Not so of limits of this process, of a file that was replaced meanwhile, and of columns that the file
+    lacks.
+    """
+    kinds = (
+        AccessError,
+        DamagedFileError,
+        MissingFileError,
+        MissingObjectError,
+        UnreachableError,
+        UnsupportedFileError,
+    )
+    return isinstance(error, kinds) and not isinstance(error, LimitError)
+
+
+def one_line(path: str, error: RootfeedError) -> str:
+    """Return what an error says of a file, in a line that names the file."""
+    text = " ".join(str(error).split())
+    text = text if path in text else f"{path}: {text}"
+    return text if len(text) <= _REASON_CHARACTERS else f"{text[: _REASON_CHARACTERS - 3]}..."
+
+
+def listed(lines: Sequence[str]) -> str:
+    """Return lines below each other: the first twenty, and how many more there are."""
+    more = len(lines) - _MOST_FILES
+    every = [*lines[:_MOST_FILES], *([f"and {more} more"] if more > 0 else [])]
+    return "".join(f"\n  {line}" for line in every)
+
+
+def of_files(
+    bad: Sequence[tuple[str, RootfeedError]], files: int, *, unseen: int = 0, skips: bool = False
+) -> RootfeedError:
+    """Return one error for those of some files: the error itself where it is only one.
+
+    Parameters
+    ----------
+    bad : sequence of (path, error)
+        At least one.
+    files : int
+        How many there are, those that are well included.
+    unseen : int
+        How many of them nobody has looked at.
+    skips : bool
+        Whether files that cannot be read were to be left out.
+
+    Returns
+    -------
+    RootfeedError
+        Of the class that all of them have in common.
+    """
+    errors = [error for _, error in bad]
+    if len(errors) == 1:
+        return errors[0]
+    kinds = type(errors[0]).__mro__
+    kind = next(each for each in kinds if all(isinstance(error, each) for error in errors))
+    text = f"{len(bad)} of {files} files cannot be used."
+    if unseen:
+        text += f" {unseen} others were not looked at."
+    if not skips and all(map(is_of_the_file, errors)):
+        text += ' rootfeed.open(..., on_error="skip") leaves such files out.'
+    told: RootfeedError = kind(text + listed([one_line(path, error) for path, error in bad]))
+    told.__cause__ = errors[0]
+    return told

@@ -12,8 +12,10 @@ _PATIENCE_SECONDS = 1.0
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that advances a bar on the terminal.
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """Yield a function of a number of steps that advances a bar on the terminal.
+
+    It may be given, too, what the steps are of, and what else there is to say: ``advance(1, "files")``.
 
     The bar appears on standard error after a second, only on a terminal, and vanishes at the end.
 
@@ -31,17 +33,18 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[of]}"),
         TimeRemainingColumn(),
         console=console,
         transient=True,
     )
-    task = bar.add_task(label, total=total)
+    task = bar.add_task(label, total=total, of="")
     begun = time.monotonic()
     started = False
 
-    def advance(steps: int) -> None:
+    def advance(steps: int, of: str = "") -> None:
         nonlocal started
-        bar.advance(task, steps)
+        bar.update(task, advance=steps, of=of)
         if not started and console.is_terminal and time.monotonic() - begun > _PATIENCE_SECONDS:
             bar.start()
             started = True

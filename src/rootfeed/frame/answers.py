@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -138,7 +139,7 @@ def describe(view: View, names: Sequence[str]) -> Summary:
 def moments(view: View, names: Sequence[str]) -> dict[str, Moments]:
     """Return count, sum, mean, spread and limits of columns over the entries that pass, in one pass."""
     found = {name: Moments() for name in names}
-    for name, block in _measured(view, names, lambda values: measured(values)[0]):
+    for name, block in _measured(view, names, _moments_of):
         found[name].add(block)
     return found
 
@@ -147,15 +148,21 @@ def _measured(
     view: View, names: Sequence[str], measure: Callable[[npt.NDArray[Any]], Result]
 ) -> Iterator[tuple[str, Result]]:
     """Yield what a function makes of the values of columns, block by block."""
-
-    def all_of(_: Block, __: Take, values: Columns) -> dict[str, Result]:
-        return {
-            name: measure(found.values if isinstance(found, Jagged) else found)
-            for name, found in values.items()
-        }
-
-    for _, _, found in view.scan(names, all_of):
+    for found in view.measure(names, partial(_of_each, measure)):
         yield from found.items()
+
+
+def _of_each(
+    measure: Callable[[npt.NDArray[Any]], Result], _: Block, __: Take, values: Columns
+) -> dict[str, Result]:
+    return {
+        name: measure(found.values if isinstance(found, Jagged) else found)
+        for name, found in values.items()
+    }
+
+
+def _moments_of(values: npt.NDArray[Any]) -> Measured:
+    return measured(values)[0]
 
 
 class Sketch:
@@ -176,17 +183,18 @@ class Sketch:
         self._levels: list[list[tuple[Floats, Floats]]] = []
 
     @staticmethod
-    def summary(values: npt.NDArray[Any]) -> tuple[Measured, Floats, Floats]:
-        """Return what `add` takes of a block: small arrays."""
+    def summary(values: npt.NDArray[Any]) -> tuple[Measured, Floats]:
+        """Return what `add` takes of a block: a small array."""
         block, finite = measured(values)
-        return block, *_thinned(np.sort(finite), np.ones(len(finite)), Sketch.POINTS)
+        points, _ = _thinned(np.sort(finite), np.ones(len(finite)), Sketch.POINTS)
+        return block, points
 
-    def add(self, summary: tuple[Measured, Floats, Floats]) -> None:
+    def add(self, summary: tuple[Measured, Floats]) -> None:
         """Take in the summary of a block."""
-        block, points, weights = summary
+        block, points = summary
         shift = self._moments.add(block)
         if block.finite:
-            self._keep(0, points + shift, weights)
+            self._keep(0, points + shift, np.full(len(points), block.finite / len(points)))
 
     def _keep(self, level: int, points: Floats, weights: Floats) -> None:
         if level == len(self._levels):

@@ -7,7 +7,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
@@ -19,6 +19,7 @@ from rootfeed.arguments import as_tuple, one_of
 from rootfeed.errors import (
     ArgumentError,
     MissingColumnError,
+    RootfeedError,
     UnsupportedColumnError,
     nearest,
 )
@@ -36,18 +37,15 @@ from rootfeed.frame.answers import Report, Summary, describe
 from rootfeed.frame.arrays import arrays
 from rootfeed.frame.joining import MATCH, matched, side_by_side
 from rootfeed.frame.saving import Rows, save_as
-from rootfeed.progress import progress
 from rootfeed.schema import Array, ColumnType
 from rootfeed.sources import ArrowTable, Location, Named
 from rootfeed.tables import html_table
-from rootfeed.view import Files, Range, Transformation, View
+from rootfeed.view import Files, Range, Skipped, Transformation, View, left_out, survey
 
 if TYPE_CHECKING:
     import awkward as ak
 
 __all__ = ["Frame", "from_arrays", "open", "over", "view_of"]
-
-_THREADS = 8
 
 Expression = str | Parsed | Callable[..., Any]
 Result = TypeVar("Result")
@@ -95,8 +93,17 @@ class Frame:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files' paths, in order."""
+        """The files' paths, in order; without those that were skipped, once that is known."""
         return self._view.paths
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The files that were left out, as ``open(..., on_error="skip")`` asks, in order.
+
+        Each is a tuple ``(path, reason)`` with these names. The first time, this reads each file's
+        metadata.
+        """
+        return self._view.files.skipped()
 
     @property
     def num_entries(self) -> int:
@@ -282,6 +289,8 @@ class Frame:
             match = hidden("match", len(mine.transformations))
             joined = Frame(mine.beside(files, {**names, match: MATCH}), shown)
             return joined._with(Cut(reference(match), f"a match in {', '.join(keys)}"))
+        # Files that were left out of one of them have a place, too.
+        mine, theirs = mine.as_named(), theirs.as_named()
         return Frame(mine.beside(side_by_side(mine, theirs), names), shown)
 
     def range(self, start: int, stop: int | None = None, step: int = 1) -> Frame:
@@ -472,6 +481,8 @@ def open(
     timeout: float = sources.TIMEOUT_SECONDS,
     cache: sources.PathLike | None = None,
     cache_size: int | float | str | None = None,
+    executor: Executor | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> Frame:
     """Describe a dataset in files: ROOT's, Parquet, Arrow (Feather), HDF5, CSV or TSV.
 
@@ -513,6 +524,20 @@ def open(
     cache_size : int, float or str, optional
         Bytes, or a text such as ``"200 GB"``, that the folder takes at most, of all processes: what was
         used longest ago goes first. ``"50 GB"`` where it is left out.
+    executor : concurrent.futures.Executor, optional
+        Whose processes go through all files, in place of threads of this one: for metadata, for
+        cuts (`Frame.count`, `Frame.report`, and before a loader's first batch) and for statistics
+        (`Frame.describe`): a ``ProcessPoolExecutor``, Dask's ``client.get_executor()``, any other. Its
+        processes must see the files under the same paths. What comes back is equal to what threads
+        give, bit for bit. Batches are read here. It belongs to this process: frames and loaders that are
+        sent to others have none.
+    on_error : "raise" or "skip"
+        What becomes of files that cannot be read when the metadata of all files is read first: all of
+        them are named by one error; or they are left out, with all of their entries, are listed by
+        `Frame.skipped`, and there is a `rootfeed.errors.SkippedFileWarning`. Skipped are files that are
+        damaged, missing, forbidden, of a format that is not read, without the tree, or kept back by
+        their server until `timeout`; never those that lack a column, were replaced meanwhile, or meet a
+        limit of this process, such as that of open files. What breaks later, in an epoch, is an error.
 
     Returns
     -------
@@ -521,7 +546,7 @@ def open(
     Raises
     ------
     MissingFileError
-        Where a file does not exist, or a pattern matches none.
+        Where a file does not exist, or a pattern matches none (this is never skipped).
     AccessError, UnreachableError
         Where a file may not be read, or its server, its disk or a limit of the system keeps it back. A
         server's passing failures are waited out, until `timeout`.
@@ -534,9 +559,12 @@ def open(
 
     Notes
     -----
-    Costs one look at each local path, and one parse of the first file's metadata; of a table of text one
-    pass over the first file. The other files are opened when a loader, or `Frame.num_entries`, needs
-    them.
+    Costs one look at each local path, and one parse of the first file's metadata (of the first one that
+    can be read, where others are skipped); of a table of text one pass over that file. The other files
+    are opened when a loader, or `Frame.num_entries`, needs them.
+
+    An error about several files names the first twenty, each with its reason in a line, and is of the
+    class that their errors have in common, such as `DamagedFileError`.
 
     Examples
     --------
@@ -546,24 +574,35 @@ def open(
     ...     "pt > 20 && abs(eta) < 2.5"
     ... )  # doctest: +SKIP
     """
+    one_of("on_error", on_error, ("raise", "skip"))
+    given: Any = executor
+    if given is not None and not isinstance(given, Executor):
+        remedy = "its get_executor()" if hasattr(given, "get_executor") else "a ProcessPoolExecutor()"
+        raise ArgumentError(
+            f"executor must be a concurrent.futures.Executor, got {type(given).__name__}. Give {remedy}."
+        )
+    skips = on_error == "skip"
     if sources.is_node(files):
-        return _of_node(files)
+        return _of_node(files, executor, skips)
     if sources.is_arrow_table(files) or _is_arrays(files):
         return from_arrays(cast(Any, files), fill_null=fill_null)
     filling = sources.checked_filling(fill_null)
+    bad: dict[int, RootfeedError] = {}
     found = sources.expand(
         cast(Named, files),
         storage_options=storage_options,
         timeout=timeout,
         cache=cache,
         cache_size=cache_size,
+        bad=bad if skips else None,
     )
-    return over([replace(each, filling=filling) for each in found], friends=friends)
+    locations = [replace(each, filling=filling) for each in found]
+    return over(locations, friends=friends, executor=executor, skips=skips, bad=bad)
 
 
-def _of_node(node: Any) -> Frame:
+def _of_node(node: Any, executor: Executor | None, skips: bool) -> Frame:
     found = sources.locate(node)
-    frame = over(found.locations)
+    frame = over(found.locations, executor=executor, skips=skips)
     if found.taken is not None:
         frame = frame.filter(f"`{found.taken}`", "what ROOT's RDataFrame leaves out")
     return frame.select(found.names)
@@ -637,24 +676,52 @@ def _tables(parts: Sequence[Mapping[str, Any]]) -> Files:
     return Files(locations, tables[0].types)
 
 
-def over(locations: Sequence[Location], *, friends: bool = False) -> Frame:
-    """Describe a dataset in files that are known: see `open`."""
+def over(
+    locations: Sequence[Location],
+    *,
+    friends: bool = False,
+    executor: Executor | None = None,
+    skips: bool = False,
+    bad: Mapping[int, RootfeedError] = MappingProxyType({}),
+) -> Frame:
+    """Describe a dataset in files that are known, some of them as bad: see `open`."""
+    named, bad = list(locations), dict(bad)
     short: Mapping[str, str] = {}
     if friends:
-        with (
-            ThreadPoolExecutor(min(_THREADS, len(locations)), "rootfeed-friends") as pool,
-            progress("Looking for friends", len(locations)) as advance,
-        ):
-            found = []
-            for each in pool.map(sources.with_friends, locations):
-                found.append(each)
-                advance(1)
-        short = found[0][1]
+        numbers = [number for number in range(len(named)) if number not in bad]
+        answers = survey(
+            sources.with_friends,
+            [named[number] for number in numbers],
+            "Looking for friends",
+            executor=executor,
+            to_the_end=skips,
+        )
+        found = {}
+        for number, answer in zip(numbers, answers, strict=False):
+            if isinstance(answer, RootfeedError):
+                bad[number] = answer
+            else:
+                found[number] = answer
+        left_out(named, bad, skips, unseen=len(numbers) - len(answers))
+        short = found[min(found)][1]
         # A name that means another column in some file is none: ``friend.column`` is clear.
-        unclear = {name for _, each in found for name in dict(each.items() ^ short.items())}
-        locations = [sources.without_names(joined, unclear) for joined, _ in found]
-    _, types = sources.types(locations[0])
-    frame = Frame(View(Files(locations, types)))
+        unclear = {name for _, each in found.values() for name in dict(each.items() ^ short.items())}
+        for number, (joined, _) in found.items():
+            named[number] = sources.without_names(joined, unclear)
+    types: Mapping[str, ColumnType] = {}
+    for number, location in enumerate(named):
+        if number in bad:
+            continue
+        try:
+            _, types = sources.types(location)
+            break
+        except RootfeedError as error:
+            if not skips:
+                raise
+            bad[number] = error
+    skipped = left_out(named, bad, skips)
+    files = Files(named, types, executor=executor, skips=skips, skipped=skipped)
+    frame = Frame(View(files))
     return frame.select(name for name in types if name not in short) if short else frame
 
 

@@ -30,7 +30,8 @@ Numbers = npt.NDArray[np.int64]
 def side_by_side(mine: View, theirs: View) -> Files:
     """Return the files of another view, each beside the one of `mine` with the same entries.
 
-    Where they end elsewhere, entries of several files lie beside one. Reads the metadata of all.
+    Where they end elsewhere, entries of several files lie beside one. Reads the metadata of all, unless
+    some may be left out: then files go together by their place in the list.
 
     Raises
     ------
@@ -42,6 +43,14 @@ def side_by_side(mine: View, theirs: View) -> Files:
             "entry by entry, join takes a frame without definitions, cuts and ranges: join it as it "
             "was opened, and define and filter afterwards. By keys, on=, it takes any."
         )
+    if mine.files.skips or theirs.files.skips:
+        if len(mine.paths) != len(theirs.paths):
+            raise ArgumentError(
+                f'{len(mine.paths)} files cannot be joined with {len(theirs.paths)} where on_error="skip": '
+                "each needs one with as many entries beside it. Where both have the same keys, name them: "
+                "on=."
+            )
+        return theirs.files
     (here, own), (there, counts) = (
         (view.paths, [index.entries for index in view.index(())]) for view in (mine, theirs)
     )

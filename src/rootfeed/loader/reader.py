@@ -208,7 +208,9 @@ class Reader:
     def _fetching(self, parts: Iterable[tuple[Item, Block]]) -> Fetching[Item]:
         """Fetch what lies on servers ahead of its use, beside the memory for decoding."""
         dataset = self.schedule.dataset
-        files = [(file.index, file.projection.columns) for file in dataset.files]
+        files = {
+            number: (file.index, file.projection.columns) for number, file in enumerate(dataset.files)
+        }
         most_bytes = self._sizes.window_bytes * FETCHED_SHARE / WINDOW_SHARE
         return Fetching(parts, files, max(map(len, dataset.blocks)), most_bytes)
 

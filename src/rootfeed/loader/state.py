@@ -52,10 +52,13 @@ class Fingerprint:
         Of each part that cannot be told in a few words, a digest; of the others, what they are.
     words : dict of str to list of str
         What the parts with a digest consist of, in words: they decide nothing, but say what differs.
+    skipped : tuple of str
+        The files that are left out because they cannot be read. The others decide; these are told of.
     """
 
     digests: Mapping[str, Any]
     words: Mapping[str, Sequence[str]]
+    skipped: tuple[str, ...] = ()
 
     @cached_property
     def kept(self) -> dict[str, Any]:
@@ -108,6 +111,8 @@ def loaded(state: Any, prints: Fingerprint, sizes: Sizes) -> tuple[Position, Siz
         if changed != ["rows"]:
             changed = [name for name in changed if name != "rows"]  # a consequence
         lines = [_difference(name, before.get(name), prints) for name in changed]
+        if "files" in changed and prints.skipped:
+            lines.append(f'files that on_error="skip" leaves out now: {_listed(prints.skipped)}')
         raise StateError(
             "the state belongs to another loader. What differs:\n  " + "\n  ".join(lines) + "\n"
             "Make the loader as it was, or begin a new epoch: set_epoch."
@@ -238,7 +243,9 @@ def fingerprint(dataset: Dataset, spec: Spec) -> Fingerprint:
         "tail": spec.tail,
         "epoch": spec.epoch_batches,
     }
-    return Fingerprint(digests, words)
+    known = [view_of(frame).files for frame in spec.frames]
+    skipped = dict.fromkeys(each.path for some in known for each in some.skipped())
+    return Fingerprint(digests, words, tuple(skipped))
 
 
 def _columns(layout: Layout) -> list[str]:

@@ -18,6 +18,7 @@ from rootfeed.sources.beside import BesideIndex, BesideLocation
 from rootfeed.sources.choosing import register, source_of
 from rootfeed.sources.filling import Filling, as_type, checked_filling
 from rootfeed.sources.friends import with_friends, without_names
+from rootfeed.sources.joined import JoinedLocation
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
 from rootfeed.sources.scratch import Scratch
@@ -51,6 +52,7 @@ __all__ = [
     "index",
     "is_arrow_table",
     "is_fetched",
+    "is_in_memory",
     "is_node",
     "is_remote",
     "locate",
@@ -163,6 +165,13 @@ def fetch(
 def is_fetched(index: FileIndex) -> bool:
     """Tell whether reading waits for a server."""
     return index.address is not None and index.address.is_remote
+
+
+def is_in_memory(location: Location) -> bool:
+    """Tell whether some columns are in the memory of this process, not in a file."""
+    if isinstance(location, BesideLocation):
+        return is_in_memory(location.first) or is_in_memory(location.other)
+    return isinstance(location, ArraysLocation | JoinedLocation)
 
 
 def stored_bytes(index: FileIndex, names: Sequence[str]) -> float:

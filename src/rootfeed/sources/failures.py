@@ -16,6 +16,7 @@ from http import HTTPStatus
 from rootfeed.errors import (
     AccessError,
     ChangedFileError,
+    LimitError,
     MissingFileError,
     RootfeedError,
     UnreachableError,
@@ -89,7 +90,7 @@ def unavailable(path: str, what: str, error: BaseException) -> RootfeedError | N
     what = f"{path} {what}"
     if isinstance(error, MemoryError) or _number(error) == errno.ENOMEM:
         text = f" ({error})" if str(error) else ""
-        return UnreachableError(
+        return LimitError(
             f"{what}: out of memory{text}. The file may be whole. Free memory, use fewer workers, or "
             "give the loader less with memory=."
         )
@@ -115,7 +116,7 @@ def unavailable(path: str, what: str, error: BaseException) -> RootfeedError | N
     if isinstance(error, PermissionError) or number in _DENIED:
         return AccessError(f"{what}: {_text(error)}. {_CHECK_RIGHTS}")
     if number in (errno.EMFILE, errno.ENFILE):
-        return UnreachableError(f"{what}: {_too_many(number)}")
+        return LimitError(f"{what}: {_too_many(number)}")
     if isinstance(error, TimeoutError) or number == errno.ETIMEDOUT:
         return UnreachableError(
             f"{what}: no answer came in time ({_text(error)}). Check the network and the server, and "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest
+from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest, of_files
 from rootfeed.sources.failures import irregular, unavailable
 from rootfeed.sources.filling import Filling
 from rootfeed.sources.storage import (
@@ -74,6 +74,8 @@ def expand(
     timeout: float = TIMEOUT_SECONDS,
     cache: PathLike | None = None,
     cache_size: int | float | str | None = None,
+    *,
+    bad: dict[int, RootfeedError] | None = None,
 ) -> tuple[Location, ...]:
     """List the files that an argument of ``rootfeed.open`` names, in its order.
 
@@ -96,6 +98,9 @@ def expand(
         A folder in which what is read from servers is kept.
     cache_size : int, float or str, optional
         What it takes on disk at most.
+    bad : dict of int to RootfeedError, optional
+        Receives the errors of local files that do not exist, or are none, by their numbers. Where it is
+        left out, they are raised, as one.
 
     Returns
     -------
@@ -118,6 +123,17 @@ def expand(
         locations.extend(_expand_one(item, name, access))
     if not locations:
         raise ArgumentError("files must name at least one file, got none.")
+    faults = {
+        number: error
+        for number, location in enumerate(locations)
+        if not location.address.is_remote and (error := _fault(location.address.urls[0])) is not None
+    }
+    if faults and bad is None:
+        raise of_files(
+            [(locations[number].path, error) for number, error in faults.items()], len(locations)
+        )
+    if bad is not None:
+        bad.update(faults)
     seen: set[tuple[str, str | None]] = set()
     for location in locations:
         path = location.address.urls[0]
@@ -192,8 +208,6 @@ def _expand_one(item: PathLike, name: str | None, access: Mapping[str, Any]) -> 
         matches = _remote_matches(address) if address.is_remote else [(each,) for each in _matches(path)]
         found = [replace(address, urls=urls) for urls in matches]
         return [Location(each.name, name, each) for each in found]
-    if not address.is_remote and (error := _fault(path)) is not None:
-        raise error
     return [Location(address.name, name, address)]
 
 
@@ -286,9 +300,6 @@ def _split_pattern(pattern: str) -> tuple[str, str]:
 
 def _matches(pattern: str) -> list[str]:
     matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
-    for path in matches:
-        if (error := _fault(path)) is not None:
-            raise error
     if not matches:
         raise _unreadable_folder(pattern) or MissingFileError(f"no file matches {pattern!r}.")
     return matches

@@ -3,8 +3,10 @@
 from rootfeed.view.fetching import Fetching
 from rootfeed.view.files import Files
 from rootfeed.view.projection import Projection
-from rootfeed.view.reading import Columns, entry_bytes_of
-from rootfeed.view.selection import CutCount, Selection, Take
+from rootfeed.view.reading import Columns, Take, entry_bytes_of
+from rootfeed.view.selection import CutCount, Selection
+from rootfeed.view.skipping import Skipped, left_out
+from rootfeed.view.survey import survey
 from rootfeed.view.transformations import Range, Transformation
 from rootfeed.view.view import View
 
@@ -16,8 +18,11 @@ __all__ = [
     "Projection",
     "Range",
     "Selection",
+    "Skipped",
     "Take",
     "Transformation",
     "View",
     "entry_bytes_of",
+    "left_out",
+    "survey",
 ]

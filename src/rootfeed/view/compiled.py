@@ -33,9 +33,16 @@ class Compiled(Generic[Program]):
 
     def __init__(self, compile_types: Callable[[Types], Program], types: Types) -> None:
         self._compile = compile_types
+        self._types = types
         first = compile_types(types)
         self.inputs = first.inputs
         self._known = {self._key(types): first}
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._compile, dict(self._types)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # compiled anew
 
     def of(self, index: FileIndex) -> Program:
         """Return the program for a file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import Event
 from typing import Generic, TypeVar
 
@@ -31,8 +31,8 @@ class Fetching(Generic[Item]):
     ----------
     wanted : iterable of (item, Block)
         Advanced by the threads.
-    files : sequence of (FileIndex, names)
-        Of each file its index, and the columns that are read.
+    files : mapping of int to (FileIndex, names)
+        Of each file, by its number, its index, and the columns that are read.
     longest : int
         Entries of a block, at most.
     most_bytes : float
@@ -42,14 +42,14 @@ class Fetching(Generic[Item]):
     def __init__(
         self,
         wanted: Iterable[tuple[Item, Block]],
-        files: Sequence[tuple[FileIndex, Sequence[str]]],
+        files: Mapping[int, tuple[FileIndex, Sequence[str]]],
         longest: int,
         most_bytes: float,
     ) -> None:
         self._wanted = wanted
         self._files = files
         self._prefetch: Prefetch[tuple[Item, list[Storage | None]]] | None = None
-        remote = [(index, names) for index, names in files if sources.is_fetched(index)]
+        remote = [(index, names) for index, names in files.values() if sources.is_fetched(index)]
         if not remote:
             return
         block_bytes = longest * max(sources.stored_bytes(index, names) for index, names in remote)

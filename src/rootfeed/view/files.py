@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -12,18 +12,18 @@ from rootfeed import sources
 from rootfeed.errors import (
     DuplicateNameWarning,
     MissingColumnError,
+    RootfeedError,
     UnsupportedColumnError,
     nearest,
     warn,
 )
-from rootfeed.processes import ForkLock
-from rootfeed.progress import progress
+from rootfeed.processes import ForkLock, process
 from rootfeed.schema import ColumnType, FileIndex
 from rootfeed.sources import Location
+from rootfeed.view.skipping import Skipped, left_out, warn_of
+from rootfeed.view.survey import survey
 
 __all__ = ["Files"]
-
-_INDEX_THREADS = 16  # as many as there are connections to a server
 
 
 class Files:
@@ -33,33 +33,87 @@ class Files:
 
     Parameters
     ----------
-    locations : sequence of Location
+    named : sequence of Location
     types : mapping of str to ColumnType
         The stored columns, as the first file declares them.
+    executor : Executor, optional
+        Whose processes go through all files. It belongs to this process, and is not pickled.
+    skips : bool
+        Files that cannot be read are left out, when the metadata of all of them is read first.
+    skipped : mapping of int to Skipped
+        Those that are known to be such, by their numbers.
+
+    Attributes
+    ----------
+    named : tuple of Location
+    locations : tuple of Location
+        Those that are not left out.
+    types : mapping of str to ColumnType
+    skips : bool
     """
 
-    def __init__(self, locations: Sequence[Location], types: Mapping[str, ColumnType]) -> None:
-        self.locations = tuple(locations)
+    def __init__(
+        self,
+        named: Sequence[Location],
+        types: Mapping[str, ColumnType],
+        *,
+        executor: Executor | None = None,
+        skips: bool = False,
+        skipped: Mapping[int, Skipped] = MappingProxyType({}),
+    ) -> None:
+        self.named = tuple(named)
         self.types = MappingProxyType(dict(types))
+        self.skips = skips
+        # What is in the memory of this process is used in it.
+        self._executor = None if any(map(sources.is_in_memory, self.named)) else executor
+        self._process = process()
         self._indexes: dict[int, FileIndex] = {}
         self._told: set[str] = set()
+        self._told_of_skipped = False
         self._lock = ForkLock()
+        self._leave_out(skipped)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "locations": self.locations,
+            "named": self.named,
             "types": dict(self.types),
+            "skips": self.skips,
+            "skipped": self._skipped,
             "indexes": dict(self._indexes),
+            "told_of_skipped": self._told_of_skipped,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["locations"], state["types"])  # type: ignore[misc]  # made anew, locks too
-        self._indexes = state["indexes"]
+        indexes, told = state.pop("indexes"), state.pop("told_of_skipped")
+        self.__init__(**state)  # type: ignore[misc]  # made anew, locks too
+        self._indexes, self._told_of_skipped = indexes, told
+
+    def _leave_out(self, skipped: Mapping[int, Skipped]) -> None:
+        self._skipped = dict(skipped)
+        self._numbers = [number for number in range(len(self.named)) if number not in skipped]
+        self.locations = tuple(self.named[number] for number in self._numbers)
+
+    @property
+    def executor(self) -> Executor | None:
+        """Whose processes go through all files; a forked process has none."""
+        return self._executor if self._process is process() else None
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Return the files that are left out. The first time, this reads each file's metadata."""
+        if self.skips:
+            self.index(())
+        return tuple(self._skipped[number] for number in sorted(self._skipped))
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The files' paths, in order."""
         return tuple(location.path for location in self.locations)
+
+    def as_named(self) -> Files:
+        """Return all files that were named, those too that were left out: what is bad is found anew."""
+        if not self._skipped:
+            return self
+        return Files(self.named, self.types, executor=self.executor, skips=self.skips)
 
     @contextmanager
     def naming_friends(self) -> Iterator[None]:
@@ -79,14 +133,21 @@ class Files:
 
     def beside(self, other: Files, names: Mapping[str, str]) -> Files:
         """Return these files, each with another one beside it: see `sources.BesideLocation`."""
-        pairs = zip(self.locations, other.locations, strict=True)
-        locations = [
-            sources.BesideLocation(
-                location.path, location.object_path, first=location, other=beside, names=names
+        named = list(self.named)
+        for number, beside in zip(self._numbers, other.locations, strict=True):
+            mine = self.named[number]
+            named[number] = sources.BesideLocation(
+                mine.path, mine.object_path, first=mine, other=beside, names=names
             )
-            for location, beside in pairs
-        ]
-        return Files(locations, {**self.types, **{new: other.types[old] for new, old in names.items()}})
+        made = Files(
+            named,
+            {**self.types, **{new: other.types[old] for new, old in names.items()}},
+            executor=self.executor,
+            skips=self.skips,
+            skipped=self._skipped,
+        )
+        made._told_of_skipped = self._told_of_skipped
+        return made
 
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
         """Return the storage metadata of some stored columns, for each file.
@@ -110,18 +171,22 @@ class Files:
         with self._lock:
             missing = [
                 number
-                for number in range(len(self.locations))
+                for number in self._numbers
                 if number not in self._indexes or not set(wanted) <= set(self._indexes[number].columns)
             ]
             self._read_indexes(missing, wanted)
             self._warn_of_duplicates(missing)
-            return tuple(self._indexes[number] for number in range(len(self.locations)))
+            if self._skipped and not self._told_of_skipped:
+                self._told_of_skipped = True
+                warn_of(self._skipped, len(self.named))
+            return tuple(self._indexes[number] for number in self._numbers)
 
     def _warn_of_duplicates(self, numbers: Sequence[int]) -> None:
         """Tell of each name that several columns of a file have once: of the first file's at `open`."""
         for number in numbers:
-            for name, text in self._indexes[number].duplicates.items():
-                if name not in self._told and number:
+            index = self._indexes.get(number)
+            for name, text in index.duplicates.items() if index is not None else ():
+                if name not in self._told and number != self._numbers[0]:
                     warn(text, DuplicateNameWarning)
                 self._told.add(name)
 
@@ -149,27 +214,47 @@ class Files:
             )
 
     def _read_indexes(self, numbers: Sequence[int], wanted: Sequence[str]) -> None:
-        def read(number: int) -> FileIndex:
+        """Read the metadata of some files; leave those out that cannot be read, or tell of all."""
+        jobs = []
+        for number in numbers:
             known = self._indexes.get(number)
             names = dict.fromkeys([*(known.columns if known else ()), *wanted])
-            index = sources.index(self.locations[number], list(names))
-            for name in wanted:
-                self._check_shape(name, index)
-                self._check_unit(name, index)
-            return index
+            jobs.append((self.named[number], list(names)))
+        answers = survey(
+            _index,
+            jobs,
+            "Indexing files",
+            executor=self.executor,
+            to_the_end=self.skips,
+            entries=_entries,
+        )
+        bad: dict[int, RootfeedError] = {}
+        for number, found in zip(numbers, answers, strict=False):
+            try:
+                if isinstance(found, RootfeedError):
+                    raise found
+                for name in wanted:
+                    self._check_shape(name, found)
+                    self._check_unit(name, found)
+            except RootfeedError as error:
+                bad[number] = error
+            else:
+                self._indexes[number] = found
+        self._leave_out(
+            left_out(
+                self.named,
+                bad,
+                self.skips,
+                before=self._skipped,
+                needed=self._indexes,
+                unseen=len(jobs) - len(answers),
+            )
+        )
 
-        if len(numbers) <= 1:
-            for number in numbers:
-                self._indexes[number] = read(number)
-            return
-        pool = ThreadPoolExecutor(min(_INDEX_THREADS, len(numbers)), thread_name_prefix="rootfeed-index")
-        try:
-            with progress("Indexing files", len(numbers)) as advance:
-                for number, index in zip(numbers, pool.map(read, numbers), strict=True):
-                    self._indexes[number] = index
-                    advance(1)
-        except BaseException:
-            # Nobody waits for what a slow server has not sent yet.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        pool.shutdown()
+
+def _index(job: tuple[Location, list[str]]) -> FileIndex:
+    return sources.index(*job)
+
+
+def _entries(index: FileIndex) -> int:
+    return index.entries

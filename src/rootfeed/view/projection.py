@@ -66,10 +66,11 @@ class Projection:
 
     def types(self, index: FileIndex) -> dict[str, ColumnType]:
         """Return the types of these columns in a file."""
-        found = {name: index.columns[name].type for name in self.stored}
-        if self._compiled is not None:
-            found.update(self._compiled.of(index).types)
-        return found
+        return {name: index.columns[name].type for name in self.stored} | self.defined_types(index)
+
+    def defined_types(self, index: FileIndex) -> dict[str, ColumnType]:
+        """Return the types of the columns that definitions make, in a file."""
+        return {} if self._compiled is None else dict(self._compiled.of(index).types)
 
     def signature(self, index: FileIndex) -> tuple[Any, ...]:
         """Return something that is equal for files whose columns have the same types."""

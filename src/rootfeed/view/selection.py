@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,24 @@ from rootfeed.plan import BitMask, all_set, bit_mask, counted, members
 from rootfeed.schema import Block, ColumnType
 from rootfeed.view.compiled import Compiled
 from rootfeed.view.files import Files
-from rootfeed.view.reading import Columns, read_blocks
-from rootfeed.view.transformations import Range, Transformation
+from rootfeed.view.reading import Columns, Entries, Take, Work, read_blocks
+from rootfeed.view.transformations import Range, Transformation, check_runs_elsewhere
 
-__all__ = ["CutCount", "CutEvaluation", "Selection", "Take", "cut_columns", "interrupts", "select"]
+__all__ = [
+    "CompiledCuts",
+    "CutCount",
+    "CutEvaluation",
+    "Passed",
+    "Selection",
+    "cut_columns",
+    "executor_for",
+    "interrupts",
+    "select",
+]
 
-Take = npt.NDArray[np.int32]
+Bits = npt.NDArray[np.uint8]
+Passed = tuple[Bits, int, npt.NDArray[np.int64]]
+"""Of a block: which entries passed all cuts, as bits; how many entries it has; how many passed each."""
 
 _NO_BITS = np.empty(0, np.uint8)
 
@@ -60,16 +72,17 @@ class Selection:
 def select(files: Files, transformations: Sequence[Transformation], dialect: Dialect) -> Selection:
     """Evaluate the cuts over all files.
 
-    Reads the columns that the cuts need, on several threads, with a progress bar: once for each run of
-    cuts that no range and no vectorized function interrupts. What follows a run is evaluated only for
-    entries that passed it.
+    Reads the columns that the cuts need, on several threads or in processes of the files' executor, with
+    a progress bar: once for each run of cuts that no range and no vectorized function interrupts. What
+    follows a run is evaluated only for entries that passed it.
     """
+    executor = executor_for(files, transformations)
     entries = [index.entries for index in files.index(())]
     result = Selection(tuple(map(all_set, entries)), np.array(entries, np.int64), ())
     program: list[Definition | Cut] = []
     for following in (*transformations, None):
         if interrupts(following) and any(isinstance(each, Cut) for each in program):
-            result = _cut(files, program, dialect, result)
+            result = _cut(files, program, dialect, result, executor)
             program = [each for each in program if isinstance(each, Definition)]
         if isinstance(following, Range):
             result = _within(result, following, entries)
@@ -98,17 +111,62 @@ def interrupts(following: Transformation | None) -> bool:
     return not isinstance(following, Cut)
 
 
+class CompiledCuts:
+    """All cuts of some transformations, compiled; they can be sent to other processes.
+
+    Attributes
+    ----------
+    compiled : Compiled
+    labels : list of str
+    """
+
+    def __init__(
+        self,
+        transformations: Sequence[Definition | Cut],
+        types: Mapping[str, ColumnType],
+        dialect: Dialect,
+    ) -> None:
+        program = partial(compile_cuts, list(transformations), dialect=dialect)
+        self.compiled = Compiled(program, types)
+        self.labels = [each.label for each in transformations if isinstance(each, Cut)]
+
+    def choose(self, entries: Entries, inputs: Columns) -> tuple[Take, Passed]:
+        """Return which entries pass, and what there is to note of that."""
+        count = len(entries.block)
+        passed = np.empty(count, np.uint8)
+        counts = np.zeros(len(self.labels), np.int64)
+        self.compiled.of(entries.file).run(
+            inputs,
+            entries.block.start,
+            entries.first_number,
+            count,
+            entries.file.where,
+            passed,
+            counts,
+            entries.chosen,
+        )
+        note = np.packbits(passed, bitorder="little"), count, counts
+        return np.flatnonzero(passed).astype(np.int32), note
+
+    def count(self, entries: Entries, inputs: Columns) -> Passed:
+        """Return what there is to note of the entries that pass."""
+        return self.choose(entries, inputs)[1]
+
+
 class CutEvaluation:
-    """All cuts of some transformations, evaluated block by block.
+    """All cuts of some transformations, as they are evaluated block by block.
 
     Parameters
     ----------
     files : Files
     transformations : sequence of Definition or Cut
     dialect : str
+    before : Selection, optional
+        The only entries that are looked at.
 
     Attributes
     ----------
+    cuts : CompiledCuts
     columns : tuple of str
         The stored columns that the cuts need.
     """
@@ -120,45 +178,30 @@ class CutEvaluation:
         dialect: Dialect,
         before: Selection | None = None,
     ) -> None:
-        self._compiled = Compiled(
-            partial(compile_cuts, list(transformations), dialect=dialect), files.types
-        )
-        self.columns = self._compiled.inputs
+        self.cuts = CompiledCuts(transformations, files.types, dialect)
+        self.columns = self.cuts.compiled.inputs
         self._indexes = files.index(self.columns)
         for index in self._indexes:
-            self._compiled.of(index)  # before threads need it
-        self._firsts = np.cumsum([0, *(index.entries for index in self._indexes)]).tolist()
-        self._labels = [each.label for each in transformations if isinstance(each, Cut)]
-        self._total = np.zeros(len(self._labels), np.int64)
-        self._bits: list[list[npt.NDArray[np.uint8]]] = [[] for _ in self._indexes]
+            self.cuts.compiled.of(index)  # before threads need it
+        self._total = np.zeros(len(self.cuts.labels), np.int64)
+        self._bits: list[list[tuple[Bits, int]]] = [[] for _ in self._indexes]
         self._before = before
 
-    def choose(self, block: Block, inputs: Columns) -> tuple[Take, Any]:
-        """Evaluate the cuts; return which entries of a block pass, and a note for `add`."""
-        index = self._indexes[block.file]
-        passed = np.empty(len(block), np.uint8)
-        counts = np.zeros(len(self._total), np.int64)
-        take = None if self._before is None else self._before.positions(block)
-        first_number = self._firsts[block.file] + block.start
-        self._compiled.of(index).run(
-            inputs, block.start, first_number, len(block), index.where, passed, counts, take
-        )
-        return np.flatnonzero(passed).astype(np.int32), (passed, counts)
-
-    def add(self, block: Block, note: Any) -> None:
-        """Take in what `choose` found, block after block."""
-        passed, counts = note
-        self._bits[block.file].append(passed)
+    def add(self, block: Block, note: Passed) -> None:
+        """Take in what the cuts found, block after block."""
+        passed, count, counts = note
+        self._bits[block.file].append((passed, count))
         self._total += counts
 
     def selection(self) -> Selection:
         """Return all that was found, after all blocks."""
-        masks = tuple(bit_mask(np.concatenate([_NO_BITS, *parts])) for parts in self._bits)
-        came = self._firsts[-1] if self._before is None else int(self._before.counts.sum())
+        masks = tuple(bit_mask(_unpacked(parts)) for parts in self._bits)
+        every = sum(index.entries for index in self._indexes)
+        came = every if self._before is None else int(self._before.counts.sum())
         entries = [came, *self._total.tolist()]
         flow = tuple(
             CutCount(label, came, passed)
-            for label, came, passed in zip(self._labels, entries, entries[1:], strict=False)
+            for label, came, passed in zip(self.cuts.labels, entries, entries[1:], strict=False)
         )
         earlier = () if self._before is None else self._before.flow
         return Selection(
@@ -166,18 +209,40 @@ class CutEvaluation:
         )
 
 
+def executor_for(files: Files, transformations: Sequence[Transformation]) -> Executor | None:
+    """Return where all files are gone through; None where that is here, on threads."""
+    executor = files.executor
+    if executor is not None:
+        check_runs_elsewhere(transformations, executor)
+    return executor
+
+
 def _cut(
-    files: Files, transformations: Sequence[Definition | Cut], dialect: Dialect, before: Selection
+    files: Files,
+    transformations: Sequence[Definition | Cut],
+    dialect: Dialect,
+    before: Selection,
+    executor: Executor | None,
 ) -> Selection:
-    cuts = CutEvaluation(files, transformations, dialect, before)
-    indexes = files.index(cuts.columns)
+    evaluation = CutEvaluation(files, transformations, dialect, before)
+    work: Work[Passed] = evaluation.cuts.count
+    found = read_blocks(
+        files.index(evaluation.columns),
+        evaluation.columns,
+        work,
+        "Counting entries",
+        masks=before.masks,
+        executor=executor,
+    )
+    for block, note in found:
+        evaluation.add(block, note)
+    return evaluation.selection()
 
-    def work(block: Block, inputs: Columns) -> Any:
-        return cuts.choose(block, inputs)[1]
 
-    for block, note in read_blocks(indexes, cuts.columns, work, "Counting entries"):
-        cuts.add(block, note)
-    return cuts.selection()
+def _unpacked(parts: Sequence[tuple[Bits, int]]) -> npt.NDArray[np.bool_]:
+    """Return for each entry of a file whether it passes, given the bits of its blocks."""
+    every = [np.unpackbits(bits, count=count, bitorder="little") for bits, count in parts]
+    return np.concatenate([_NO_BITS, *every]).view(np.bool_)
 
 
 def _counts(masks: Sequence[BitMask], entries: Sequence[int]) -> npt.NDArray[np.int64]:

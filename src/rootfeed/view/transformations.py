@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import get_spawning_popen
@@ -15,7 +16,7 @@ from typing import Any
 from rootfeed.errors import ArgumentError, RootfeedError
 from rootfeed.expression import Cut, Definition, Expression
 
-__all__ = ["Range", "Transformation", "check_sendable", "named"]
+__all__ = ["Range", "Transformation", "check_runs_elsewhere", "check_sendable", "named"]
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,61 @@ def check_sendable(transformations: Sequence[Transformation]) -> None:
     ------
     ArgumentError
     """
-    for each in transformations:
-        if not isinstance(each, Definition) or isinstance(each.how, Expression):
-            continue
+    for each in _by_functions(transformations):
         reason = _unsendable(each.how)
         if reason and not _is_copied_by_value():
-            # A cut by a function is a column that nobody sees.
-            is_cut = each.label != each.name
-            what = f"the cut {each.label!r}" if is_cut else f"column {each.name!r}"
-            raise ArgumentError(
-                f"{what} is made by {_called(each.how)}, which cannot be sent to another process "
-                f'({reason[:200]}). Write it as text, such as "x * 2", or as a function of a module, '
-                "outside of other functions. Workers that are forked need no copy: "
-                'DataLoader(..., multiprocessing_context="fork").'
+            raise _refused(
+                each,
+                reason,
+                'Workers that are forked need no copy: DataLoader(..., multiprocessing_context="fork").',
             )
+
+
+def check_runs_elsewhere(transformations: Sequence[Transformation], executor: Executor) -> None:
+    """Refuse functions that an executor's processes could not make of what is sent to them.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+    script = getattr(sys.modules["__main__"], "__file__", None) is not None
+    # Threads share it, and multiprocessing runs a script again in each process.
+    has_main = isinstance(executor, ThreadPoolExecutor) or (
+        script and isinstance(executor, ProcessPoolExecutor)
+    )
+    for each in _by_functions(transformations):
+        reason = ""
+        if not has_main and getattr(each.how, "__module__", "") == "__main__":
+            reason = "it is written in what runs here, `__main__`, which they cannot import"
+        else:
+            try:
+                pickle.dumps(each.how)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+        if reason:
+            remedy = "Or leave executor= out of rootfeed.open: threads take any function."
+            raise _refused(each, reason, remedy, "the executor's processes")
+
+
+def _by_functions(transformations: Sequence[Transformation]) -> list[Definition]:
+    """Return the definitions that are no expressions."""
+    definitions = [each for each in transformations if isinstance(each, Definition)]
+    return [each for each in definitions if not isinstance(each.how, Expression)]
+
+
+def _refused(
+    made: Definition, reason: str, remedy: str, where: str = "another process"
+) -> ArgumentError:
+    # A cut by a function is a column that nobody sees.
+    is_cut = made.label != made.name
+    what = f"the cut {made.label!r}" if is_cut else f"column {made.name!r}"
+    return ArgumentError(
+        f"{what} is made by {_called(made.how)}, which cannot be sent to {where} ({reason[:200]}). "
+        'Write it as text, such as "x * 2", or as a function of a module, outside of other functions. '
+        f"{remedy}"
+    )
 
 
 def _called(function: Any) -> str:

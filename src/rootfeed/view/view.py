@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from functools import cached_property
 from types import MappingProxyType
@@ -13,9 +14,16 @@ from rootfeed.processes import ForkLock
 from rootfeed.schema import Block, ColumnType, FileIndex, Jagged
 from rootfeed.view.files import Files
 from rootfeed.view.projection import Projection
-from rootfeed.view.reading import Columns
-from rootfeed.view.scan import scan
-from rootfeed.view.selection import CutEvaluation, Selection, Take, cut_columns, interrupts, select
+from rootfeed.view.reading import Columns, Take
+from rootfeed.view.scan import Apply, scan
+from rootfeed.view.selection import (
+    CutEvaluation,
+    Selection,
+    cut_columns,
+    executor_for,
+    interrupts,
+    select,
+)
 from rootfeed.view.transformations import Range, Transformation, check_sendable
 
 __all__ = ["View"]
@@ -76,6 +84,10 @@ class View:
         """Return a view of these files with others beside them, before all transformations."""
         return View(self.files.beside(files, names), self.transformations, self.dialect)
 
+    def as_named(self) -> View:
+        """Return a view of all files that were named, those too that were left out."""
+        return View(self.files.as_named(), self.transformations, self.dialect)
+
     def in_dialect(self, dialect: Dialect) -> View:
         """Return a view whose expressions have C++'s or Python's meaning."""
         return View(self.files, self.transformations, dialect)
@@ -135,7 +147,7 @@ class View:
     def scan(
         self,
         names: Sequence[str],
-        apply: Callable[[Block, Take, Columns], Result],
+        apply: Apply[Result],
         *,
         raw: bool = False,
         within: Sequence[Block] | None = None,
@@ -154,15 +166,39 @@ class View:
         within : sequence of Block, optional
             Only these entries.
         """
+        yield from self._scan(names, apply, raw, within, None)
+
+    def measure(self, names: Sequence[str], apply: Apply[Result]) -> Iterator[Result]:
+        """Yield what a function makes of columns of the entries that pass, block by block, in order.
+
+        Parameters
+        ----------
+        names : sequence of str
+        apply : function of (Block, ndarray of int32, mapping of str to ndarray or Jagged)
+            Called as `scan` does; in the processes of the files' executor, if there is one: it can be
+            pickled, and what it returns is small.
+        """
+        executor = executor_for(self.files, self.transformations)
+        for _, _, found in self._scan(names, apply, False, None, executor):
+            yield found
+
+    def _scan(
+        self,
+        names: Sequence[str],
+        apply: Apply[Result],
+        raw: bool,
+        within: Sequence[Block] | None,
+        executor: Executor | None,
+    ) -> Iterator[tuple[Block, Take, Result]]:
         made = {each.name for each in self.transformations if isinstance(each, Definition)}
         projection = self.projection(names)
         if not self.selects or (raw and not made & set(names)):
-            yield from scan(self.index, projection, None, apply, within)
+            yield from scan(self.index, projection, None, apply, within, executor)
         elif self._selection is not None or self.cuts_interrupted:
-            yield from scan(self.index, projection, self.selection(), apply, within)
+            yield from scan(self.index, projection, self.selection(), apply, within, executor)
         else:
             cuts = CutEvaluation(self.files, self._expressions, self.dialect)
-            yield from scan(self.index, projection, cuts, apply, within)
+            yield from scan(self.index, projection, cuts, apply, within, executor)
             if within is None:
                 with self._lock:
                     self._selection = cuts.selection()
@@ -175,15 +211,8 @@ class View:
         wanted = tuple(dict.fromkeys(columns))
         missing = [name for name in wanted if name not in self._longest]
 
-        def lengths(_: Block, __: Take, values: Columns) -> dict[str, int]:
-            return {
-                name: int(vectors.lengths.max(initial=0))
-                for name, vectors in values.items()
-                if isinstance(vectors, Jagged)
-            }
-
         found = dict.fromkeys(missing, 0)
-        for _, _, most in self.scan(missing, lengths) if missing else ():
+        for most in self.measure(missing, _longest) if missing else ():
             found = {name: max(length, most.get(name, 0)) for name, length in found.items()}
         self._longest.update(found)
         return {name: self._longest[name] for name in wanted}
@@ -195,3 +224,12 @@ class View:
     @property
     def _expressions(self) -> list[Definition | Cut]:
         return [each for each in self.transformations if not isinstance(each, Range)]
+
+
+def _longest(_: Block, __: Take, values: Columns) -> dict[str, int]:
+    """Return the length of the longest vector of each column."""
+    return {
+        name: int(vectors.lengths.max(initial=0))
+        for name, vectors in values.items()
+        if isinstance(vectors, Jagged)
+    }
