@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# What other processes have learnt of a file is used by the tests of that alone (test_known), in folders of theirs.
+os.environ["ROOTFEED_CACHE"] = "off"
+
 # No deadlines: the first call of a kernel compiles it.
 settings.register_profile("local", deadline=None)
 # In CI the same examples every time: a red run is about the change, and can be had again.
