@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,7 @@ from rootfeed.arguments import size_bytes
 from rootfeed.sources.storage import Address, Cache, Storage, Store, local_path
 from rootfeed.sources.storage.cached import store_of
 
-__all__ = ["FOLDER_VARIABLE", "SIZE_VARIABLE", "Known", "kept", "stamp"]
+__all__ = ["FOLDER_VARIABLE", "SIZE_VARIABLE", "Known", "keep", "kept", "stamp"]
 
 FOLDER_VARIABLE = "ROOTFEED_CACHE"
 """The cache's folder; ``off`` for none."""
@@ -49,7 +50,7 @@ class Known(Generic[Answer]):
     about : object
         What was asked: of texts, numbers and tuples.
     to_bytes : function of the answer
-    from_bytes : function of bytes and a storage
+    from_bytes : function of bytes, storage and stamp
         Raises anything where they are no answer.
     """
 
@@ -58,7 +59,7 @@ class Known(Generic[Answer]):
         address: Address,
         about: object,
         to_bytes: Callable[[Answer], bytes],
-        from_bytes: Callable[[bytes, Storage], Answer],
+        from_bytes: Callable[[bytes, Storage, bytes], Answer],
     ) -> None:
         self._address, self._about = address, about
         self._to_bytes, self._from_bytes = to_bytes, from_bytes
@@ -66,13 +67,19 @@ class Known(Generic[Answer]):
     def get(self, storage: Storage) -> Answer | None:
         """Return what is known of an open file; None where nothing is."""
         of = stamp(self._address, storage)
-        return kept(of, self._about, lambda data: self._from_bytes(data, storage))
+        return kept(of, self._about, lambda data: self._from_bytes(data, storage, of))
 
     def put(self, storage: Storage, answer: Answer) -> None:
         """Keep what was learnt of an open file."""
-        if (of := stamp(self._address, storage)) and (store := _store()) is not None:
+        if of := stamp(self._address, storage):
             with suppress(ValueError, TypeError):  # it is of a kind that is not kept
-                store.put(_key(of, self._about), self._to_bytes(answer))
+                keep(of, self._about, self._to_bytes(answer))
+
+
+def keep(of: bytes, about: object, data: bytes) -> None:
+    """Keep something under a stamp; nothing under an empty one."""
+    if of and (store := _store()) is not None:
+        store.put(_key(of, about), data)
 
 
 def kept(of: bytes, about: object, from_bytes: Callable[[bytes], Answer]) -> Answer | None:
@@ -128,7 +135,7 @@ def _place(folder: str, size: str) -> tuple[Cache, bool] | None:
 
 
 @cache
-def _code() -> tuple[object, ...]:
+def _code() -> bytes:
     """Return what stands for our code: times and sizes of its modules, by which Python goes, too."""
     package = Path(__file__).parents[1]
     folders = (package, package / "sources", package / "sources/storage", package / "expression")
@@ -140,4 +147,5 @@ def _code() -> tuple[object, ...]:
                     status = entry.stat()
                     modules.append((folder.name, entry.name, status.st_size, status.st_mtime_ns))
     versions = (numba.__version__, np.__version__, uproot.__version__, sys.version, sys.platform)
-    return (_FORMAT, *versions, os.uname().machine if hasattr(os, "uname") else "", *modules)
+    told = (_FORMAT, *versions, platform.machine(), *modules)
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).digest()

@@ -55,7 +55,7 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
         location.address,
         ("types", location.path, location.object_path),
         plain.types_bytes,
-        lambda data, _: plain.types_from(data),
+        lambda data, *_: plain.types_from(data),
     )
     object_path, types, duplicates = described(location.address, location.object_path, ask, known)
     for text in duplicates.values():
@@ -110,8 +110,8 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
             stamp=stamp(location.address, found.storage),
         )
 
-    def from_bytes(data: bytes, storage: Storage) -> FileIndex:
-        return plain.index_from(data, location, names, stamp(location.address, storage), storage)
+    def from_bytes(data: bytes, storage: Storage, stamp: bytes) -> FileIndex:
+        return plain.index_from(data, location, names, stamp, storage)
 
     wanted = tuple(sorted(set(names)))
     about = ("index", location.path, location.object_path, wanted)

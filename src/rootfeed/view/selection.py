@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from rootfeed.expression import Cut, Definition, Dialect, compile_cuts
 from rootfeed.plan import BitMask, all_set, bit_mask, counted, members
-from rootfeed.schema import Block, ColumnType
+from rootfeed.schema import Block, ColumnType, FileIndex
 from rootfeed.view.compiled import Compiled
 from rootfeed.view.files import Files
+from rootfeed.view.keeping import KeptMasks, Passed
 from rootfeed.view.reading import Columns, read_blocks
 from rootfeed.view.transformations import Range, Transformation
 
@@ -111,6 +112,9 @@ class CutEvaluation:
     ----------
     columns : tuple of str
         The stored columns that the cuts need.
+    missing : list of Block
+        The entries of files of which nothing is known from other processes: these have to be added, and
+        others may be.
     """
 
     def __init__(
@@ -129,15 +133,28 @@ class CutEvaluation:
             self._compiled.of(index)  # before threads need it
         self._firsts = np.cumsum([0, *(index.entries for index in self._indexes)]).tolist()
         self._labels = [each.label for each in transformations if isinstance(each, Cut)]
-        self._total = np.zeros(len(self._labels), np.int64)
+        self._counts = np.zeros((len(self._indexes), len(self._labels)), np.int64)
         self._bits: list[list[npt.NDArray[np.uint8]]] = [[] for _ in self._indexes]
         self._before = before
+        # What passes these cuts depends on what passed those before.
+        is_first = before is None or int(before.counts.sum()) == self._firsts[-1]
+        self._kept = KeptMasks(transformations, self.columns, dialect) if is_first else None
+        self._known: dict[int, Passed] = {}
+        if self._kept is not None:
+            pairs = zip(self._indexes, self._firsts, strict=False)
+            found = [self._kept.get(index, first) for index, first in pairs]
+            self._known = {number: each for number, each in enumerate(found) if each is not None}
+        self.missing = [
+            Block(number, 0, index.entries)
+            for number, index in enumerate(self._indexes)
+            if number not in self._known
+        ]
 
     def choose(self, block: Block, inputs: Columns) -> tuple[Take, Any]:
         """Evaluate the cuts; return which entries of a block pass, and a note for `add`."""
         index = self._indexes[block.file]
         passed = np.empty(len(block), np.uint8)
-        counts = np.zeros(len(self._total), np.int64)
+        counts = np.zeros(len(self._labels), np.int64)
         take = None if self._before is None else self._before.positions(block)
         first_number = self._firsts[block.file] + block.start
         self._compiled.of(index).run(
@@ -149,13 +166,15 @@ class CutEvaluation:
         """Take in what `choose` found, block after block."""
         passed, counts = note
         self._bits[block.file].append(passed)
-        self._total += counts
+        self._counts[block.file] += counts
 
     def selection(self) -> Selection:
         """Return all that was found, after all blocks."""
-        masks = tuple(bit_mask(np.concatenate([_NO_BITS, *parts])) for parts in self._bits)
+        every = [self._passed(number, index) for number, index in enumerate(self._indexes)]
+        masks = tuple(each.bits for each in every)
         came = self._firsts[-1] if self._before is None else int(self._before.counts.sum())
-        entries = [came, *self._total.tolist()]
+        passed = sum((each.counts for each in every), np.zeros(len(self._labels), np.int64))
+        entries = [came, *passed.tolist()]
         flow = tuple(
             CutCount(label, came, passed)
             for label, came, passed in zip(self._labels, entries, entries[1:], strict=False)
@@ -164,6 +183,16 @@ class CutEvaluation:
         return Selection(
             masks, _counts(masks, [index.entries for index in self._indexes]), (*earlier, *flow)
         )
+
+    def _passed(self, number: int, index: FileIndex) -> Passed:
+        """Return what passes in a file; keep it, if it is new."""
+        known = self._known.get(number)
+        if known is None:
+            bits = bit_mask(np.concatenate([_NO_BITS, *self._bits[number]]))
+            known = Passed(bits, self._counts[number])
+            if self._kept is not None:
+                self._kept.put(index, self._firsts[number], known)
+        return known
 
 
 def _cut(
@@ -175,8 +204,10 @@ def _cut(
     def work(block: Block, inputs: Columns) -> Any:
         return cuts.choose(block, inputs)[1]
 
-    for block, note in read_blocks(indexes, cuts.columns, work, "Counting entries"):
-        cuts.add(block, note)
+    if cuts.missing:
+        blocks = read_blocks(indexes, cuts.columns, work, "Counting entries", within=cuts.missing)
+        for block, note in blocks:
+            cuts.add(block, note)
     return cuts.selection()
 
 
