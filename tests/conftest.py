@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# What other processes have learnt of a file is used by the tests of that alone (test_known), in folders of theirs.
+# Tests do not depend on what processes before them have learnt of files; those of that have folders of
+# their own (test_known).
 os.environ["ROOTFEED_CACHE"] = "off"
 
 # No deadlines: the first call of a kernel compiles it.

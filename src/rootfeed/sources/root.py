@@ -53,7 +53,7 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
 
     known = Known(
         location.address,
-        ("types", location.path, location.object_path),
+        ("types", location.object_path),
         plain.types_bytes,
         lambda data, *_: plain.types_from(data),
     )
@@ -114,7 +114,7 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
         return plain.index_from(data, location, names, stamp, storage)
 
     wanted = tuple(sorted(set(names)))
-    about = ("index", location.path, location.object_path, wanted)
+    about = ("index", location.object_path, wanted)
     known = Known(location.address, about, plain.index_bytes, from_bytes)
     return described(location.address, location.object_path, ask, known)
 
