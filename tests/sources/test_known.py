@@ -1,4 +1,4 @@
-"""What processes tell each other of files, by a cache on disk: nothing is done again, nothing old believed."""
+"""What processes tell each other of files on disk: nothing is done again, nothing old believed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ import pytest
 
 import rootfeed as rf
 from rootfeed import sources
-from rootfeed.errors import ArgumentError, CacheWarning, RootfeedError
+from rootfeed.errors import ArgumentError, CacheWarning, DuplicateNameWarning, RootfeedError
 from rootfeed.schema import FileIndex
-from rootfeed.sources import known, metadata, plain
+from rootfeed.sources import csv, known, metadata, plain
 from rootfeed.sources.storage import Storage, cached, local, open_storage, packs
 from rootfeed.view import selection
 from samples import File, write
@@ -515,6 +515,50 @@ def test_files_beside_each_other_are_not_kept(files: Path, work: Work) -> None:
     assert work.read == [0, 0]
 
 
+def test_lines_of_a_table_are_counted_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "a.csv"
+    lines = [
+        f"{number},{number * 0.5},word{number},{number if number % 7 else ''}" for number in range(3000)
+    ]
+    path.write_text("\n".join(["n,half,word,n", *lines]))
+
+    def told() -> tuple[Any, ...]:
+        csv._known.clear()
+        forget(monkeypatch)
+        with pytest.warns(DuplicateNameWarning):
+            frame = rf.open(path)
+        return dict(frame.columns), index(path, ["n", "word"]), frame.filter("half > 100").count()
+
+    passes: list[str] = []
+
+    def scanned(path: str, *args: Any) -> Any:
+        passes.append(path)
+        return real(path, *args)
+
+    real = csv.scanned
+    monkeypatch.setattr(csv, "scanned", scanned)
+    first = told()
+    assert first[2] == 2799
+    for pair in zip(first, told(), strict=True):
+        assert_same(*pair)
+    assert len(passes) == 1
+    path.write_text(path.read_text() + "\n1,1.0,x,1")
+    assert told()[1].entries == 3001
+    assert len(passes) == 2
+
+
+def test_values_that_stand_for_missing_ones_are_part_of_the_question(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "a.csv"
+    path.write_text("n,m\n" + "".join(f"{number},{'' if number % 2 else 3}\n" for number in range(100)))
+    for _ in range(2):
+        found = [rf.open(path, fill_null=value).filter("m > 5").count() for value in (1, 9)]
+        assert found == [0, 50]
+
+
 # --- files on servers -----------------------------------------------------------------------------
 
 
@@ -528,16 +572,17 @@ def test_of_a_file_on_a_server_the_version_is_asked_for(
         forget(monkeypatch)
         web.asked.clear()
         assert_same(first.columns, index(url).columns)
-        assert index(f"{url}?token=abc").identity == first.identity
-        assert len(web.asked) == 2
-        assert len(work.parsed) == 1
+        assert len(web.asked) == 1
+        for token in ("abc", "def"):
+            assert index(f"{url}?token={token}").identity == first.identity
+        assert len(work.parsed) == 2
         web.files["/a.root"] = (files / "other" / "TTree.root").read_bytes()
         assert index(url).identity != first.identity
         web.tags = False  # nothing tells a version
         forget(monkeypatch)
         for _ in range(2):
             assert index(url).stamp == b""
-        assert len(work.parsed) == 4
+        assert len(work.parsed) == 5
 
 
 @pytest.fixture(scope="module", autouse=True)
