@@ -238,9 +238,7 @@ def main(
             warm = {"what": "rootfeed", **of}
             measured(warm, cache)
             medians[name]["again"] = _median([measured(warm, cache) for _ in range(repeat)])
-    print(
-        "| files | rootfeed | of it `open` | a file | memory a file | again | uproot.open | ROOT's Count |"
-    )
+    print("| files | rootfeed | of it `open` | a file | memory a file | again | uproot | ROOT's Count |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, found in medians.items():
         count = files or CASES[name].files
