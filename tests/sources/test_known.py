@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,27 @@ def test_what_somebody_else_wrote_is_never_more_than_wrong(
                     continue
         storage.close()
     assert good  # some say something else that could be
+
+
+@pytest.mark.thorough
+def test_indexes_of_real_files_stay_what_they_are() -> None:
+    folder = os.environ.get("ROOTFEED_TEST_DATA")
+    if folder is None:
+        pytest.skip("ROOTFEED_TEST_DATA names no folder")
+    compared = 0
+    for path in sorted(Path(folder).rglob("*.root")):
+        try:
+            location = sources.expand(str(path), None)[0]
+            types = sources.types(location)[1]
+            names = [name for name, type_ in types.items() if type_.kind != "other"][:40]
+            one = sources.index(location, names)
+        except (RootfeedError, Warning):
+            continue  # it is none, or has columns that are refused
+        with closing(open_storage(location.address)) as storage:
+            other = plain.index_from(plain.index_bytes(one), location, names, one.stamp, storage)
+        assert_same(one, other)
+        compared += 1
+    assert compared > 100
 
 
 @pytest.mark.parametrize(
