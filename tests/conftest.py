@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# Tests do not depend on what processes before them have learnt of files; those of that have folders of
+# their own (test_known).
+os.environ["ROOTFEED_CACHE"] = "off"
+
 # No deadlines: the first call of a kernel compiles it.
 settings.register_profile("local", deadline=None)
 # In CI the same examples every time: a red run is about the change, and can be had again.

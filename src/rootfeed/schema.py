@@ -373,6 +373,9 @@ class FileIndex:
         nothing does. States know them; splits do not.
     address : object
         How the file is reached, as its source knows it; the path says no secrets.
+    stamp : bytes
+        What tells this version of the file from all others, also in another process (`sources.known`);
+        empty where nothing does, and of what is made of several files.
     """
 
     path: str
@@ -387,6 +390,7 @@ class FileIndex:
     tag: str = ""
     joined: bytes = b""
     address: Any = field(default=None, repr=False)
+    stamp: bytes = field(default=b"", repr=False)
 
     @property
     def version(self) -> Version:

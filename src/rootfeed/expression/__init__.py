@@ -1,6 +1,7 @@
 """Expressions: text or a Python function, a tree, its types, one compiled loop over entries."""
 
 from rootfeed.expression.grammar import parse
+from rootfeed.expression.inference import NUMBERS
 from rootfeed.expression.names import (
     advised,
     hidden,
@@ -11,11 +12,12 @@ from rootfeed.expression.names import (
     written,
 )
 from rootfeed.expression.nodes import Expression
-from rootfeed.expression.program import Cuts, Outputs, compile_cuts, compile_outputs
+from rootfeed.expression.program import Cuts, Outputs, compile_cuts, compile_outputs, needed_steps
 from rootfeed.expression.steps import Cut, Definition, infer
 from rootfeed.expression.typed import Dialect
 
 __all__ = [
+    "NUMBERS",
     "Cut",
     "Cuts",
     "Definition",
@@ -29,6 +31,7 @@ __all__ = [
     "infer",
     "label",
     "name_in",
+    "needed_steps",
     "parse",
     "reference",
     "visible",

@@ -22,7 +22,7 @@ from rootfeed.expression.steps import MOST_WORDS, Cut, Definition, Step, TypedSt
 from rootfeed.expression.typed import Column, Dialect, TextColumn
 from rootfeed.schema import Array, Jagged
 
-__all__ = ["Cuts", "Outputs", "compile_cuts", "compile_outputs"]
+__all__ = ["Cuts", "Outputs", "compile_cuts", "compile_outputs", "needed_steps"]
 
 
 class _Function:
@@ -156,6 +156,11 @@ def _first(column: Array | Jagged, count: int) -> Array | Jagged:
     if isinstance(column, Jagged):
         return Jagged(column.values, column.offsets[: count + 1])
     return column[:count]
+
+
+def needed_steps(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps that the cuts among them need, with these, in their order."""
+    return _needed(steps, (), True)[0]
 
 
 def _needed(steps: Sequence[Step], names: Sequence[str], cuts: bool) -> tuple[list[Step], Counter[int]]:

@@ -30,6 +30,9 @@ def _loader(bits: int) -> Any:
 
 _load, _load_byte = _loader(64), _loader(8)
 
+_FARTHEST = 1 << 62
+"""No place in a file is farther: sums with sizes stay integers of 64 bits."""
+
 
 @njit(inline="always")
 def _first_above(bounds, count, value):
@@ -82,7 +85,7 @@ def select_pages(columns, starts, stops, most_bytes, firsts, skipped, out):
             place, size = _load(offset + 8 * page), _load(stored + 8 * page)
             whole = (elements * bits + 7) // 8
             large = elements > 8 * most_bytes or whole > most_bytes or size > most_bytes
-            if place < 0 or size <= 0 or elements < 0 or large:
+            if place < 0 or place > _FARTHEST or size <= 0 or elements < 0 or large:
                 count = first_place
                 break
             if count < out.shape[1]:

@@ -19,8 +19,10 @@ from rootfeed.sources.choosing import register, source_of
 from rootfeed.sources.filling import Filling, as_type, checked_filling
 from rootfeed.sources.friends import with_friends, without_names
 from rootfeed.sources.joined import JoinedLocation
+from rootfeed.sources.known import keep, kept
 from rootfeed.sources.nodes import Located, is_node, locate
 from rootfeed.sources.paths import Location, Named, PathLike, expand
+from rootfeed.sources.plain import packed, unpacked
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.spliced import SplicedIndex, SplicedLocation, spliced
 from rootfeed.sources.storage import TIMEOUT_SECONDS, Storage, is_remote
@@ -55,7 +57,10 @@ __all__ = [
     "is_in_memory",
     "is_node",
     "is_remote",
+    "keep",
+    "kept",
     "locate",
+    "packed",
     "prepare",
     "read",
     "read_awkward",
@@ -63,6 +68,7 @@ __all__ = [
     "stored_bytes",
     "table",
     "types",
+    "unpacked",
     "vector_bytes",
     "with_friends",
     "without_names",

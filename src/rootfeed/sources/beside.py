@@ -108,6 +108,7 @@ def index(location: BesideLocation, names: Sequence[str]) -> FileIndex:
     remote = [each.address for each in (first, other) if each.address and each.address.is_remote]
     plain["address"] = next(iter(remote), first.address)
     plain["joined"] = first.joined + other.identity + other.joined
+    plain["stamp"] = b""
     return BesideIndex(**plain, first=first, other=other, names=more)
 
 

@@ -30,6 +30,8 @@ from rootfeed.sources.arrowarrays import filled
 from rootfeed.sources.arrowtypes import column_type
 from rootfeed.sources.csvlines import Kind, Lines, is_nulled, parsed, scanned
 from rootfeed.sources.filling import Filling
+from rootfeed.sources.known import Known, stamp
+from rootfeed.sources.knownlines import lines_bytes, lines_from
 from rootfeed.sources.objects import damaged
 from rootfeed.sources.pages import overlapping, ranges
 from rootfeed.sources.paths import Location, suffix
@@ -100,7 +102,7 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     Costs a pass over the file, which `index` need not repeat. Where several columns have one name there
     is a `DuplicateNameWarning`.
     """
-    lines, _, _ = _lines(location)
+    lines = _lines(location)[0]
     for text in _duplicates(location.path, lines).values():
         warn(text, DuplicateNameWarning)
     return "", {name: _type(kind) for name, kind in lines.kinds.items()}
@@ -114,7 +116,8 @@ def friends(location: Location) -> list[str]:
 def index(location: Location, names: Sequence[str]) -> CsvIndex:
     """Return where the lines of a file lie, and what some columns hold in all of them.
 
-    Costs a pass over the file, unless this process made it before.
+    Costs a pass over the file, unless this process made it before, or another one that has kept it
+    (`known`).
 
     Raises
     ------
@@ -124,7 +127,7 @@ def index(location: Location, names: Sequence[str]) -> CsvIndex:
         Where an entry has no value, with its line, or an integer has more than 64 bits.
     """
     path = location.path
-    lines, version, when = _lines(location)
+    lines, version, when, of = _lines(location)
     for name in names:
         if name not in lines.kinds:
             raise MissingColumnError(f"{path} has no column {name!r}. {nearest(name, lines.kinds)}")
@@ -163,6 +166,7 @@ def index(location: Location, names: Sequence[str]) -> CsvIndex:
         filling=location.filling,
         joined=b"" if location.filling is None else location.filling.identity,
         modified=when,
+        stamp=of,
     )
 
 
@@ -345,8 +349,8 @@ _known: dict[Any, Lines] = {}
 _lock = ForkLock()
 
 
-def _lines(location: Location) -> tuple[Lines, Version, int]:
-    """Return what a pass over a file told, the file's version, and when it was changed."""
+def _lines(location: Location) -> tuple[Lines, Version, int, bytes]:
+    """Return what a pass over a file told, the file's version, when it was changed, and its stamp."""
     path = location.path
     if location.object_path:
         raise MissingObjectError(
@@ -366,15 +370,18 @@ def _lines(location: Location) -> tuple[Lines, Version, int]:
     when = modified_at(location.address)
     with closing(open_storage(location.address)) as storage:
         version = storage.version
-        key = (location.address.urls, version, when)
+        key, of = (location.address.urls, version, when), stamp(location.address, storage)
         with _lock:
             if (lines := _known.get(key)) is not None:
-                return lines, version, when
-        lines = scanned(path, storage, _DELIMITERS[suffix(path)])
-        if modified_at(location.address) != when:
-            raise changed(path)
+                return lines, version, when, of
+        known = Known(location.address, "lines", lines_bytes, lambda data, *_: lines_from(data, storage))
+        if (lines := known.get(storage)) is None:
+            lines = scanned(path, storage, _DELIMITERS[suffix(path)])
+            if modified_at(location.address) != when:
+                raise changed(path)
+            known.put(storage, lines)
         with _lock:
             while len(_known) >= _KEPT:
                 _known.pop(next(iter(_known)))
             _known[key] = lines
-        return lines, version, when
+        return lines, version, when, of

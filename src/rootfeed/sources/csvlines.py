@@ -23,7 +23,7 @@ from rootfeed.schema import Array
 from rootfeed.sources.storage import Storage
 from rootfeed.sources.wholefiles import bytes_of
 
-__all__ = ["Kind", "Lines", "is_nulled", "joined", "parsed", "scanned"]
+__all__ = ["KINDS", "Kind", "Lines", "is_nulled", "joined", "parsed", "scanned"]
 
 BLOCK_BYTES = 1 << 20
 _LONGEST_LINE = 64 << 20
@@ -44,6 +44,10 @@ Kind = str
 ``"huge"`` (integers of more bits), ``"real"``, ``"bool"``, ``"text"``, ``"bytes"``, or a date or time as
 Arrow names it.
 """
+
+KINDS = frozenset(
+    ("nothing", "natural", "integer", "large", "huge", "real", "bool", "text", "bytes", "time32[s]")
+) | {"date32[day]", "timestamp[s]", "timestamp[ns]"}
 
 _JOINED = (
     (frozenset({"natural", "integer"}), "integer"),

@@ -235,7 +235,7 @@ class Lots:
                     raw[place : place + whole] = content
                 else:
                     decompress_into(content, raw[place : place + whole])
-        except (DamagedPageError, RootfeedError, OSError):
+        except (DamagedPageError, RootfeedError, OSError, MemoryError):
             return None  # who reads it again says what it is
         return _Lot(range(first, stop), raw, raws, pages.elements)
 

@@ -13,6 +13,7 @@ from rootfeed.schema import Array, Column, ColumnType, Version
 from rootfeed.sources import baskets, fields, tables
 from rootfeed.sources.directories import Key, RootFile
 from rootfeed.sources.envelopes import read_ntuple
+from rootfeed.sources.known import Known
 from rootfeed.sources.objects import (
     RNTUPLE,
     RootObject,
@@ -67,7 +68,12 @@ def open_object(
         storage.keep()
 
 
-def described(address: Address, object_path: str | None, ask: Callable[[RootObject], Answer]) -> Answer:
+def described(
+    address: Address,
+    object_path: str | None,
+    ask: Callable[[RootObject], Answer],
+    known: Known[Answer] | None = None,
+) -> Answer:
     """Return what somebody asks about a tree or ntuple.
 
     Our own readers parse what they know to the last byte, which takes milliseconds; uproot, as
@@ -80,6 +86,8 @@ def described(address: Address, object_path: str | None, ask: Callable[[RootObje
         None where the file holds only one.
     ask : function of RootObject
         It is asked again where our own readers come to something that they do not know.
+    known : Known, optional
+        Where the answer is looked for, and kept.
 
     Raises
     ------
@@ -89,15 +97,23 @@ def described(address: Address, object_path: str | None, ask: Callable[[RootObje
     kept = _kept.pop((address, object_path), None)
     if kept is not None:
         with suppress(DamagedFileError, ChangedFileError), closing(open_storage(address, kept.version)):
-            return ask(kept)
+            return _kept_answer(known, kept.storage, ask(kept))
     with closing(open_storage(address)) as storage:
+        if known is not None and (before := known.get(storage)) is not None:
+            return before
         try:
             answer = ask(directly(address, storage, object_path))
         except DamagedFileError:  # if it is, uproot says how
             with _opened(address, storage, object_path) as found:
                 answer = ask(found)
         storage.keep()
-        return answer
+        return _kept_answer(known, storage, answer)
+
+
+def _kept_answer(known: Known[Answer] | None, storage: Storage, answer: Answer) -> Answer:
+    if known is not None:
+        known.put(storage, answer)
+    return answer
 
 
 def keep(address: Address, object_path: str | None, found: RootObject) -> None:

@@ -18,7 +18,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
     nearest,
 )
-from rootfeed.schema import EMBEDDED, Column, ColumnType, Pages, Version
+from rootfeed.schema import EMBEDDED, Column, ColumnType, FileIndex, Pages, Version
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.failures import reason, unavailable
 from rootfeed.sources.paths import spelled
@@ -30,6 +30,7 @@ __all__ = [
     "TREES",
     "Friend",
     "RootObject",
+    "check_column",
     "checked_entries",
     "choose",
     "damaged",
@@ -137,21 +138,31 @@ class RootObject:
     def _column(self, name: str, type_: ColumnType, origin: Any, shared: dict[Any, Any]) -> Column:
         with damaged(f"{self._where}: the page list of column {name!r} cannot be read"):
             column = self.contents.column(self._where, name, type_, origin, shared)
-            if column.offsets is not None:
-                _check(self, name, column.offsets, self.entries)
-            if column.counts is not None and column.counts.pages is not None:
-                _check(self, column.counts.name, column.counts.pages, self.entries)
-            if (pages := column.pages) is None:
-                return column
-            if column.offsets is not None:
-                _check(self, name, pages, None)
-            elif type_.is_jagged and not column.length:
-                # Entries may be empty, but each has a position, unless it is counted elsewhere.
-                entry_bytes = pages.encodings[0].header_bytes + (0 if column.counts else _POSITION_BYTES)
-                _check(self, name, pages, self.entries, entry_bytes)
-            else:
-                _check(self, name, pages, self.entries * max(1, column.length))
+            check_column(self, column)
         return column
+
+
+def check_column(found: RootObject | FileIndex, column: Column) -> None:
+    """Refuse tables of pages that do not cover all entries once, in order, or that cannot be true.
+
+    Raises
+    ------
+    DamagedFileError
+    """
+    if column.offsets is not None:
+        _check(found, column.name, column.offsets, found.entries)
+    if column.counts is not None and column.counts.pages is not None:
+        _check(found, column.counts.name, column.counts.pages, found.entries)
+    if (pages := column.pages) is None:
+        return
+    if column.offsets is not None:
+        _check(found, column.name, pages, None)
+    elif column.type.is_jagged and not column.length:
+        # Entries may be empty, but each has a position, unless it is counted elsewhere.
+        entry_bytes = pages.encodings[0].header_bytes + (0 if column.counts else _POSITION_BYTES)
+        _check(found, column.name, pages, found.entries, entry_bytes)
+    else:
+        _check(found, column.name, pages, found.entries * max(1, column.length))
 
 
 def choose(path: str, classes: Sequence[tuple[str, str]], object_path: str | None) -> tuple[str, str]:
@@ -249,7 +260,11 @@ def damaged(what: str, remedy: str = "Copy or produce the file again.") -> Itera
 
 
 def _check(
-    found: RootObject, name: str, pages: Pages, elements: int | None, element_bytes: int | None = None
+    found: RootObject | FileIndex,
+    name: str,
+    pages: Pages,
+    elements: int | None,
+    element_bytes: int | None = None,
 ) -> None:
     """Refuse a page table that does not cover all entries once, in order, or that cannot be true.
 

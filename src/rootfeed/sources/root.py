@@ -16,9 +16,10 @@ import numpy as np
 
 from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest, warn
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
-from rootfeed.sources import lots, vectors
+from rootfeed.sources import lots, plain, vectors
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located
+from rootfeed.sources.known import Known, stamp
 from rootfeed.sources.lots import Lots, Wanted
 from rootfeed.sources.metadata import described, keep, open_object
 from rootfeed.sources.objects import RootObject
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fetch", "friends", "index", "prepare", "read", "read_awkward", "types", "vector_bytes"]
 
+Types = tuple[str, Mapping[str, ColumnType], Mapping[str, str]]
+
 _OFFSET_BYTES = 8
 
 _TRIES = 3
@@ -44,16 +47,25 @@ def types(location: Location) -> tuple[str, Mapping[str, ColumnType]]:
     Costs one parse of the file's metadata; no page is read. Where several columns have one name there is
     a `DuplicateNameWarning`.
     """
+    parsed: list[RootObject] = []
 
-    def ask(found: RootObject) -> tuple[RootObject, Mapping[str, ColumnType]]:
-        found.duplicates()
-        return found, found.types()
+    def ask(found: RootObject) -> Types:
+        told = found.object_path, found.types(), found.duplicates()
+        parsed[:] = [found]
+        return told
 
-    found, types = described(location.address, location.object_path, ask)
-    for text in found.duplicates().values():
+    known = Known(
+        location.address,
+        ("types", location.object_path),
+        plain.types_bytes,
+        lambda data, *_: plain.types_from(data),
+    )
+    object_path, types, duplicates = described(location.address, location.object_path, ask, known)
+    for text in duplicates.values():
         warn(text, DuplicateNameWarning)
-    keep(location.address, location.object_path, found)
-    return found.object_path, types
+    for found in parsed:
+        keep(location.address, location.object_path, found)
+    return object_path, types
 
 
 def friends(location: Location) -> list[str]:
@@ -68,7 +80,8 @@ def friends(location: Location) -> list[str]:
 def index(location: Location, names: Sequence[str]) -> FileIndex:
     """Return the page tables of some columns of a file.
 
-    Costs one parse of the file's metadata, unless `types` has just parsed it; no page is read.
+    Costs one parse of the file's metadata, unless `types` has just parsed it, or a process before has
+    asked the same (`known`); no page is read.
 
     Raises
     ------
@@ -97,9 +110,16 @@ def index(location: Location, names: Sequence[str]) -> FileIndex:
             tag=version.tag,
             duplicates={name: text for name, text in found.duplicates().items() if name in columns},
             address=location.address,
+            stamp=stamp(location.address, found.storage),
         )
 
-    return described(location.address, location.object_path, ask)
+    def from_bytes(data: bytes, storage: Storage, stamp: bytes) -> FileIndex:
+        return plain.index_from(data, location, names, stamp, storage)
+
+    wanted = tuple(sorted(set(names)))
+    about = ("index", location.object_path, wanted)
+    known = Known(location.address, about, plain.index_bytes, from_bytes)
+    return described(location.address, location.object_path, ask, known)
 
 
 def read(

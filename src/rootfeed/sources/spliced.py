@@ -138,6 +138,7 @@ def index(location: SplicedLocation, names: Sequence[str]) -> SplicedIndex:
         "identity": xxhash.xxh3_128_digest(told.encode()),
         "columns": columns,
         "joined": b"",
+        "stamp": b"",
         "address": next((each.address for each, *_ in pieces if _is_remote(each)), first.address),
     }
     made = SplicedIndex(**plain, pieces=tuple(pieces))

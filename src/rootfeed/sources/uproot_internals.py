@@ -27,6 +27,7 @@ from rootfeed.sources.records import (
 from rootfeed.sources.storage import Storage
 
 __all__ = [
+    "VERSION",
     "Envelope",
     "FileClasses",
     "StorageSource",
@@ -37,6 +38,7 @@ __all__ = [
     "read_envelope",
 ]
 
+VERSION: str = uproot.__version__
 _LONG_TEXT = 255  # stands for a length that follows in four bytes
 
 

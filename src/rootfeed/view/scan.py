@@ -13,7 +13,7 @@ from rootfeed.errors import UnsupportedColumnError
 from rootfeed.schema import Array, Block, FileIndex, Jagged
 from rootfeed.view.projection import Projection
 from rootfeed.view.reading import Columns, Entries, Take, read_blocks
-from rootfeed.view.selection import CompiledCuts, CutEvaluation, Passed, Selection
+from rootfeed.view.selection import CompiledCuts, CutEvaluation, Noted, Selection
 
 __all__ = ["Apply", "scan"]
 
@@ -89,7 +89,7 @@ class _Work(Generic[Result]):
     apply: Apply[Result]
     tells_entries: bool
 
-    def __call__(self, entries: Entries, inputs: Columns) -> tuple[Take, Result, Passed | None]:
+    def __call__(self, entries: Entries, inputs: Columns) -> tuple[Take, Result, Noted | None]:
         note = None
         if self.cuts is not None:
             take, note = self.cuts.choose(entries, inputs)

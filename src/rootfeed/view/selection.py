@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from rootfeed.expression import Cut, Definition, Dialect, compile_cuts
 from rootfeed.plan import BitMask, all_set, bit_mask, counted, members
-from rootfeed.schema import Block, ColumnType
+from rootfeed.schema import Block, ColumnType, FileIndex
 from rootfeed.view.compiled import Compiled
 from rootfeed.view.files import Files
+from rootfeed.view.keeping import KeptMasks, Passed
 from rootfeed.view.reading import Columns, Entries, Take, Work, read_blocks
 from rootfeed.view.transformations import Range, Transformation, check_runs_elsewhere
 
@@ -22,7 +23,7 @@ __all__ = [
     "CompiledCuts",
     "CutCount",
     "CutEvaluation",
-    "Passed",
+    "Noted",
     "Selection",
     "cut_columns",
     "executor_for",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 Bits = npt.NDArray[np.uint8]
-Passed = tuple[Bits, int, npt.NDArray[np.int64]]
+Noted = tuple[Bits, int, npt.NDArray[np.int64]]
 """Of a block: which entries passed all cuts, as bits; how many entries it has; how many passed each."""
 
 _NO_BITS = np.empty(0, np.uint8)
@@ -130,7 +131,7 @@ class CompiledCuts:
         self.compiled = Compiled(program, types)
         self.labels = [each.label for each in transformations if isinstance(each, Cut)]
 
-    def choose(self, entries: Entries, inputs: Columns) -> tuple[Take, Passed]:
+    def choose(self, entries: Entries, inputs: Columns) -> tuple[Take, Noted]:
         """Return which entries pass, and what there is to note of that."""
         count = len(entries.block)
         passed = np.empty(count, np.uint8)
@@ -148,7 +149,7 @@ class CompiledCuts:
         note = np.packbits(passed, bitorder="little"), count, counts
         return np.flatnonzero(passed).astype(np.int32), note
 
-    def count(self, entries: Entries, inputs: Columns) -> Passed:
+    def count(self, entries: Entries, inputs: Columns) -> Noted:
         """Return what there is to note of the entries that pass."""
         return self.choose(entries, inputs)[1]
 
@@ -169,6 +170,9 @@ class CutEvaluation:
     cuts : CompiledCuts
     columns : tuple of str
         The stored columns that the cuts need.
+    missing : list of Block
+        The entries of files of which nothing is known from other processes: these have to be added, and
+        others may be.
     """
 
     def __init__(
@@ -183,22 +187,37 @@ class CutEvaluation:
         self._indexes = files.index(self.columns)
         for index in self._indexes:
             self.cuts.compiled.of(index)  # before threads need it
-        self._total = np.zeros(len(self.cuts.labels), np.int64)
+        self._firsts = np.cumsum([0, *(index.entries for index in self._indexes)]).tolist()
+        self._counts = np.zeros((len(self._indexes), len(self.cuts.labels)), np.int64)
         self._bits: list[list[tuple[Bits, int]]] = [[] for _ in self._indexes]
         self._before = before
+        # What passes these cuts depends on what passed those before.
+        is_first = before is None or int(before.counts.sum()) == self._firsts[-1]
+        self._kept = KeptMasks(transformations, self.columns, dialect) if is_first else None
+        self._known: dict[int, Passed] = {}
+        if self._kept is not None:
+            pairs = zip(self._indexes, self._firsts, strict=False)
+            found = [self._kept.get(index, first) for index, first in pairs]
+            self._known = {number: each for number, each in enumerate(found) if each is not None}
+        self.missing = [
+            Block(number, 0, index.entries)
+            for number, index in enumerate(self._indexes)
+            if number not in self._known
+        ]
 
-    def add(self, block: Block, note: Passed) -> None:
+    def add(self, block: Block, note: Noted) -> None:
         """Take in what the cuts found, block after block."""
         passed, count, counts = note
         self._bits[block.file].append((passed, count))
-        self._total += counts
+        self._counts[block.file] += counts
 
     def selection(self) -> Selection:
         """Return all that was found, after all blocks."""
-        masks = tuple(bit_mask(_unpacked(parts)) for parts in self._bits)
-        every = sum(index.entries for index in self._indexes)
-        came = every if self._before is None else int(self._before.counts.sum())
-        entries = [came, *self._total.tolist()]
+        every = [self._passed(number, index) for number, index in enumerate(self._indexes)]
+        masks = tuple(each.bits for each in every)
+        came = self._firsts[-1] if self._before is None else int(self._before.counts.sum())
+        passed = sum((each.counts for each in every), np.zeros(len(self.cuts.labels), np.int64))
+        entries = [came, *passed.tolist()]
         flow = tuple(
             CutCount(label, came, passed)
             for label, came, passed in zip(self.cuts.labels, entries, entries[1:], strict=False)
@@ -207,6 +226,16 @@ class CutEvaluation:
         return Selection(
             masks, _counts(masks, [index.entries for index in self._indexes]), (*earlier, *flow)
         )
+
+    def _passed(self, number: int, index: FileIndex) -> Passed:
+        """Return what passes in a file; keep it, if it is new."""
+        known = self._known.get(number)
+        if known is None:
+            bits = bit_mask(_unpacked(self._bits[number]))
+            known = Passed(bits, self._counts[number])
+            if self._kept is not None:
+                self._kept.put(index, self._firsts[number], known)
+        return known
 
 
 def executor_for(files: Files, transformations: Sequence[Transformation]) -> Executor | None:
@@ -225,17 +254,19 @@ def _cut(
     executor: Executor | None,
 ) -> Selection:
     evaluation = CutEvaluation(files, transformations, dialect, before)
-    work: Work[Passed] = evaluation.cuts.count
-    found = read_blocks(
-        files.index(evaluation.columns),
-        evaluation.columns,
-        work,
-        "Counting entries",
-        masks=before.masks,
-        executor=executor,
-    )
-    for block, note in found:
-        evaluation.add(block, note)
+    work: Work[Noted] = evaluation.cuts.count
+    if evaluation.missing:
+        found = read_blocks(
+            files.index(evaluation.columns),
+            evaluation.columns,
+            work,
+            "Counting entries",
+            within=evaluation.missing,
+            masks=before.masks,
+            executor=executor,
+        )
+        for block, note in found:
+            evaluation.add(block, note)
     return evaluation.selection()
 
 

@@ -141,6 +141,7 @@ class View:
         """Return which entries pass all cuts. The first time, this reads what the cuts need."""
         with self._lock:
             if self._selection is None:
+                self.files.index(self._cut_columns)  # once, with all that the cuts need
                 self._selection = select(self.files, self.transformations, self.dialect)
             return self._selection
 
@@ -198,6 +199,11 @@ class View:
             yield from scan(self.index, projection, self.selection(), apply, within, executor)
         else:
             cuts = CutEvaluation(self.files, self._expressions, self.dialect)
+            if not cuts.missing:
+                with self._lock:
+                    self._selection = cuts.selection()
+                yield from scan(self.index, projection, self._selection, apply, within, executor)
+                return
             yield from scan(self.index, projection, cuts, apply, within, executor)
             if within is None:
                 with self._lock:

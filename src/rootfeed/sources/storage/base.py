@@ -33,6 +33,10 @@ class Storage(Protocol):
     def version(self) -> Version:
         """What the file was when it was opened."""
 
+    @property
+    def evidence(self) -> tuple[int | str | bytes, ...]:
+        """What tells this version of the file from all others, also later; empty where nothing does."""
+
     def prepare(self, ranges: Iterable[Span]) -> None:
         """Announce the ranges (offset, size) to be read next, so that they can be fetched at once."""
 

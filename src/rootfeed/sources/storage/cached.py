@@ -37,11 +37,11 @@ def _close_all() -> None:
         store.close()
 
 
-def store_of(cache: Cache) -> Store:
-    """Return this process's store in a folder."""
+def store_of(cache: Cache, *, warns: bool = True) -> Store:
+    """Return this process's store in a folder; `warns` counts when it is made."""
     with _lock:
         if cache not in _stores:
-            _stores[cache] = Store(cache.folder, cache.limit_bytes)
+            _stores[cache] = Store(cache.folder, cache.limit_bytes, warns=warns)
         return _stores[cache]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterable
 
 from rootfeed.errors import RootfeedError, UnreachableError
@@ -13,12 +14,23 @@ from rootfeed.sources.storage.base import HEAD_BYTES, Bytes, Span, changed, too_
 
 __all__ = ["LocalStorage"]
 
+_SETTLED_NS = 2_000_000_000
+"""After which a change gives a file another time: some file systems count whole seconds."""
+
 
 class LocalStorage:
-    """A file on a local or mounted file system; one owner, so seeking is safe."""
+    """A file on a local or mounted file system; one owner, so seeking is safe.
+
+    Attributes
+    ----------
+    evidence : tuple
+        Size, times of the last change, inode and head; empty where the last change is so near that
+        another one may have the same time.
+    """
 
     def __init__(self, path: str, version: Version | None = None) -> None:
         self.path = path
+        opened = time.time_ns()
         try:
             self._file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115 - closed by close()
         except OSError as error:
@@ -31,6 +43,12 @@ class LocalStorage:
             self._file.close()
             raise
         self.file_bytes = self.version.file_bytes
+        status, (_, head, _) = self._status, self.version
+        times = status.st_mtime_ns, status.st_ctime_ns
+        is_settled = opened - max(times) > _SETTLED_NS
+        self.evidence: tuple[int | str | bytes, ...] = (
+            (status.st_size, *times, status.st_ino, head) if is_settled else ()
+        )
 
     def prepare(self, ranges: Iterable[Span]) -> None:
         """Do nothing: the kernel reads ahead by itself."""
@@ -66,7 +84,7 @@ class LocalStorage:
 
     def _now(self) -> Version:
         try:
-            status = os.fstat(self._file.fileno())
+            self._status = status = os.fstat(self._file.fileno())
             if (error := irregular(self.path, status.st_mode)) is not None:
                 raise error
             self._file.seek(0)

@@ -73,6 +73,11 @@ class RemoteStorage:
         """What the file was when it was opened; costs a request unless its head was prepared."""
         return self._known or Version(self.file_bytes, self._head(), self.tag)
 
+    @property
+    def evidence(self) -> tuple[int | str | bytes, ...]:
+        """What the server calls this version, and its size; empty where it calls it nothing."""
+        return (self.tag, self.file_bytes) if self.tag else ()
+
     def prepare(self, ranges: Iterable[Span]) -> None:
         """Fetch the ranges at once, near ones as one; they are kept until the file is closed."""
         ranges = sorted([(0, HEAD_BYTES), *ranges])

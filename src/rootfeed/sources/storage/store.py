@@ -75,6 +75,8 @@ class Store:
     limit_bytes : int
         That its packs occupy at most, with those of all processes. An entry above 1/16 of it, or 256
         MiB, is not kept.
+    warns : bool
+        Whether it says when nothing can be put.
 
     Notes
     -----
@@ -82,9 +84,10 @@ class Store:
     microseconds, and what the disk takes. Several threads may call them.
     """
 
-    def __init__(self, folder: str, limit_bytes: int) -> None:
+    def __init__(self, folder: str, limit_bytes: int, *, warns: bool = True) -> None:
         self.folder = folder
         self.limit_bytes = limit_bytes
+        self._warns = warns
         self._pack_bytes = min(limit_bytes // _PACKS, _LARGEST_PACK)
         self._lock = ForkLock()
         self._process = process()
@@ -128,6 +131,8 @@ class Store:
                 why = error.strerror or type(error).__name__
             else:
                 return
+        if not self._warns:
+            return
         warn(
             f"The cache in {self.folder} cannot be written ({why}): what is read is not kept in it. "
             "Make room on that disk, or name another folder.",
