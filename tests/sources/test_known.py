@@ -82,7 +82,7 @@ class Work:
             monkeypatch,
             selection,
             "read_blocks",
-            lambda *_, within: self.read.extend(block.file for block in within),
+            lambda *_, within, **__: self.read.extend(block.file for block in within),
         )
 
     def _count(self, monkeypatch: Any, module: Any, name: str, note: Callable[..., Any]) -> None:

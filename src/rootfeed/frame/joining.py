@@ -46,9 +46,9 @@ def side_by_side(mine: View, theirs: View) -> Files:
     if mine.files.skips or theirs.files.skips:
         if len(mine.paths) != len(theirs.paths):
             raise ArgumentError(
-                f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)} where some may be left "
-                "out: each needs one with as many entries beside it. Where both have the same keys, name "
-                "them: on=."
+                f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)} where some may be "
+                "left out: each needs one with as many entries beside it. Where both have the same keys, "
+                "name them: on=."
             )
         return theirs.files
     (here, own), (there, counts) = (

@@ -78,7 +78,8 @@ def select(files: Files, transformations: Sequence[Transformation], dialect: Dia
     follows a run is evaluated only for entries that passed it.
     """
     executor = executor_for(files, transformations)
-    entries = [index.entries for index in files.index(())]
+    needed = cut_columns(transformations, files.types, dialect)  # all at once
+    entries = [index.entries for index in files.index(needed)]
     result = Selection(tuple(map(all_set, entries)), np.array(entries, np.int64), ())
     program: list[Definition | Cut] = []
     for following in (*transformations, None):

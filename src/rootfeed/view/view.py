@@ -141,7 +141,6 @@ class View:
         """Return which entries pass all cuts. The first time, this reads what the cuts need."""
         with self._lock:
             if self._selection is None:
-                self.files.index(self._cut_columns)  # once, with all that the cuts need
                 self._selection = select(self.files, self.transformations, self.dialect)
             return self._selection
 
