@@ -47,8 +47,8 @@ def side_by_side(mine: View, theirs: View) -> Files:
         if len(mine.paths) != len(theirs.paths):
             raise ArgumentError(
                 f"{len(mine.paths)} files cannot be joined with {len(theirs.paths)} where some may be "
-                "left out: each needs one with as many entries beside it. Where both have the same keys, "
-                "name them: on=."
+                "left out: each needs one with as many entries beside it. Where both have the same "
+                "keys, name them: on=."
             )
         return theirs.files
     (here, own), (there, counts) = (
