@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rootfeed import sources
 from rootfeed.errors import UnsupportedColumnError
 from rootfeed.schema import ABSENT, Column, FileIndex, Jagged, Pages
-from rootfeed.sources import Location, Scratch, pages, root, storage
+from rootfeed.sources import Location, Scratch, lots, pages, root, storage
 from rootfiles import COMPRESSIONS
 from rootfiles.values import generator
 from rootfiles.vectors import (
@@ -378,6 +378,7 @@ class TestFilesOfRoot:
         self, case: Case, make_sample: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sample = make_sample(case)
+        monkeypatch.setattr(lots.Lots, "fill", lambda *_: False)
         fetched: list[tuple[Pages, int]] = []
         contents = pages.PageReader.contents
 
@@ -421,6 +422,7 @@ class TestFilesOfRoot:
                 super().read_into(offset, out)
 
         sample = make_sample(case)
+        monkeypatch.setattr(lots, "_GAP_BYTES", -1)  # as of remote files
         monkeypatch.setattr(
             root, "open_storage", lambda address, version, _: Announced(address.urls[0], version)
         )

@@ -80,7 +80,7 @@ def select_pages(columns, starts, stops, most_bytes, firsts, skipped, out):
         start, stop = starts[column], stops[column]
         page = max(_first_above(bounds, pages + 1, start) - 1, 0)
         skipped[column] = start - _load(bounds + 8 * page)
-        while page < pages and _load(bounds + 8 * page) < stop:
+        while start < stop and page < pages and _load(bounds + 8 * page) < stop:
             elements = _load(bounds + 8 * (page + 1)) - _load(bounds + 8 * page)
             place, size = _load(offset + 8 * page), _load(stored + 8 * page)
             whole = (elements * bits + 7) // 8

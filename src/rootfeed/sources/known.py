@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,7 +21,6 @@ import numba
 import numpy as np
 
 from rootfeed.arguments import size_bytes
-from rootfeed.sources import uproot_internals
 from rootfeed.sources.storage import Address, Cache, Storage, Store, local_path
 from rootfeed.sources.storage.cached import store_of
 
@@ -146,6 +146,6 @@ def _code() -> bytes:
                 if entry.name.endswith(".py"):
                     status = entry.stat()
                     modules.append((folder.name, entry.name, status.st_size, status.st_mtime_ns))
-    versions = (numba.__version__, np.__version__, uproot_internals.VERSION, sys.version, sys.platform)
+    versions = (numba.__version__, np.__version__, version("uproot"), sys.version, sys.platform)
     told = (_FORMAT, *versions, platform.machine(), *modules)
     return hashlib.blake2b(repr(told).encode(), digest_size=16).digest()

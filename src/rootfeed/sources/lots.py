@@ -39,7 +39,7 @@ _LOT_BYTES = 1 << 19
 _LARGE_BYTES = 1 << 18
 """A larger page, uncompressed, is read by itself."""
 
-_GAP_BYTES = 1 << 14
+_GAP_BYTES = 1 << 11
 """Reading so many bytes in vain costs less than another read."""
 
 _WORD_BYTES = 8

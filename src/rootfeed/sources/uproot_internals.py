@@ -27,7 +27,6 @@ from rootfeed.sources.records import (
 from rootfeed.sources.storage import Storage
 
 __all__ = [
-    "VERSION",
     "Envelope",
     "FileClasses",
     "StorageSource",
@@ -38,7 +37,6 @@ __all__ = [
     "read_envelope",
 ]
 
-VERSION: str = uproot.__version__
 _LONG_TEXT = 255  # stands for a length that follows in four bytes
 
 
