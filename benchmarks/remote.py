@@ -2,8 +2,8 @@
 
 The same files are read from the disk, and from real servers (nginx, XRootD, rclone's S3, whichever are
 there: `scripts/servers` fetches the first two) behind a proxy that makes each round trip longer. Server,
-proxy and reader are processes of their own. Beside it, `uproot.iterate` reads the same columns, once and
-in order.
+proxy and reader are processes of their own. Beside it, `uproot.iterate` and a pass of ROOT's RDataFrame
+(with two threads, where this ROOT knows the protocol) read the same columns, once and in order.
 
     python benchmarks/remote.py
     python benchmarks/remote.py --servers nginx --round-trips 0,20 --columns 3
@@ -137,6 +137,20 @@ def iterated(paths: list[str], columns: list[str], options: Any) -> float:
     return rows / (time.perf_counter() - started)
 
 
+def summed(paths: list[str], columns: list[str]) -> float:
+    """Return the entries a second of a pass of RDataFrame, which sums the columns."""
+    import ROOT
+
+    ROOT.EnableImplicitMT(2)
+    started = time.perf_counter()
+    frame = ROOT.RDataFrame("events", paths)
+    sums = [frame.Sum(name) for name in columns]
+    rows = frame.Count()
+    assert rows.GetValue() == len(paths) * ENTRIES
+    assert all(each.GetValue() is not None for each in sums)
+    return len(paths) * ENTRIES / (time.perf_counter() - started)
+
+
 def occupied(paths: list[str], columns: list[str]) -> int:
     """Return the bytes that some columns take in the files."""
     from rootfeed import sources
@@ -163,7 +177,18 @@ def run(job: dict[str, Any]) -> dict[str, float]:
         return epochs(
             job["paths"], job["columns"], job["memory"], job["repeat"], job["options"], job["kept"]
         )
+    if job["what"] == "RDataFrame":
+        return {"rate": summed(job["paths"], job["columns"])}
     return {"rate": iterated(job["paths"], job["columns"], job["options"])}
+
+
+def beside(job: dict[str, Any], of_root: bool) -> str:
+    """Return what others reach, as cells of the table."""
+    cells = []
+    for what in ("uproot", "RDataFrame"):
+        found = measured({"what": what, **job}) if of_root else {}
+        cells.append(f"{found['rate'] / 1e6:.2f} M" if "rate" in found else "–")
+    return " | ".join(cells)
 
 
 @contextmanager
@@ -220,15 +245,17 @@ def main(
         least = occupied(local, names)
         near = measured({"what": "rootfeed", "paths": local, "options": None, **given})
         print(f"\n{format}, {count} of {COLUMNS} columns: {least / 1e6:.1f} MB, in {given['memory']}\n")
-        print("| | round trip | entries/s | of disk | first batch | moved | requests | uproot.iterate |")
-        print("|---|---:|---:|---:|---:|---:|---:|---:|")
+        print(
+            "| | round trip | entries/s | of disk | first batch | moved | requests | uproot.iterate "
+            "| RDataFrame |"
+        )
+        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
         of_root = peers and FORMATS[format] == ".root"
-        slow = measured({"what": "uproot", "paths": local, "options": None, **given}) if of_root else {}
-        peer = f"{slow['rate'] / 1e6:.2f} M" if "rate" in slow else "–"
+        peer = beside({"paths": local, "options": None, **given}, of_root)
         print(f"| disk | | {near['rate'] / 1e6:.2f} M | 1 | {near['first'] * 1e3:.0f} ms | | | {peer} |")
         for kind in servers.split(","):
             if why := missing(kind):
-                print(f"| {why} | | | | | | | |")
+                print(f"| {why} | | | | | | | | |")
                 continue
             with served(kind, data) as server:
                 names_there = named(server.folder, format, copies)
@@ -244,13 +271,12 @@ def main(
                         kept = {"kept": {"cache": folder, "cache_size": cache} if cache else {}}
                         found = measured({"what": "rootfeed", **far, **kept})
                     requests, moved, _ = distance.take(trip / 1e3)
-                    slow = measured({"what": "uproot", **far}) if of_root and trip in (0, 20) else {}
+                    peer = beside(far, of_root and trip in (0, 20))
                     distance.take(trip / 1e3)
                     if "failed" in found:
-                        print(f"| {kind} | {trip:g} ms | {found['why']} | | | | | |")
+                        print(f"| {kind} | {trip:g} ms | {found['why']} | | | | | | |")
                         continue
                     share, requests = moved / (repeat + 1) / least, round(requests / (repeat + 1))
-                    peer = f"{slow['rate'] / 1e6:.2f} M" if "rate" in slow else "–"
                     print(
                         f"| {kind} | {trip:g} ms | {found['rate'] / 1e6:.2f} M "
                         f"| {found['rate'] / near['rate']:.2f} | {found['first'] * 1e3:.0f} ms "
