@@ -27,6 +27,7 @@ from rootfeed.errors import (
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
 from rootfeed.sources.arrowarrays import decoded, filled
 from rootfeed.sources.arrowfiles import ArrowFile, is_kept
+from rootfeed.sources.awkwardly import as_awkward
 from rootfeed.sources.filling import Filling
 from rootfeed.sources.ipc import IpcFile
 from rootfeed.sources.objects import damaged
@@ -228,13 +229,7 @@ def read_awkward(
             found = ak.from_arrow(pa.chunked_array(parts, file.columns.fields[name].type))
             file.verify()
             return found
-    own = Scratch()  # whose memory the array keeps
-
-    def out_for(_: str) -> Array:
-        return np.empty(stop - start, index.dtype(name))
-
-    [(_, values)] = read(index, [name], start, stop, out_for, own, Event())
-    return values.as_awkward(type_.shape) if isinstance(values, Jagged) else ak.Array(values)
+    return as_awkward(read, index, name, start, stop)
 
 
 def vector_bytes(index: ArrowIndex, name: str) -> float:

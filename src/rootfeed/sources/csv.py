@@ -28,6 +28,7 @@ from rootfeed.processes import ForkLock
 from rootfeed.schema import Array, Column, ColumnType, Encoding, FileIndex, Jagged, Pages, Version
 from rootfeed.sources.arrowarrays import filled
 from rootfeed.sources.arrowtypes import column_type
+from rootfeed.sources.awkwardly import as_awkward
 from rootfeed.sources.csvlines import Kind, Lines, is_nulled, parsed, scanned
 from rootfeed.sources.filling import Filling
 from rootfeed.sources.known import Known, stamp
@@ -237,15 +238,7 @@ def read_awkward(
     index: CsvIndex, name: str, start: int, stop: int, scratch: Scratch | None = None
 ) -> ak.Array:
     """Return the entries ``[start, stop)`` of any column."""
-    own = Scratch()  # whose memory the array keeps
-
-    def out_for(_: str) -> Array:
-        return np.empty(stop - start, index.dtype(name))
-
-    [(_, values)] = read(index, [name], start, stop, out_for, own, Event())
-    import awkward as ak
-
-    return values.as_awkward() if isinstance(values, Jagged) else ak.Array(values)
+    return as_awkward(read, index, name, start, stop)
 
 
 def vector_bytes(index: CsvIndex, name: str) -> float:

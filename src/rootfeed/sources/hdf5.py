@@ -25,6 +25,7 @@ from rootfeed.errors import (
 from rootfeed.kernels import take_objects, unlzf, unsplit
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import hdf5contents
+from rootfeed.sources.awkwardly import as_awkward
 from rootfeed.sources.chunks import DataSet, Part, columns_of, entries_of
 from rootfeed.sources.compression import DamagedPageError
 from rootfeed.sources.hdf5contents import Found
@@ -229,16 +230,7 @@ def read_awkward(
     index: Hdf5Index, name: str, start: int, stop: int, scratch: Scratch | None = None
 ) -> ak.Array:
     """Return the entries ``[start, stop)`` of any column."""
-    own = Scratch()  # whose memory the array keeps
-
-    def out_for(_: str) -> Array:
-        return np.empty(stop - start, index.dtype(name))
-
-    [(_, values)] = read(index, [name], start, stop, out_for, own, Event())
-    shape = index.columns[name].type.shape
-    import awkward as ak
-
-    return values.as_awkward(shape) if isinstance(values, Jagged) else ak.Array(values)
+    return as_awkward(read, index, name, start, stop)
 
 
 def vector_bytes(index: Hdf5Index, name: str) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest, warn
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import lots, plain, vectors
+from rootfeed.sources.awkwardly import as_awkward
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located
 from rootfeed.sources.known import Known, stamp
@@ -301,8 +302,6 @@ def read_awkward(
     DamagedFileError
         Names the file, the column and the entries.
     """
-    import awkward as ak
-
     column = index.columns[name]
     if column.pages is None and column.offsets is None:
         from rootfeed.sources import fallback
@@ -310,14 +309,7 @@ def read_awkward(
         with closing(Scratch()) as own:
             return fallback.read_array(index, column, start, stop, scratch or own)
 
-    def out_for(_: str) -> Array:
-        return np.empty(stop - start, index.dtype(name))
-
-    # A scratch of its own, whose memory the array keeps.
-    [(_, values)] = read(index, [name], start, stop, out_for, Scratch(), Event())
-    if not isinstance(values, Jagged):
-        return ak.Array(values)
-    return values.as_awkward(column.type.shape)
+    return as_awkward(read, index, name, start, stop)
 
 
 def vector_bytes(index: FileIndex, name: str) -> float:
