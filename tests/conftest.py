@@ -7,7 +7,10 @@ all but some, `@pytest.mark.thorough(but=["a", "b"])`.
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,6 +31,16 @@ FORKING = ["test_torch", "test_virtual_epochs", "test_lightning"]
 FIRST = [*FORKING, "test_distributed", "test_lifetime", "test_memory"]
 
 left_out = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_threads_are_left() -> Iterator[None]:
+    """A loader's threads end with it: those that outlive a file's tests, the loader itself holds."""
+    before = set(threading.enumerate())
+    yield
+    gc.collect()
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("rootfeed")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -198,7 +198,8 @@ class Prefetch(Generic[Value]):
         self._process = os.getpid()
         self._state = _State(groups, threads, window, wake)
         _live.add(self._state)
-        weakref.finalize(self, _end, self._state, self._process).atexit = False
+        self._end = weakref.finalize(self, _end, self._state, self._process)
+        self._end.atexit = False
         try:
             for thread in self._state.threads:
                 thread.start()
@@ -261,6 +262,7 @@ class Prefetch(Generic[Value]):
             Whether all have ended, so that nobody writes any more to what the tasks refer to. Not
             where a task takes its time, nor in a forked process.
         """
+        self._end.detach()  # an interrupt in a finalizer would be swallowed
         return _end(self._state, self._process)
 
 

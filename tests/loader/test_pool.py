@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -56,10 +57,15 @@ def test_no_more_is_kept_than_was_allowed() -> None:
     held = [lent.take() for _ in range(5)]
     places = {address(memory) for memory in held}
     assert len(places) == 5
+    memory = [weakref.ref(loan.memory) for loan in lent._loans.values()]
     del held
-    assert len(lent._spare) == 2
+    taken = lent.take()
+    assert sum(each() is not None for each in memory) == 2
     lent.close()
-    assert not lent._spare
+    assert sum(each() is not None for each in memory) == 1
+    del taken
+    lent.close()
+    assert not any(each() is not None for each in memory)
 
 
 @pytest.mark.parametrize(

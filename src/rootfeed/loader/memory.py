@@ -163,6 +163,13 @@ class Arena:
             self._changed.notify_all()
 
 
+class _Loan(weakref.ref[Rows]):
+    """Tells when nobody refers to lent memory any more."""
+
+    __slots__ = ("memory",)
+    memory: Rows
+
+
 class Lent:
     """Memory that comes back by itself when nobody refers to it any more, at multiples of 64 bytes.
 
@@ -177,9 +184,12 @@ class Lent:
     def __init__(self, size: int, most: int) -> None:
         self._size = size
         self._spare: deque[Rows] = deque(maxlen=most)
+        self._loans: dict[int, _Loan] = {}
+        self._ended: deque[_Loan] = deque()
 
     def take(self) -> Rows:
         """Return a piece. It comes back when it, and every view of it, was dropped."""
+        self._take_back()
         try:
             memory = self._spare.pop()
         except IndexError:
@@ -188,12 +198,25 @@ class Lent:
             memory = memory[start : start + self._size]
         # NumPy makes this array, which does not own its memory, the base of all views of it.
         lent = np.frombuffer(memory.data, np.uint8)
-        weakref.finalize(lent, self._spare.append, memory).atexit = False
+        # What is called when it is dropped is no Python, in which an interrupt would be swallowed.
+        loan = _Loan(lent, self._ended.append)
+        loan.memory = memory
+        self._loans[id(loan)] = loan
         return lent
 
     def close(self) -> None:
         """Let go of what is not in use."""
+        self._take_back()
         self._spare.clear()
+
+    def _take_back(self) -> None:
+        while self._ended:
+            try:
+                loan = self._ended.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self._spare.append(loan.memory)
+            del self._loans[id(loan)]
 
 
 class Pool:

@@ -113,7 +113,8 @@ class _Reader:
             rows = self._rows = self._loaded() if self._rows is None else self._rows
         numbers = _Numbers(self.schedule.dataset, work)
         self._look_at_labels(work, numbers, rows)
-        ordering = Prefetch(self._runs(work, numbers), threads=1, window=_RUNS_AHEAD)
+        runs = _runs(self.schedule, work, numbers, pinned=self._device.type == "cuda")
+        ordering = Prefetch(runs, threads=1, window=_RUNS_AHEAD)
         try:
             while True:
                 try:
@@ -124,20 +125,6 @@ class _Reader:
                 ordering.release()
         finally:
             ordering.close()
-
-    def _runs(
-        self, work: Work, numbers: _Numbers
-    ) -> Iterator[tuple[tuple[Any, list[int]], Sequence[Task]]]:
-        """Say which rows make each run of batches. It is a thread that advances this."""
-        order = Order(work.plan, numbers.piece, numbers.stratum, self.schedule.draws)
-        step = self.schedule.batches_of_run
-        for first in range(work.first, work.batches, step):
-            stop = min(first + step, work.batches)
-            numbers.forget(first)
-            wanted = torch.from_numpy(order.rows(first, stop).astype(np.int64))
-            if self._device.type == "cuda":
-                wanted = wanted.pin_memory()
-            yield (wanted, work.plan.sizes[first:stop].tolist()), []
 
     def _loaded(self) -> DeviceRows:
         """Read all rows, in the order of the files, and copy them to the device."""
@@ -194,6 +181,25 @@ class _Reader:
 
         found = found_in(work.remainder.dataset, window, labels, self.schedule.sizes.regions)
         self._pipeline.mixing.warn_of_labels(found)
+
+
+def _runs(
+    schedule: Schedule, work: Work, numbers: _Numbers, *, pinned: bool
+) -> Iterator[tuple[tuple[Any, list[int]], Sequence[Task]]]:
+    """Say which rows make each run of batches.
+
+    It is a thread that advances this: what it refers to lives as long as that, so not the reader, which
+    ends the thread when nobody refers to it.
+    """
+    order = Order(work.plan, numbers.piece, numbers.stratum, schedule.draws)
+    step = schedule.batches_of_run
+    for first in range(work.first, work.batches, step):
+        stop = min(first + step, work.batches)
+        numbers.forget(first)
+        wanted = torch.from_numpy(order.rows(first, stop).astype(np.int64))
+        if pinned:
+            wanted = wanted.pin_memory()
+        yield (wanted, work.plan.sizes[first:stop].tolist()), []
 
 
 class _Numbers:
