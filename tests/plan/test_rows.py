@@ -10,6 +10,7 @@ import pytest
 import plans
 from plans import Topology
 from rootfeed import kernels
+from rootfeed.kernels.choice import shuffle
 from rootfeed.plan import (
     BatchQuotas,
     Offered,
@@ -291,7 +292,7 @@ def test_a_step_is_in_one_order_however_it_is_asked_for() -> None:
     kernels.scatter(key, rows, expected, ends)
     counter, start = len(rows), 0
     for end in ends.tolist():
-        counter = kernels.shuffle(key, counter, expected[start:end])
+        counter = shuffle(key, counter, expected[start:end])
         start = end
     assert sorted(expected.tolist()) == rows.tolist()
     for length in (100, 4000, 100_000):

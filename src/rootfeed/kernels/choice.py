@@ -16,6 +16,7 @@ __all__ = [
     "random",
     "scatter",
     "shuffle",
+    "shuffle_buckets",
     "words",
 ]
 
@@ -217,6 +218,35 @@ def shuffle(key, counter, out):
     return counter
 
 
+@kernel("(uint64, int64, int64[::1], int64, int64, int64, uint32[::1])")
+def shuffle_buckets(key, counter, ends, bucket, start, stop, out):
+    """Shuffle one bucket after another, as far as elements are wanted.
+
+    Parameters
+    ----------
+    key : numpy.uint64
+    counter : int
+        Number of the first random word to use.
+    ends : ndarray of int64, shape (256,)
+        Where each bucket ends.
+    bucket, start : int
+        The first bucket, and where it begins.
+    stop : int
+        The end of what is wanted: the bucket that it is in is shuffled whole.
+    out : ndarray of uint32
+
+    Returns
+    -------
+    tuple of int
+        `counter`, `bucket` and `start` with which to go on.
+    """
+    while start < stop:
+        counter = shuffle(key, counter, out[start : ends[bucket]])
+        start = ends[bucket]
+        bucket += 1
+    return counter, bucket, start
+
+
 @kernel("(uint64, uint32[::1], uint32[::1])")
 def permute(key, values, out):
     """Fill with values in random order: `scatter`, then `shuffle` bucket by bucket.
@@ -230,10 +260,7 @@ def permute(key, values, out):
     """
     ends = np.empty(256, np.int64)
     scatter(key, values, out, ends)
-    start, counter = 0, out.size
-    for b in range(256):
-        counter = shuffle(key, counter, out[start : ends[b]])
-        start = ends[b]
+    shuffle_buckets(key, out.size, ends, 0, 0, out.size, out)
 
 
 @kernel("(uint64, float64, int64, int64, uint64[::1])")
