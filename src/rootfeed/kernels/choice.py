@@ -15,7 +15,6 @@ __all__ = [
     "positions",
     "random",
     "scatter",
-    "shuffle",
     "shuffle_buckets",
     "words",
 ]
@@ -162,7 +161,7 @@ def scatter(key, values, out, ends):
 
     Notes
     -----
-    `shuffle` applied to each bucket makes a permutation as uniform as one big shuffle (Rao 1961,
+    `shuffle_buckets` after it makes a permutation as uniform as one big shuffle (Rao 1961,
     Sandelius 1962), and without its cache misses: each bucket is shuffled in cache. Eight elements
     take their buckets from one random word.
     """
@@ -193,34 +192,9 @@ def scatter(key, values, out, ends):
             bits >>= np.uint64(8)
 
 
-@kernel("(uint64, int64, uint32[::1])")
-def shuffle(key, counter, out):
-    """Shuffle in place (Fisher and Yates, Durstenfeld's form).
-
-    Parameters
-    ----------
-    key : numpy.uint64
-    counter : int
-        Number of the first random word to use.
-    out : ndarray of uint32
-
-    Returns
-    -------
-    int
-        Number of the first random word that was not used.
-    """
-    for i in range(out.size - 1, 0, -1):
-        j = below(random(key, counter), i + 1)
-        counter += 1
-        kept = out[i]
-        out[i] = out[j]
-        out[j] = kept
-    return counter
-
-
 @kernel("(uint64, int64, int64[::1], int64, int64, int64, uint32[::1])")
 def shuffle_buckets(key, counter, ends, bucket, start, stop, out):
-    """Shuffle one bucket after another, as far as elements are wanted.
+    """Shuffle one bucket after another (Fisher and Yates, Durstenfeld's form), as far as is wanted.
 
     Parameters
     ----------
@@ -241,7 +215,13 @@ def shuffle_buckets(key, counter, ends, bucket, start, stop, out):
         `counter`, `bucket` and `start` with which to go on.
     """
     while start < stop:
-        counter = shuffle(key, counter, out[start : ends[bucket]])
+        part = out[start : ends[bucket]]
+        for i in range(part.size - 1, 0, -1):
+            j = below(random(key, counter), i + 1)
+            counter += 1
+            kept = part[i]
+            part[i] = part[j]
+            part[j] = kept
         start = ends[bucket]
         bucket += 1
     return counter, bucket, start
@@ -249,7 +229,7 @@ def shuffle_buckets(key, counter, ends, bucket, start, stop, out):
 
 @kernel("(uint64, uint32[::1], uint32[::1])")
 def permute(key, values, out):
-    """Fill with values in random order: `scatter`, then `shuffle` bucket by bucket.
+    """Fill with values in random order: `scatter`, then `shuffle_buckets`.
 
     Parameters
     ----------
