@@ -84,7 +84,7 @@ def filled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 @pytest.mark.parametrize(
-    "compression", [uproot.ZSTD(3), uproot.LZ4(1), None], ids=["zstd", "lz4", "none"]
+    "compression", [uproot.ZSTD(3), uproot.LZ4(1), uproot.ZLIB(0)], ids=["zstd", "lz4", "none"]
 )
 def test_lots_hold_what_was_written(
     tmp_path: Path, filled: list[str], monkeypatch: pytest.MonkeyPatch, format: str, compression: Any

@@ -466,8 +466,7 @@ def make_plain(folder: Path, format: str) -> Path:
         tree.Write()
         file.Close()
         return path
-    compression = {"compression": None}
-    with uproot.recreate(path, **compression) as file:
+    with uproot.recreate(path, compression=uproot.ZLIB(0)) as file:
         columns = {f"x{i}": np.arange(3.0) for i in range(5)}
         make: Any = file.mktree if format == "TTree" else file.mkrntuple
         make("events", columns)
