@@ -330,6 +330,13 @@ def test_types_without_a_native_one_are_refused(suffix: str, tmp_path: Path) -> 
         frame.arrays("odd")
 
 
+def readable(columns: dict[str, Any]) -> dict[str, Any]:
+    """Return what this pyarrow reads from Parquet: nulls in lists of one length from 26 on."""
+    if int(pa.__version__.partition(".")[0]) >= 26:
+        return columns
+    return {name: values for name, values in columns.items() if name not in ("fixed", "matrix")}
+
+
 @both
 @pytest.mark.parametrize("statistics", [True, False])
 def test_nulls_are_counted_and_refused(suffix: str, statistics: bool, tmp_path: Path) -> None:
@@ -344,6 +351,7 @@ def test_nulls_are_counted_and_refused(suffix: str, statistics: bool, tmp_path: 
         "good": pa.array([1, 2, 3]),
     }
     if suffix == ".parquet":
+        columns = readable(columns)
         path = str(tmp_path / "x.parquet")
         pq.write_table(pa.table(columns), path, write_statistics=statistics)
     else:
@@ -390,6 +398,7 @@ def test_nulls_are_filled_where_that_is_asked_for(suffix: str, statistics: bool,
         "hits": pa.array([[{"e": 1.5}], [None, {"e": None}], None]),
     }
     if suffix == ".parquet":
+        columns = readable(columns)
         path = str(tmp_path / "x.parquet")
         pq.write_table(pa.table(columns), path, write_statistics=statistics, row_group_size=2)
     else:
@@ -399,7 +408,7 @@ def test_nulls_are_filled_where_that_is_asked_for(suffix: str, statistics: bool,
     del fill["member"], fill["hits"]
     frame = rf.open(path, fill_null=fill)
     got = {name: ak.to_list(values) for name, values in frame.arrays().items()}
-    assert got == {
+    expected = {
         "x": [1.0, 1.0, 1.0],
         "half": [1.5, 1.0, 2.5],
         "u8": [big, big, 2**53 + 1],
@@ -418,6 +427,8 @@ def test_nulls_are_filled_where_that_is_asked_for(suffix: str, statistics: bool,
         "member.t": ["u", "none", "v"],
         "hits.e": [[1.5], [-2.5, -2.5], []],
     }
+    assert got == {name: values for name, values in expected.items() if name in frame.columns}
+    assert set(got) >= set(columns) - {"member", "hits"}
     for name, type_ in frame.columns.items():
         if type_.kind == "scalar" and name != "empty":
             assert type_ == rf.open(path).columns[name]

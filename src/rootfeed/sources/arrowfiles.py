@@ -191,7 +191,7 @@ class ArrowFile:
 
         what = f"{self.path}: the entries [{start}, {stop}) of column {name!r} cannot be read"
         try:
-            with damaged(what):
+            with damaged(what, "Copy or produce the file again, or install a newer pyarrow."):
                 yield
         except DamagedFileError as error:
             self.verify()
