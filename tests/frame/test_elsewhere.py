@@ -101,15 +101,15 @@ def answers(paths: list[str], executor: Executor | None) -> list[Any]:
 
     frame = opened()
     cut = frame.define("z", "root * 2 + half").filter("code > 0").filter("half < 400", "half")
-    ranged = frame.filter("flag").range(3, 400, 2).define("n", "rdfentry_").filter("n % 3 > 0")
+    ranged = frame.filter("flag").range(3, 400, 2).define("n", "rdfentry_").filter("n % 4 > 0")
     vectorized = frame.define("h", np.hypot, columns=["half", "root"], vectorized=True).filter("h > 9")
     found: list[Any] = [frame.num_entries]
     for each in (cut, ranged, vectorized):
         selection = view_of(each).selection()
         found += [each.count(), str(each.report()), [mask.tobytes() for mask in selection.masks]]
-        found += [dict(each.describe())]
+        found += [repr(dict(each.describe()))]  # in which NaN equals itself
     # Cuts and statistics in one pass.
-    found += [dict(opened().filter("code > 0").define("z", "root * 2").describe())]
+    found += [repr(dict(opened().filter("code > 0").define("z", "root * 2").describe()))]
     every = moments(view_of(opened().filter("label > 1")), ["root", "event"])
     found += [{name: vars(each) for name, each in every.items()}]
     return [*found, list(map(plain, view_of(frame).index(["id", "half"])))]
@@ -120,7 +120,9 @@ def answers(paths: list[str], executor: Executor | None) -> list[Any]:
 
 def test_values_are_those_of_threads(paths: list[str], pool: ProcessPoolExecutor) -> None:
     counting = Counting(pool)
-    assert answers(paths, counting) == answers(paths, None)
+    expected = answers(paths, None)
+    assert answers(paths, counting) == expected
+    assert all(expected[number] for number in (1, 5, 9))  # some entries pass each selection
     assert len(counting.futures) > 50  # it was they who worked
 
 
