@@ -276,13 +276,8 @@ def test_orders_never_change() -> None:
 
 FIRST = [34, 82, 81, 30, 84, 88, 35, 31]
 TENTH = [53, 93, 59, 90, 94, 20, 58, 91]
-MIXED = [[30, 4, 6, 28, 18, 16], [13, 29, 21, 10, 7, 15], [29, 0, 11, 8, 3, 20], [10, 19, 5, 28, 17, 30]]
-DRAWN = [
-    [24, 12, 23, 22, 9, 25],
-    [12, 23, 8, 26, 29, 2],
-    [11, 1, 6, 26, 14, 8],
-    [6, 21, 29, 3, 13, 11],
-]
+MIXED = [[30, 4, 6, 28, 18, 16], [13, 29, 21, 10, 7, 15], [7, 0, 22, 28, 3, 20], [11, 19, 5, 29, 17, 10]]
+DRAWN = [[24, 12, 23, 22, 9, 25], [12, 23, 8, 26, 29, 2], [10, 1, 10, 26, 14, 7], [29, 21, 6, 3, 13, 22]]
 
 
 def test_a_step_is_in_one_order_however_it_is_asked_for() -> None:
@@ -294,3 +289,21 @@ def test_a_step_is_in_one_order_however_it_is_asked_for() -> None:
         step = _Step(0, key, rows, len(rows), True, False)
         found = [step.rows(first, first + length).copy() for first in range(0, len(rows), length)]
         assert np.array_equal(np.concatenate(found), expected)
+
+
+@pytest.mark.parametrize("rows", [np.array([7, 3, 5], np.uint32), np.empty(0, np.uint32)])
+def test_each_of_several_rounds_is_in_an_order_of_its_own(rows: np.ndarray) -> None:
+    values = rows.tolist() or [0, 1, 2]
+    step = _Step(0, np.uint64(5), rows, 3, True, False, rounds=2000)
+    found = np.concatenate([step.rows(first, min(first + 7, 6000)) for first in range(0, 6000, 7)])
+    rounds = found.reshape(2000, 3)
+    assert (np.sort(rounds) == sorted(values)).all()
+    # Each of the six orders, as often as the others: chi squared of 5 degrees of freedom.
+    counts = np.unique(rounds, axis=0, return_counts=True)[1]
+    assert len(counts) == 6
+    assert ((counts - 2000 / 6) ** 2 / (2000 / 6)).sum() < 25
+    assert np.array_equal(step.rows(2, 5), found[2:5])
+    in_order = _Step(0, np.uint64(5), rows, 3, False, False, rounds=2)
+    assert in_order.rows(0, 6).tolist() == values * 2
+    drawn = _Step(0, np.uint64(5), rows, 3, True, True, rounds=2000).rows(0, 6000)
+    assert set(drawn.tolist()) == set(values)

@@ -10,12 +10,16 @@ import numpy.typing as npt
 from rootfeed import kernels
 from rootfeed.plan.epoch import Epoch
 from rootfeed.plan.random import random_key
+from rootfeed.plan.window import Stream
 
 __all__ = ["Order", "own_order", "used"]
 
 Rows = npt.NDArray[np.uint32]
 
 _NONE = np.empty(0, np.uint32)
+
+_FEW_ROWS = 4096
+"""Of rounds that are shorter, several are made at a time: each would cost as much as so many rows."""
 
 
 def own_order(epoch: Epoch, stratum: int, piece: int, rows: Rows) -> Rows:
@@ -99,7 +103,10 @@ class Order:
         """Return so many rows of a stream, from one on."""
         found = []
         while count:
-            number, place = self._epoch.streams[stratum].step_of(start)
+            stream = self._epoch.streams[stratum]
+            number, place = stream.step_of(start)
+            if (rounds := _rounds_at_once(stream)) > 1:
+                number, place = number // rounds, place + number % rounds * stream.rows
             step = self._step(stratum, number)
             found.append(step.rows(place, min(place + count, step.size)))
             start += len(found[-1])
@@ -120,7 +127,8 @@ class Order:
         purpose = "draws" if draws else "steps"
         if stream.is_shared:
             key = random_key(epoch.seed, purpose, *epoch.identity, -1, stratum, number)
-            return _Step(number, key, self._shared_rows(stratum), stream.rows, epoch.shuffle, draws)
+            rows, rounds = self._shared_rows(stratum), _rounds_at_once(stream)
+            return _Step(number, key, rows, stream.rows, epoch.shuffle, draws, rounds)
         some = slice(int(stream.parts[number]), int(stream.parts[number + 1]))
         parts = [
             self._rows_of(stratum, piece)[begin : begin + count]
@@ -136,37 +144,52 @@ class Order:
         return _Step(number, key, rows, len(rows), epoch.shuffle, draws)
 
 
+def _rounds_at_once(stream: Stream) -> int:
+    """Return how many rounds through a stratum that stays in memory make a step."""
+    return max(_FEW_ROWS // max(stream.rows, 1), 1) if stream.is_shared else 1
+
+
 class _Step:
-    """The rows of a step in random order, which is made as far as it is asked for."""
+    """The rows of a step in random order, which is made as far as it is asked for.
+
+    Of several rounds, each has an order of its own.
+    """
 
     def __init__(
-        self, number: int, key: np.uint64, rows: Rows, size: int, shuffle: bool, draws: bool
+        self,
+        number: int,
+        key: np.uint64,
+        rows: Rows,
+        size: int,
+        shuffle: bool,
+        draws: bool,
+        rounds: int = 1,
     ) -> None:
         self.number = number
-        self.size = size
+        self.size = size * rounds
         self._key = key
-        self._draws = draws
+        self._drawn_from = size if draws else 0
         self._values = rows
-        self._order: Rows | None = None if len(rows) else np.arange(size, dtype=np.uint32)
+        self._counter, self._bucket, self._made = size, 0, 0
         if draws:
             return
-        if not shuffle:
-            self._order = rows if len(rows) else self._order
-            self._made = size
-            return
-        self._order = np.empty(size, np.uint32)
-        self._ends = np.empty(256, np.int64)
-        kernels.scatter(key, rows, self._order, self._ends)
+        if shuffle and rounds == 1:
+            self._order, self._ends = np.empty(size, np.uint32), np.empty(256, np.int64)
+            kernels.scatter(key, rows, self._order, self._ends)
+        else:
+            once = rows if len(rows) else np.arange(size, dtype=np.uint32)
+            self._order = once if rounds == 1 else np.tile(once, rounds)
+            self._ends = np.arange(1, rounds + 1, dtype=np.int64) * size
         self._values = _NONE
-        self._counter, self._bucket, self._made = size, 0, 0
+        if not shuffle:
+            self._made = self.size
 
     def rows(self, start: int, stop: int) -> Rows:
         """Return the rows from one place to another."""
-        if self._draws:
+        if self._drawn_from:
             places = np.empty(stop - start, np.uint32)
-            kernels.draw(self._key, np.arange(start, stop), self.size, places)
+            kernels.draw(self._key, np.arange(start, stop), self._drawn_from, places)
             return self._values[places] if len(self._values) else places
-        assert self._order is not None
         if self._made < stop:
             self._counter, self._bucket, self._made = kernels.shuffle_buckets(
                 self._key, self._counter, self._ends, self._bucket, self._made, stop, self._order
