@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FunctionType, ModuleType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -13,14 +12,15 @@ from numba import types
 from rootfeed.compiling import compiler
 from rootfeed.errors import EvaluationError, ExpressionTypeError
 from rootfeed.exact import inexact
+from rootfeed.expression.outside import Meaning, meaning
 from rootfeed.schema import Array, ColumnType, Jagged, Texts
 
 __all__ = ["compiled_function", "nothing", "result_type", "vectorized_result", "vectorized_type"]
 
 _Types = Sequence[tuple[bool, np.dtype[Any]]]
 
-_dispatchers: dict[Callable[..., Any], tuple[Any, Any]] = {}
-"""What was compiled of each function, after what it took from outside: Numba makes that a part of it."""
+_dispatchers: dict[Callable[..., Any], tuple[Meaning, Any]] = {}
+"""What was compiled of each function: what it takes from outside, Numba makes a part of it."""
 
 
 def _numba_types(given: _Types) -> tuple[Any, ...]:
@@ -48,12 +48,13 @@ def compiled_function(name: str, function: Callable[..., Any], given: _Types) ->
     try:
         if isinstance(function, numba.core.dispatcher.Dispatcher):
             function = function.py_func
-        taken = _taken(function)
-        before, dispatcher = _dispatchers.get(function, (None, None))
-        if before != taken:
+        found = meaning(function)
+        known = _dispatchers.get(function)
+        if known is None or known[0] != found:
             # Elements that are not there must be an error here, too: Numba does not check by itself.
-            dispatcher = compiler(function, keep=False, error_model="numpy", boundscheck=True)
-            _dispatchers[function] = taken, dispatcher
+            known = found, compiler(function, keep=False, error_model="numpy", boundscheck=True)
+            _dispatchers[function] = known
+        dispatcher = known[1]
         dispatcher.compile(_with_defaults(dispatcher, given))
     except Exception as error:  # Numba raises many kinds
         reason = "\n".join(line for line in str(error).splitlines() if line.strip())[:600]
@@ -63,36 +64,6 @@ def compiled_function(name: str, function: Callable[..., Any], given: _Types) ->
             "many entries."
         ) from error
     return dispatcher
-
-
-def _taken(function: Callable[..., Any]) -> list[Any]:
-    """Return what a function takes from outside, as values that differ where that does."""
-    if not isinstance(function, FunctionType):
-        return []  # which Numba refuses
-    names = dict.fromkeys(_names_in(function.__code__))
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    found = [function.__globals__[name] for name in names if name in function.__globals__]
-    modules = [value for value in (*cells, *found) if isinstance(value, ModuleType)]
-    inside = [vars(module)[name] for module in modules for name in names if name in vars(module)]
-    return [_told(value) for value in (function.__defaults__, *cells, *found, *inside)]
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _names_in(inner)
-
-
-def _told(value: Any) -> Any:
-    """Return what stands for a value that Numba makes a constant; for others the object itself."""
-    if isinstance(value, np.ndarray):
-        return "array", value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, tuple):
-        return type(value), [_told(each) for each in value]
-    if isinstance(value, bool | int | float | complex | str | bytes | np.generic):
-        return type(value), repr(value)
-    return "object", id(value)
 
 
 def _shown(given: _Types) -> str:
