@@ -8,14 +8,14 @@ by their names.
 from __future__ import annotations
 
 import dis
-import hashlib
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import xxhash
 
-__all__ = ["Meaning", "changed", "meaning"]
+__all__ = ["Meaning", "changed", "meaning", "taken"]
 
 Meaning = dict[str, Any]
 """What names stand for; the code has none. Of texts, tuples and dicts: equal where things are alike."""
@@ -24,6 +24,7 @@ _CODE, _DEFAULTS = "", "its defaults"
 _GLOBALS, _CELLS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"}), frozenset({"LOAD_DEREF"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _BETWEEN = frozenset({"EXTENDED_ARG", "PUSH_NULL", "CACHE"})
+_MOST_ITEMS = 1000  # of what is compared item by item
 _CHANGES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
 
@@ -45,6 +46,11 @@ def meaning(function: Callable[..., Any]) -> Meaning:
     return {} if found is None else _meaning(found, _package(found), set())
 
 
+def taken(function: Callable[..., Any]) -> list[tuple[str, Any]]:
+    """Return what a function takes from outside, without code: each Python has its own."""
+    return sorted(_without_code(meaning(function)).items())
+
+
 def changed(before: Meaning, now: Meaning) -> str:
     """Return what is not as it was, as messages say it; empty where all is."""
     for name in (*before, *now):
@@ -52,6 +58,12 @@ def changed(before: Meaning, now: Meaning) -> str:
         if one != other:
             return f"{name} ({_shown(one)}, and {_shown(other)} here)" if name else "other code"
     return ""
+
+
+def _without_code(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {name: _without_code(each) for name, each in told.items() if name != _CODE}
+    return tuple(map(_without_code, told)) if isinstance(told, tuple) else told
 
 
 def _function(value: Any) -> FunctionType | None:
@@ -117,12 +129,12 @@ def _told(value: Any, package: str, seen: set[int]) -> Any:
     kind = type(value).__qualname__
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
         return kind, repr(value)
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        digest = hashlib.blake2b(np.ascontiguousarray(value).data, digest_size=16).hexdigest()
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(value).view(np.uint8).data)
         return kind, str(value.dtype), value.shape, digest
     if isinstance(value, tuple | list | dict):
-        if id(value) in seen:
-            return kind
+        if id(value) in seen or len(value) > _MOST_ITEMS:
+            return kind, str(len(value))
         items = value.items() if isinstance(value, dict) else value
         return kind, tuple(_told(each, package, seen | {id(value)}) for each in items)
     function = _function(value)
