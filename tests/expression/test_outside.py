@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -110,6 +114,20 @@ def test_other_code_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "by_number", lambda x: x > limit)
     with pytest.raises(ArgumentError, match="from another process: other code"):
         pickle.loads(sent)
+
+
+def test_every_process_tells_the_same() -> None:
+    code = """
+from rootfeed.expression.outside import meaning
+names = ("a", "b")
+def chosen(x):
+    return x in {"one", "two", "three", "four"} and x not in names
+print(meaning(chosen))
+"""
+    run = partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, check=True)
+    one, other = (run(env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in "12")
+    assert b"three" in one
+    assert one == other
 
 
 def test_defaults_and_cells_are_told() -> None:

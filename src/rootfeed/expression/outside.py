@@ -102,8 +102,16 @@ def _meaning(function: FunctionType, package: str, seen: set[int]) -> Meaning:
 
 
 def _code(code: CodeType) -> Any:
-    inner = tuple(_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts)
-    return code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, inner
+    constants = tuple(map(_constant, code.co_consts))
+    return code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, constants
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return _code(value)
+    if isinstance(value, frozenset):  # whose order differs from process to process
+        return "frozenset", tuple(sorted(map(repr, value)))
+    return repr(value)
 
 
 def _uses(code: CodeType) -> Iterator[_Use]:
