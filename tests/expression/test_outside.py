@@ -33,6 +33,8 @@ scale = 2
 limits = np.array([1, 2])
 cuts = {"pt": (20, [30.0])}
 calls = 0
+found: dict[Any, Any] = {}
+listed: list[Any] = []
 unused = 1
 x = 3
 
@@ -72,6 +74,7 @@ def within(x: Any) -> Any:
 def counting(x: Any) -> Any:
     global calls
     calls += 1
+    found[calls] = listed.append(calls)
     return np.sqrt(x).limit
 
 
@@ -144,6 +147,8 @@ def test_what_is_not_used_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     before = meaning(counting)
     for name in ("calls", "limit", "unused", "x"):  # changed by itself, an attribute, nothing, its own
         monkeypatch.setitem(globals(), name, 5)
+    monkeypatch.setitem(found, 1, 2)
+    monkeypatch.setitem(globals(), "listed", [1])
     assert meaning(counting) == before
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-__all__ = ["Meaning", "changed", "meaning", "taken"]
+__all__ = ["Meaning", "changed", "meaning"]
 
 Meaning = dict[str, Any]
 """What names stand for; the code has none. Of texts, tuples and dicts: equal where things are alike."""
@@ -24,6 +24,8 @@ _CODE, _DEFAULTS = "", "its defaults"
 _GLOBALS, _CELLS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"}), frozenset({"LOAD_DEREF"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _BETWEEN = frozenset({"EXTENDED_ARG", "PUSH_NULL", "CACHE"})
+_ALTERS = frozenset({"STORE_SUBSCR", "DELETE_SUBSCR"})
+_READS = frozenset({"copy", "count", "get", "index", "items", "keys", "values"})  # of a list or a dict
 _MOST_ITEMS = 1000  # of what is compared item by item
 _CHANGES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"})
 
@@ -46,11 +48,6 @@ def meaning(function: Callable[..., Any]) -> Meaning:
     return {} if found is None else _meaning(found, _package(found), set())
 
 
-def taken(function: Callable[..., Any]) -> list[tuple[str, Any]]:
-    """Return what a function takes from outside, without code: each Python has its own."""
-    return sorted(_without_code(meaning(function)).items())
-
-
 def changed(before: Meaning, now: Meaning) -> str:
     """Return what is not as it was, as messages say it; empty where all is."""
     for name in (*before, *now):
@@ -58,12 +55,6 @@ def changed(before: Meaning, now: Meaning) -> str:
         if one != other:
             return f"{name} ({_shown(one)}, and {_shown(other)} here)" if name else "other code"
     return ""
-
-
-def _without_code(told: Any) -> Any:
-    if isinstance(told, dict):
-        return {name: _without_code(each) for name, each in told.items() if name != _CODE}
-    return tuple(map(_without_code, told)) if isinstance(told, tuple) else told
 
 
 def _function(value: Any) -> FunctionType | None:
@@ -85,6 +76,7 @@ def _meaning(function: FunctionType, package: str, seen: set[int]) -> Meaning:
         )
     uses = list(_uses(code))
     own = {use.name for use in uses if use.operation in _CHANGES}
+    alters = any(use.operation in _ALTERS for use in uses)
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     for name, operation, attributes in uses:
         try:
@@ -96,6 +88,8 @@ def _meaning(function: FunctionType, package: str, seen: set[int]) -> Meaning:
             if not isinstance(value, ModuleType) or attribute not in vars(value):
                 break
             value, path = vars(value)[attribute], f"{path}.{attribute}"
+        if isinstance(value, list | dict) and (alters or not _READS.issuperset(attributes)):
+            value = type(value)  # it may be changed by the function, as a cache of its results is
         if name not in own:
             told[path] = _told(value, package, seen)
     return told
@@ -125,7 +119,7 @@ def _uses(code: CodeType) -> Iterator[_Use]:
             continue
         if use is not None:
             yield use
-        is_use = each.opname in _GLOBALS | _CELLS | _CHANGES
+        is_use = each.opname in _GLOBALS | _CELLS | _CHANGES | _ALTERS
         use = _Use(str(each.argval), each.opname) if is_use else None
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
