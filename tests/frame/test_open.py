@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import pickle
 import re
 import shutil
@@ -273,12 +272,9 @@ def test_a_file_twice(paths: list[str]) -> None:
 
 
 def test_a_tree_by_two_names(paths: list[str], tmp_path: Path) -> None:
-    link = tmp_path / "link.root"
-    os.link(paths[0], link)
     for other, named in (
         (f"{paths[0]}:events", f"{paths[0]}:events, which is {paths[0]}, is named twice"),
         (f"{paths[0]}:/events", f"{paths[0]}:/events, which is {paths[0]}, is named twice"),
-        (str(link), f"{link}, which is {paths[0]}, is named twice"),
     ):
         frame = rf.open([paths[0], other, paths[1]])
         with pytest.raises(ArgumentError, match=re.escape(named)):

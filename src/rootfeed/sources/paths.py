@@ -7,7 +7,6 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,7 @@ def expand(
 
 
 def check_repeated(found: Iterable[tuple[Location, bytes]]) -> None:
-    """Refuse an object that has two names: with and without the tree's, or by two links to its file.
+    """Refuse an object that is named in two ways: by its file alone, too, which holds no other.
 
     Parameters
     ----------
@@ -175,14 +174,10 @@ def check_repeated(found: Iterable[tuple[Location, bytes]]) -> None:
                 raise ArgumentError(f"{one}, which is {two}, {_TWICE}")
 
 
-def _file(location: Location) -> object:
-    """Return what tells a file, and a cycle that is named, from others, whatever the file is called."""
+def _file(location: Location) -> tuple[str, str]:
+    """Return what tells a file, and a cycle that is named, from others."""
     path, cycle = location.address.urls[0], (location.object_path or "").partition(";")[2]
-    if not is_remote(path):
-        with suppress(OSError):
-            status = os.stat(local_path(path))
-            return status.st_dev, status.st_ino, cycle
-    return path, cycle
+    return path if is_remote(path) else os.path.realpath(path), cycle
 
 
 def spelled(path: str, object_path: str) -> str:
