@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-__all__ = ["Meaning", "changed", "meaning"]
+__all__ = ["Meaning", "changed", "meaning", "taken"]
 
 Meaning = dict[str, Any]
 """What names stand for; the code has none. Of texts, tuples and dicts: equal where things are alike."""
@@ -48,6 +48,11 @@ def meaning(function: Callable[..., Any]) -> Meaning:
     return {} if found is None else _meaning(found, _package(found), set())
 
 
+def taken(function: Callable[..., Any]) -> list[tuple[str, Any]]:
+    """Return what a function takes from outside, without code: each Python has its own."""
+    return sorted(_without_code(meaning(function)).items())
+
+
 def changed(before: Meaning, now: Meaning) -> str:
     """Return what is not as it was, as messages say it; empty where all is."""
     for name in (*before, *now):
@@ -55,6 +60,12 @@ def changed(before: Meaning, now: Meaning) -> str:
         if one != other:
             return f"{name} ({_shown(one)}, and {_shown(other)} here)" if name else "other code"
     return ""
+
+
+def _without_code(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {name: _without_code(each) for name, each in told.items() if name != _CODE}
+    return tuple(map(_without_code, told)) if isinstance(told, tuple) else told
 
 
 def _function(value: Any) -> FunctionType | None:
