@@ -277,8 +277,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 import rootfeed as rf
 
+least = 3
+
 def over(id):
     return id > 3
+
+def over_least(id):
+    return id > least
 
 class Cluster(Executor):
     def submit(self, *args):
@@ -289,6 +294,11 @@ if __name__ == "__main__":
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             print(rf.open(paths, executor=pool).filter(over).count())
+        except rf.errors.ArgumentError as error:
+            print(error)
+        try:
+            least = 5  # which the process does not see
+            rf.open(paths, executor=pool).filter(over_least).count()
         except rf.errors.ArgumentError as error:
             print(error)
     frame = rf.open(paths)
@@ -308,15 +318,17 @@ def test_functions_of_a_script(paths: list[str], tmp_path: Path) -> None:
     run = processes.subprocess.run(
         [sys.executable, script, *paths], capture_output=True, text=True, timeout=100, check=True
     )
-    count, refused = run.stdout.splitlines()
+    count, other, refused = run.stdout.splitlines()
     assert count == "1216"
+    assert "over_least for 'over_least' is not the one that was sent here" in other
+    assert "least (5, and 3 here)" in other
     assert "which they cannot import" in refused
 
 
 @pytest.mark.thorough
 def test_functions_of_an_interactive_session(paths: list[str]) -> None:
     outcome = processes.run(MAIN, *paths)
-    assert len(outcome.lines) == 2
+    assert len(outcome.lines) == 3
     for line in outcome.lines:
         assert "it is written in what runs here, `__main__`" in line
 

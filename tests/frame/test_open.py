@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import pickle
+import re
 import shutil
 import threading
 import time
@@ -268,6 +269,18 @@ def test_files_that_are_no_names(wrong: Any) -> None:
 def test_a_file_twice(paths: list[str]) -> None:
     with pytest.raises(ArgumentError, match=r"000\.root is named twice, so its entries would"):
         rf.open([paths[0], paths[0]])
+
+
+def test_a_tree_by_two_names(paths: list[str], tmp_path: Path) -> None:
+    for other, named in (
+        (f"{paths[0]}:events", f"{paths[0]}:events, which is {paths[0]}, is named twice"),
+        (f"{paths[0]}:/events", f"{paths[0]}:/events, which is {paths[0]}, is named twice"),
+    ):
+        frame = rf.open([paths[0], other, paths[1]])
+        with pytest.raises(ArgumentError, match=re.escape(named)):
+            frame.count()
+    copy = shutil.copy(paths[0], tmp_path / "copy.root")
+    assert rf.open([paths[0], copy]).num_entries == 2 * rf.open(copy).num_entries
 
 
 def test_a_missing_tree(folder: Path) -> None:

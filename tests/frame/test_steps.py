@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -261,6 +263,33 @@ def test_functions(frame: rf.Frame) -> None:
     arrays = made.arrays(["p", "q"])
     assert np.array_equal(arrays["p"], p)
     assert np.allclose(arrays["q"], np.hypot(half, p))
+
+
+limit = 100
+
+
+def test_functions_see_what_is_outside_of_them_as_it_is_now(
+    frame: rf.Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ModuleType("settings")
+    own.limit = 100
+    inner, limits = 100, np.array([100])
+
+    def change() -> None:
+        nonlocal inner
+        monkeypatch.setattr(sys.modules[__name__], "limit", 50)
+        limits[0] = own.limit = inner = 50
+
+    functions = (
+        lambda half: half < limit,
+        lambda half: half < inner,
+        lambda half: half < own.limit,
+        lambda half: half < limits[0],
+    )
+    for expected in (100, 50):
+        counts = [frame.filter(each).count() for each in functions]
+        assert counts == [frame.filter(f"half < {expected}").count()] * len(functions)
+        change()
 
 
 def test_a_function_as_a_cut(frame: rf.Frame) -> None:

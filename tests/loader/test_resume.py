@@ -533,6 +533,13 @@ def test_a_changed_function_is_named(frame: rf.Frame) -> None:
         r"'new = function two, version \w+' now",
         line,
     )
+    # The same text, with another number from outside of it.
+    by_two, by_three = ((lambda half, factor=factor: half * factor) for factor in (2, 3))
+    (line,) = difference(
+        plain(frame.define("new", by_three, columns=["half"])),
+        stored(plain(frame.define("new", by_two, columns=["half"]))),
+    )
+    assert line.count("new = function <lambda>, version ") == 2
     # Without a source, as in an interactive session.
     made: list[Any] = []
     for factor in (2, 3, 2):

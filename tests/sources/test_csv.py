@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,18 @@ def test_files_that_changed_are_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(MissingFileError):
         frame.arrays("x")
+
+
+def test_a_file_of_the_same_size_and_time_is_looked_at_anew(tmp_path: Path) -> None:
+    name = "a" * 80  # all that a version tells of a file's bytes
+    path = Path(written(tmp_path, f"{name}\n11\n12\n"))
+    assert rf.open(path).arrays(name)[name].tolist() == [11, 12]
+    status = path.stat()
+    time.sleep(0.02)  # more than a tick of the kernel's clock
+    path.write_text(f"{name}\n.5\n1.\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert rf.open(path).arrays(name)[name].tolist() == [0.5, 1.0]
 
 
 def test_files_without_lines(tmp_path: Path) -> None:

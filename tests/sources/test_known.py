@@ -282,6 +282,17 @@ def test_another_version_of_the_code_is_told_nothing(
     assert len(work.parsed) == 2
 
 
+@pytest.mark.parametrize("package", ["uproot", "pyarrow"])
+def test_other_versions_of_what_parses_files_are_other_code(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, code = known.version, known._code.__wrapped__
+    before = code()
+    assert code() == before
+    monkeypatch.setattr(known, "version", lambda name: "0" if name == package else real(name))
+    assert code() != before
+
+
 def test_what_somebody_else_wrote_is_never_more_than_wrong(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

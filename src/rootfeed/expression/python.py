@@ -12,13 +12,15 @@ from numba import types
 from rootfeed.compiling import compiler
 from rootfeed.errors import EvaluationError, ExpressionTypeError
 from rootfeed.exact import inexact
+from rootfeed.expression.outside import Meaning, meaning
 from rootfeed.schema import Array, ColumnType, Jagged, Texts
 
 __all__ = ["compiled_function", "nothing", "result_type", "vectorized_result", "vectorized_type"]
 
 _Types = Sequence[tuple[bool, np.dtype[Any]]]
 
-_dispatchers: dict[Callable[..., Any], Any] = {}
+_dispatchers: dict[Callable[..., Any], tuple[Meaning, Any]] = {}
+"""What was compiled of each function: what it takes from outside, Numba makes a part of it."""
 
 
 def _numba_types(given: _Types) -> tuple[Any, ...]:
@@ -46,11 +48,13 @@ def compiled_function(name: str, function: Callable[..., Any], given: _Types) ->
     try:
         if isinstance(function, numba.core.dispatcher.Dispatcher):
             function = function.py_func
-        dispatcher = _dispatchers.get(function)
-        if dispatcher is None:
+        found = meaning(function)
+        known = _dispatchers.get(function)
+        if known is None or known[0] != found:
             # Elements that are not there must be an error here, too: Numba does not check by itself.
-            dispatcher = compiler(function, keep=False, error_model="numpy", boundscheck=True)
-            _dispatchers[function] = dispatcher
+            known = found, compiler(function, keep=False, error_model="numpy", boundscheck=True)
+            _dispatchers[function] = known
+        dispatcher = known[1]
         dispatcher.compile(_with_defaults(dispatcher, given))
     except Exception as error:  # Numba raises many kinds
         reason = "\n".join(line for line in str(error).splitlines() if line.strip())[:600]

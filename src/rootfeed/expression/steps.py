@@ -14,6 +14,7 @@ from rootfeed.expression.grammar import mark, shortened
 from rootfeed.expression.inference import NUMBERS, inferred, named, text_of
 from rootfeed.expression.names import advised, hidden, label
 from rootfeed.expression.nodes import Expression, Name, Quoted, names_in
+from rootfeed.expression.outside import changed, meaning
 from rootfeed.expression.python import compiled_function, result_type, vectorized_type
 from rootfeed.expression.typed import (
     BOOL,
@@ -58,6 +59,22 @@ class Definition:
     how: Expression | Callable[..., Any]
     columns: tuple[str, ...] | None = None
     vectorized: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "meaning": {} if isinstance(self.how, Expression) else meaning(self.how)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        before = state.pop("meaning")
+        vars(self).update(state)
+        # A function is sent by its name, under which another process may find another one.
+        if not isinstance(self.how, Expression) and (difference := changed(before, meaning(self.how))):
+            name = getattr(self.how, "__qualname__", "function")
+            raise ArgumentError(
+                f"the function {name} for {self.label!r} is not the one that was sent here from another "
+                f"process: {difference}. Start processes after functions, and what these take from "
+                "outside, are as they shall be; what a script sets below `if __name__ == '__main__':`, "
+                "its processes do not see. Write numbers into the function, or write it as text."
+            )
 
     @property
     def label(self) -> str:

@@ -141,8 +141,9 @@ class Frame:
             Any text without line breaks and other control characters.
         expression : str or function
             Text such as ``"sqrt(px*px + py*py)"``, or a function whose arguments are columns. It is
-            compiled and called once per entry; vector columns arrive as 1-D arrays. A text names a
-            column that is no plain word in backticks: ``"`jet pt` / 1000"``.
+            compiled and called once per entry; vector columns arrive as 1-D arrays. What it takes from
+            outside, such as globals, is a part of it as it is when the frame is evaluated. A text names
+            a column that is no plain word in backticks: ``"`jet pt` / 1000"``.
         columns : str or sequence of str, optional
             The columns that the function takes, if they are not named like its arguments.
         vectorized : bool

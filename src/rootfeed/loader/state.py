@@ -15,7 +15,7 @@ import numpy as np
 from rootfeed.arguments import as_tuple
 from rootfeed.dataset import Dataset, Sampler, Spec
 from rootfeed.errors import StateError
-from rootfeed.expression import Cut, Definition, Expression
+from rootfeed.expression import Cut, Definition, Expression, taken
 from rootfeed.frame import view_of
 from rootfeed.layout import Layout
 from rootfeed.loader.position import Position, position_from, told
@@ -306,7 +306,7 @@ def _step(step: Transformation) -> str:
     """Return a text that is the same in every process that takes the same step."""
     if not isinstance(step, Definition) or isinstance(step.how, Expression):
         return repr(step)
-    return repr((step.name, step.columns, step.vectorized, _function(step.how)))
+    return repr((step.name, step.columns, step.vectorized, *_version(step.how)))
 
 
 def _in_words(step: Transformation) -> str:
@@ -317,7 +317,12 @@ def _in_words(step: Transformation) -> str:
     if isinstance(step.how, Expression):
         return f"{step.name} = {step.how.text}"
     called = getattr(step.how, "__name__", type(step.how).__name__)
-    return f"{step.name} = function {called}, version {_digest(_function(step.how))[:_MARK]}"
+    return f"{step.name} = function {called}, version {_digest(_version(step.how))[:_MARK]}"
+
+
+def _version(function: Callable[..., Any]) -> list[Any]:
+    """Return the text of a function, and what it takes from outside, if that is anything."""
+    return [_function(function), *taken(function)]
 
 
 @lru_cache

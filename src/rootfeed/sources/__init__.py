@@ -21,7 +21,7 @@ from rootfeed.sources.friends import with_friends, without_names
 from rootfeed.sources.joined import JoinedLocation
 from rootfeed.sources.known import keep, kept
 from rootfeed.sources.nodes import Located, is_node, locate
-from rootfeed.sources.paths import Location, Named, PathLike, expand
+from rootfeed.sources.paths import Location, Named, PathLike, check_repeated, expand
 from rootfeed.sources.plain import packed, unpacked
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.spliced import SplicedIndex, SplicedLocation, spliced
@@ -47,6 +47,7 @@ __all__ = [
     "Table",
     "arrow_table",
     "as_type",
+    "check_repeated",
     "checked_filling",
     "expand",
     "fetch",

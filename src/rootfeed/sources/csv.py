@@ -38,7 +38,7 @@ from rootfeed.sources.pages import overlapping, ranges
 from rootfeed.sources.paths import Location, suffix
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Storage, open_storage
-from rootfeed.sources.wholefiles import changed, modified_at
+from rootfeed.sources.wholefiles import changed, modified_at, state_of
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -360,10 +360,10 @@ def _lines(location: Location) -> tuple[Lines, Version, int, bytes]:
         raise UnsupportedFileError(
             f"{path} is read with pyarrow, which is not installed: pip install 'rootfeed[arrow]'."
         ) from error
-    when = modified_at(location.address)
+    when, state = modified_at(location.address), state_of(location.address)
     with closing(open_storage(location.address)) as storage:
         version = storage.version
-        key, of = (location.address.urls, version, when), stamp(location.address, storage)
+        key, of = (location.address.urls, version, when, state), stamp(location.address, storage)
         with _lock:
             if (lines := _known.get(key)) is not None:
                 return lines, version, when, of

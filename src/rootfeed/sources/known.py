@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -146,6 +146,8 @@ def _code() -> bytes:
                 if entry.name.endswith(".py"):
                     status = entry.stat()
                     modules.append((folder.name, entry.name, status.st_size, status.st_mtime_ns))
-    versions = (numba.__version__, np.__version__, version("uproot"), sys.version, sys.platform)
+    versions = [numba.__version__, np.__version__, version("uproot"), sys.version, sys.platform]
+    with suppress(PackageNotFoundError):
+        versions.append(version("pyarrow"))  # which parses tables of text
     told = (_FORMAT, *versions, platform.machine(), *modules)
     return hashlib.blake2b(repr(told).encode(), digest_size=16).digest()

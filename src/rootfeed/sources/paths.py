@@ -26,11 +26,15 @@ from rootfeed.sources.storage.reaching import Servers
 from rootfeed.sources.storage.retries import Patience
 from rootfeed.sources.storage.servers import Server
 
-__all__ = ["Location", "Named", "PathLike", "expand", "spelled", "suffix"]
+__all__ = ["Location", "Named", "PathLike", "check_repeated", "expand", "spelled", "suffix"]
 
 PathLike = str | os.PathLike[str]
 Named = PathLike | Iterable[PathLike] | Mapping[Any, str | Sequence[str] | None]
 
+_TWICE = (
+    "is named twice, so its entries would be repeated. "
+    "To repeat entries on purpose, pass several frames to the loader."
+)
 _WILDCARDS = "*?["
 _WEB_PROTOCOLS = ("http://", "https://")
 _QUERY = re.compile(r"\?[\w.-]+=")
@@ -139,12 +143,41 @@ def expand(
         path = location.address.urls[0]
         key = (path if is_remote(path) else os.path.realpath(path), location.object_path)
         if key in seen:
-            raise ArgumentError(
-                f"{location.path} is named twice, so its entries would be repeated. "
-                "To repeat entries on purpose, pass several frames to the loader."
-            )
+            raise ArgumentError(f"{location.path} {_TWICE}")
         seen.add(key)
     return tuple(locations)
+
+
+def check_repeated(found: Iterable[tuple[Location, bytes]]) -> None:
+    """Refuse an object that is named in two ways: by its file alone, too, which holds no other.
+
+    Parameters
+    ----------
+    found : iterable of (Location, bytes)
+        Of each object its place, and its identity.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    alike: dict[bytes, list[Location]] = {}
+    for location, identity in found:
+        alike.setdefault(identity, []).append(location)
+    for some in alike.values():
+        seen: dict[object, Location] = {}
+        for location in some if len(some) > 1 else ():
+            other = seen.setdefault(_file(location), location)
+            one, two = (
+                f"{each.path}:{each.object_path or ''}".rstrip(":") for each in (location, other)
+            )
+            if one != two:
+                raise ArgumentError(f"{one}, which is {two}, {_TWICE}")
+
+
+def _file(location: Location) -> tuple[str, str]:
+    """Return what tells a file, and a cycle that is named, from others."""
+    path, cycle = location.address.urls[0], (location.object_path or "").partition(";")[2]
+    return path if is_remote(path) else os.path.realpath(path), cycle
 
 
 def spelled(path: str, object_path: str) -> str:

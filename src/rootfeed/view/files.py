@@ -19,7 +19,7 @@ from rootfeed.errors import (
 )
 from rootfeed.processes import ForkLock, process
 from rootfeed.schema import ColumnType, FileIndex
-from rootfeed.sources import Location
+from rootfeed.sources import BesideLocation, Location
 from rootfeed.view.skipping import Skipped, left_out, warn_of
 from rootfeed.view.survey import survey
 
@@ -175,11 +175,22 @@ class Files:
                 if number not in self._indexes or not set(wanted) <= set(self._indexes[number].columns)
             ]
             self._read_indexes(missing, wanted)
+            if missing:
+                sources.check_repeated(self._identified())
             self._warn_of_duplicates(missing)
             if self._skipped and not self._told_of_skipped:
                 self._told_of_skipped = True
                 warn_of(self._skipped, len(self.named))
             return tuple(self._indexes[number] for number in self._numbers)
+
+    def _identified(self) -> Iterator[tuple[Location, bytes]]:
+        """Yield where the object of each file is, and its identity."""
+        for number in self._numbers:
+            location = self.named[number]
+            while isinstance(location, BesideLocation):
+                location = location.first
+            if type(location) is Location:
+                yield location, self._indexes[number].identity
 
     def _warn_of_duplicates(self, numbers: Sequence[int]) -> None:
         """Tell of each name that several columns of a file have once: of the first file's at `open`."""
