@@ -75,6 +75,29 @@ class TestCounts:
         assert sum(len(x) for x in rf.Loader(frame, **options)) == 300
 
 
+SETS: dict[str, Any] = {
+    "features": lambda frame: rf.Loader(frame, features={"pt", "id"}),
+    "features['jets']": lambda frame: rf.Loader(frame, features={"jets": frozenset(["pt", "id"])}),
+    "target": lambda frame: rf.Loader(frame, features=["id"], target={"pt", "id"}),
+    "padded": lambda frame: rf.padded({"pt", "id"}, length=2),
+    "by": lambda frame: rf.Loader(frame, features=["id"]).split(0.5, by={"pt", "id"}),
+    "files": lambda frame: rf.open({"pt", "id"}),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sets_have_no_order(frame: rf.Frame, name: str) -> None:
+    """Of texts, each process has another one: columns of a batch would change places."""
+    with pytest.raises(ArgumentError) as caught:
+        SETS[name](frame)
+    assert str(caught.value) == f"{name} must be in an order, which a set has not: write ['id', 'pt']."
+
+
+def test_keys_of_a_mapping_have_an_order(frame: rf.Frame) -> None:
+    chosen = {"root": "a root", "id": "a number"}
+    assert rf.Loader(frame, features=chosen.keys()).features == ("root", "id")
+
+
 @pytest.mark.parametrize("seed", [1.5, "1", True])
 def test_wrong_seeds(frame: rf.Frame, seed: Any) -> None:
     assert refusal(ArgumentError, frame, seed=seed) == f"seed must be an integer, got {seed!r}."

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rootfeed.arguments import in_order
 from rootfeed.dataset.inputs import MOST_ELEMENTS, FixedArray, Flat, Padded, Ragged
 from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
 from rootfeed.expression import written
@@ -247,7 +248,7 @@ def _names(argument: str, names: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(names, Iterable):
         raise ArgumentError(f"{argument} must be names of columns, got {names!r}.")
-    chosen = (names,) if isinstance(names, str) else tuple(names)
+    chosen = (names,) if isinstance(names, str) else tuple(in_order(argument, names))
     for name in chosen:
         if not isinstance(name, str):
             raise ArgumentError(f"{argument} must be names of columns, got {name!r}.")
@@ -262,7 +263,7 @@ def _columns(argument: str, asked: Any) -> tuple[str | Flat, ...]:
     items = (asked,) if isinstance(asked, str | Flat | Padded | Ragged | FixedArray) else asked
     if not isinstance(items, Iterable):
         raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
-    chosen = () if isinstance(asked, str) and not asked else tuple(items)
+    chosen = () if isinstance(asked, str) and not asked else tuple(in_order(argument, items))
     for item in chosen:
         if isinstance(item, Padded | Ragged | FixedArray):
             mapping = "" if argument == "target" else "Give it a name of its own in a mapping, or use "

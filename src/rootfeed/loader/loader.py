@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 import numpy.typing as npt
 
-from rootfeed.arguments import as_tuple, integer, one_of
+from rootfeed.arguments import as_tuple, in_order, integer, one_of
 from rootfeed.dataset import (
     Columns,
     Features,
@@ -730,7 +730,7 @@ class Loader:
         """
         if named:
             raise ArgumentError(f"parts are named in a mapping: split({named!r}).")
-        rule = Rule(_names(by), where, unit, stratify, integer("seed", seed))
+        rule = Rule(_names(in_order("by", by)), where, unit, stratify, integer("seed", seed))
         kept = None if resample is None else _names(resample)
         made = parts.split(self._pipeline, fractions, rule, kept)
         loaders = {name: self._part(part) for name, part in made.items()}
@@ -760,7 +760,7 @@ class Loader:
             The test parts are disjoint and cover everything. Each pair has the memory of this loader:
             use one after the other, and `close` it.
         """
-        rule = Rule(_names(by), None, unit, stratify, integer("seed", seed))
+        rule = Rule(_names(in_order("by", by)), None, unit, stratify, integer("seed", seed))
         pairs = parts.folds(self._pipeline, count, rule)
         return [Split(self._part(pair["train"]), self._part(pair["test"])) for pair in pairs]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rootfeed.arguments import in_order
 from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest, of_files
 from rootfeed.sources.failures import irregular, unavailable
 from rootfeed.sources.filling import Filling
@@ -175,7 +176,7 @@ def _items(files: Named, tree: str | None) -> Iterator[tuple[PathLike, str | Non
         raise ArgumentError(
             f"files must be a path or a list of paths where a tree is named, got {files!r}."
         )
-    for item in files:
+    for item in in_order("files", files):
         path = os.fspath(item) if isinstance(item, os.PathLike) else item
         if not isinstance(path, str):
             remedy = f" Write {os.fsdecode(path)!r}." if isinstance(path, bytes) else ""
