@@ -193,6 +193,17 @@ def test_a_misspelt_column(frame: rf.Frame, path: str, options: dict[str, Any], 
     assert text == f"{path} has no column 'wieght' to use as {use}. Did you mean 'weight'?"
 
 
+@pytest.mark.parametrize("text", ["half * 2", "log(half)", "half > 0 && id < 3"])
+def test_an_expression_in_the_place_of_a_column(frame: rf.Frame, path: str, text: str) -> None:
+    for options, use in (({"features": ["id", text]}, "feature"), ({"target": text}, "target")):
+        assert refusal(MissingColumnError, frame, **options) == (
+            f"{path} has no column {text!r} to use as {use}. Expressions are defined first, "
+            f"frame = frame.define('number', {text!r}), and named then."
+        )
+    # Of names that are none, no expression is made.
+    assert "Did you mean 'half'?" in refusal(MissingColumnError, frame, features=["half-x"])
+
+
 def test_a_column_like_nothing_there_is(frame: rf.Frame) -> None:
     text = refusal(MissingColumnError, frame, features="qqqqqq")
     assert "There are: 'id', 'half', 'root', 'code'" in text

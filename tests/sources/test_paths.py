@@ -214,6 +214,9 @@ def test_missing_files_come_with_near_names(folder: Path) -> None:
         f"{folder}/empty/a.root does not exist. In '{folder}/empty': It holds no ROOT files."
     )
     assert refused("*.rot:t", MissingFileError) == f"no file matches '{folder}/*.rot'."
+    assert refused("nowhere/*.root:t", MissingFileError) == (
+        f"no file matches '{folder}/nowhere/*.root': there is no directory '{folder}/nowhere'."
+    )
 
 
 def test_names_that_no_file_can_have() -> None:

@@ -12,8 +12,15 @@ import numpy.typing as npt
 
 from rootfeed.arguments import in_order
 from rootfeed.dataset.inputs import MOST_ELEMENTS, FixedArray, Flat, Padded, Ragged
-from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
-from rootfeed.expression import written
+from rootfeed.errors import (
+    ArgumentError,
+    ExpressionError,
+    MissingColumnError,
+    UnsupportedColumnError,
+    nearest,
+)
+from rootfeed.expression import parse, written
+from rootfeed.expression.nodes import names_in
 from rootfeed.frame import Frame, view_of
 from rootfeed.layout import Layout, Part, Vectors
 from rootfeed.schema import ColumnType
@@ -312,10 +319,20 @@ def check_layout(where: str, layout: Layout, types: _Types) -> None:
 
 def _found(where: str, name: str, types: _Types, role: str) -> ColumnType:
     if name not in types:
-        raise MissingColumnError(
-            f"{where} has no column {name!r} to use as {role}. {nearest(name, types)}"
-        )
+        remedy = _named(name, types) or nearest(name, types)
+        raise MissingColumnError(f"{where} has no column {name!r} to use as {role}. {remedy}")
     return types[name]
+
+
+def _named(text: str, types: _Types) -> str:
+    """Return how an expression over columns becomes a column; empty where a text is none."""
+    try:
+        used = set(names_in(parse(text).node))
+    except ExpressionError:
+        return ""
+    if not used or not used <= set(types):
+        return ""
+    return f"Expressions are defined first, {_DEFINE.format(text)}, and named then."
 
 
 def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], role: str) -> None:

@@ -302,7 +302,9 @@ def _split_pattern(pattern: str) -> tuple[str, str]:
 def _matches(pattern: str) -> list[str]:
     matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
     if not matches:
-        raise _unreadable_folder(pattern) or MissingFileError(f"no file matches {pattern!r}.")
+        folder = _folder(pattern)
+        reason = "" if os.path.isdir(folder) else f": there is no directory {folder!r}"
+        raise _unreadable_folder(folder) or MissingFileError(f"no file matches {pattern!r}{reason}.")
     return matches
 
 
@@ -324,9 +326,8 @@ def _folder(pattern: str) -> str:
     return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
 
 
-def _unreadable_folder(pattern: str) -> RootfeedError | None:
+def _unreadable_folder(folder: str) -> RootfeedError | None:
     """Return why a pattern's folder cannot be listed, about which `glob` says nothing."""
-    folder = _folder(pattern)
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
