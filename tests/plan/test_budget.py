@@ -234,6 +234,16 @@ def test_blocks_larger_than_the_window_are_refused() -> None:
         sizes(block_entries=500_000)
 
 
+def test_no_more_memory_is_asked_for_than_all_rows_take() -> None:
+    """Batches may be larger than what there is."""
+    options = {"rows": 5000, "entries": 5000, "batch_size": 100_000, "page_entries": 5000}
+    with pytest.raises(ArgumentError, match=r"at least \d+ bytes are needed") as caught:
+        sizes(**options, budget_bytes=100_000)
+    needed = int(str(caught.value).split("at least ")[1].split()[0])
+    assert needed < 2 * 5000 * 88
+    assert sizes(**options, budget_bytes=needed).in_memory
+
+
 def test_blocks_are_whole_pages_where_several_fit() -> None:
     room = sizes().window_bytes // 88
     roomy = {"scratch_entry_bytes": 1}

@@ -151,7 +151,7 @@ def choose_sizes(
     else:
         capacity = int(budget_bytes * WINDOW_SHARE / kept_bytes)
         if capacity < 4 * batch_size:
-            needed = needed_bytes(row_bytes, 4 * batch_size)
+            needed = min(needed_bytes(row_bytes, 4 * batch_size), budget_for(rows, math.inf, row_bytes))
             raise ArgumentError(
                 f"memory={budget_bytes} bytes is too little for batches of {batch_size} rows of "
                 f"{row_bytes:.0f} bytes: at least {needed} bytes are needed, or smaller batches."
