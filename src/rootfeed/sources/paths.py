@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rootfeed.arguments import in_order
 from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest, of_files
 from rootfeed.sources.failures import irregular, unavailable
@@ -180,6 +182,8 @@ def _items(files: Named, tree: str | None) -> Iterator[tuple[PathLike, str | Non
         path = os.fspath(item) if isinstance(item, os.PathLike) else item
         if not isinstance(path, str):
             remedy = f" Write {os.fsdecode(path)!r}." if isinstance(path, bytes) else ""
+            if isinstance(item, np.ndarray | np.generic):
+                remedy = " Arrays are given by name: {'x': array}."
             raise ArgumentError(f"a file must be named by a str or a Path, got {item!r}.{remedy}")
         names = files[item] if isinstance(files, Mapping) else tree
         if names is None:
