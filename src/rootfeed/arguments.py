@@ -11,7 +11,7 @@ import numpy as np
 
 from rootfeed.errors import ArgumentError
 
-__all__ = ["as_tuple", "fraction", "integer", "one_of", "positive", "size_bytes"]
+__all__ = ["as_tuple", "fraction", "in_order", "integer", "one_of", "positive", "size_bytes"]
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -21,6 +21,20 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         return tuple(value)
     return (value,)
+
+
+def in_order(name: str, value: Any) -> Any:
+    """Return an argument of which the order counts.
+
+    Raises
+    ------
+    ArgumentError
+        Where it is a set: of texts, each process has another order.
+    """
+    if isinstance(value, set | frozenset):
+        listed = ", ".join(sorted(map(repr, value)))
+        raise ArgumentError(f"{name} must be in an order, which a set has not: write [{listed}].")
+    return value
 
 
 def integer(name: str, value: Any, least: int | None = None) -> int:

@@ -63,7 +63,7 @@ class ColumnType:
     kind: Literal["scalar", "vector", "text", "other"]
     dtype: np.dtype[Any] | None = None
     shape: tuple[int, ...] = ()
-    unit: str = field(default="", repr=False)  # which the text says, too
+    unit: str = ""
 
     @property
     def is_jagged(self) -> bool:
@@ -76,6 +76,9 @@ class ColumnType:
 
     def __str__(self) -> str:
         return str(self.dtype) if self.kind == "scalar" else self.text
+
+    def __repr__(self) -> str:
+        return f"<{self}>"  # of hundreds of columns, a line each is too much
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,6 +81,8 @@ def test_ways_to_name_trees(paths: list[str]) -> None:
 def test_repr(paths: list[str]) -> None:
     assert repr(rf.open(paths[0])) == f"<Frame {paths[0]}, 8 columns>"
     assert repr(open_events(paths)) == f"<Frame {paths[0]}:events and 2 more, 8 columns>"
+    columns = rf.open({"pt": np.arange(3.0), "n": np.arange(3)}).columns
+    assert str(dict(columns)) == "{'pt': <float64>, 'n': <int64>}"
 
 
 # --- it is lazy and does not change ---------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_a_side_without_a_row(frame: rf.Frame, sizes: dict[str, int]) -> None:
     for use, remedy in (
         (lambda: loader.split(1e-9), "Choose another fraction."),
         (lambda: split_exactly(loader, 1e-9), "Choose another fraction."),
-        (lambda: make(frame.range(3), 10).folds(5), "Choose another fraction."),
+        (lambda: make(frame.range(3), 10).folds(5), "Choose fewer folds."),
         (lambda: loader.split(where="id < 0"), "Choose another expression."),
     ):
         message = refused(EmptyDatasetError, use)

@@ -258,6 +258,18 @@ def test_labels_in_an_order_are_told_of_before_the_first_batch(
     assert not iterated(make(paths, memory="200 kB", sampling=rf.balanced("kind"))[0])[1]
 
 
+def test_more_classes_than_blocks_lack_more_than_can_be_seen(tmp_path: Path) -> None:
+    paths = write(tmp_path, ["a"], [one_after_another(40, 24_000)], 500)
+    lacks, [text] = iterated(make(paths, memory="60 kB")[0])
+    said = re.search(r"lacks some ([\d.]+) bits of entropy, or more, as other blocks", text)
+    assert said
+    assert float(said[1]) < lacks
+    # Of two classes, the blocks in memory tell all.
+    paths = write(tmp_path, ["b"], [one_after_another(2, 24_000)], 500)
+    _, [text] = iterated(make(paths, memory="200 kB")[0])
+    assert "or more" not in text
+
+
 def test_classes_in_an_order_may_hold_kinds_in_an_order(tmp_path: Path) -> None:
     # Signal after background, each of some processes, which the label does not tell.
     paths = write(tmp_path, ["a"], [one_after_another(2, 24_000)], 500)
@@ -294,6 +306,40 @@ def test_targets_of_other_kinds_are_looked_at_too(tmp_path: Path) -> None:
             next(iter(rf.Loader(frame, BATCH, ["id"], "kind", **options)))
 
 
+@pytest.fixture(scope="module")
+def wide(folder: Path) -> dict[str, list[str]]:
+    """Rows of many columns, for which nearly all memory is; each file is one page of each."""
+    random, found = np.random.default_rng(2), {}
+    for name, classes in (("one file", [[0, 1]]), ("three files", [[0], [1], [2]])):
+        found[name] = []
+        for number, kinds_ in enumerate(classes):
+            kind = np.repeat(kinds_, 6000 // len(kinds_)).astype("u1")
+            columns = {f"c{i}": random.random(len(kind), np.float32) for i in range(30)}
+            path = folder / f"{name}_{number}.root"
+            found[name].append(write_columns(path, columns | {"kind": kind}, len(kind), "TTree"))
+    return found
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["one file", "three files"])
+def test_several_blocks_share_the_memory_however_long_pages_are(
+    wide: dict[str, list[str]], name: str, part: float
+) -> None:
+    """Of blocks that are a third of the window, one alone would be used at a time."""
+    memory = int(part * 124 * 6000 * len(wide[name]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MixingWarning)
+        features = [f"c{i}" for i in range(30)]
+        loader = rf.Loader(wide[name], BATCH, features, "kind", seed=3, memory=memory)
+        found = lacking(loader)
+    told = loader.plan().lacking_bits
+    assert told
+    assert caught
+    assert loader.window_blocks >= 5
+    assert found < max(0.01, 2.5 * told)
+    assert found < 0.1
+
+
 def test_windows_by_hand_are_told_too(written: dict[str, list[str]]) -> None:
     paths = written["ten classes in files"]
     _, [text] = make(paths, chunk_entries=200)
@@ -301,7 +347,7 @@ def test_windows_by_hand_are_told_too(written: dict[str, list[str]]) -> None:
     assert enough
     assert not make(paths, chunk_entries=int(enough[1]))[1]
     _, [text] = make(paths, chunk_entries=4000, block_entries=1000)
-    assert "4.6 blocks of consecutive entries are in memory together" in text
+    assert "3.0 blocks of consecutive entries are in memory together" in text
 
 
 def test_no_word_where_nothing_is_to_be_mixed(written: dict[str, list[str]]) -> None:

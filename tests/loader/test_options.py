@@ -75,6 +75,29 @@ class TestCounts:
         assert sum(len(x) for x in rf.Loader(frame, **options)) == 300
 
 
+SETS: dict[str, Any] = {
+    "features": lambda frame: rf.Loader(frame, features={"pt", "id"}),
+    "features['jets']": lambda frame: rf.Loader(frame, features={"jets": frozenset(["pt", "id"])}),
+    "target": lambda frame: rf.Loader(frame, features=["id"], target={"pt", "id"}),
+    "padded": lambda frame: rf.padded({"pt", "id"}, length=2),
+    "by": lambda frame: rf.Loader(frame, features=["id"]).split(0.5, by={"pt", "id"}),
+    "files": lambda frame: rf.open({"pt", "id"}),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sets_have_no_order(frame: rf.Frame, name: str) -> None:
+    """Of texts, each process has another one: columns of a batch would change places."""
+    with pytest.raises(ArgumentError) as caught:
+        SETS[name](frame)
+    assert str(caught.value) == f"{name} must be in an order, which a set has not: write ['id', 'pt']."
+
+
+def test_keys_of_a_mapping_have_an_order(frame: rf.Frame) -> None:
+    chosen = {"root": "a root", "id": "a number"}
+    assert rf.Loader(frame, features=chosen.keys()).features == ("root", "id")
+
+
 @pytest.mark.parametrize("seed", [1.5, "1", True])
 def test_wrong_seeds(frame: rf.Frame, seed: Any) -> None:
     assert refusal(ArgumentError, frame, seed=seed) == f"seed must be an integer, got {seed!r}."
@@ -168,6 +191,17 @@ def test_memory_that_is_too_little(frame: rf.Frame) -> None:
 def test_a_misspelt_column(frame: rf.Frame, path: str, options: dict[str, Any], use: str) -> None:
     text = refusal(MissingColumnError, frame, **options)
     assert text == f"{path} has no column 'wieght' to use as {use}. Did you mean 'weight'?"
+
+
+@pytest.mark.parametrize("text", ["half * 2", "log(half)", "half > 0 && id < 3"])
+def test_an_expression_in_the_place_of_a_column(frame: rf.Frame, path: str, text: str) -> None:
+    for options, use in (({"features": ["id", text]}, "feature"), ({"target": text}, "target")):
+        assert refusal(MissingColumnError, frame, **options) == (
+            f"{path} has no column {text!r} to use as {use}. Expressions are defined first, "
+            f"frame = frame.define('number', {text!r}), and named then."
+        )
+    # Of names that are none, no expression is made.
+    assert "Did you mean 'half'?" in refusal(MissingColumnError, frame, features=["half-x"])
 
 
 def test_a_column_like_nothing_there_is(frame: rf.Frame) -> None:

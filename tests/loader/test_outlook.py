@@ -68,6 +68,16 @@ def test_batches_and_rows_come_as_planned(
     assert loader.plan() == loader.plan(0)
 
 
+def test_classes_that_all_stay_in_memory_are_planned() -> None:
+    """There is room for all by hand, so that none is in a window."""
+    frame = rf.from_arrays({"id": np.arange(300), "kind": np.arange(300) % 3 // 2})
+    sampling = rf.balanced("kind", epoch="longest", replacement=True)
+    loader = make(frame, features=["id"], sampling=sampling, chunk_entries=1000, block_entries=50)
+    assert loader.plan().window_blocks == loader.window_blocks == 6
+    assert "6.0 blocks" in loader.explain()
+    assert loader.plan().batch_rows == sum(len(x) for x in loader)
+
+
 def test_what_is_read_is_planned(
     frame: rf.Frame, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,14 @@ def joined(batches: Sequence[Sequence[int]]) -> list[int]:
     return [id_ for batch in batches for id_ in batch]
 
 
+def test_ranks_need_a_seed() -> None:
+    """Each process would draw one of its own: rows would be lost, and others come twice."""
+    frame = rf.from_arrays({"id": np.arange(100)})
+    with pytest.raises(ArgumentError, match=r"2 ranks must agree on the order of the entries: give .*"):
+        rf.Loader(frame, 10, ["id"], rank=0, world_size=2)
+    assert len(rf.Loader(frame, 10, ["id"], rank=0, world_size=1)) == 10
+
+
 @pytest.mark.thorough(
     but=[
         "pad-lazy-shuffled",

@@ -394,6 +394,7 @@ def refused(kind: type[RootfeedError], call: Any) -> str:
         ({"fractions": {"train": 1.0}}, "a split has at least two parts, got {'train': 1.0}: "),
         ({"fractions": {"a": 0.5, "b": 0.6}}, "the fractions of a split must add up to 1, got 1.1."),
         ({"fractions": {"a": 0.5, "b": 0.4}}, "the fractions of a split must add up to 1, got 0.9."),
+        ({"fractions": [0.7, 0.3]}, "parts of a split have names, got [0.7, 0.3]: split({"),
         ({"fractions": {"a": 1.5, "b": -0.5}}, "the fraction a must lie between 0 and 1, got 1.5."),
         ({"fractions": {"a": "x", "b": 0.5}}, "the fraction a must lie between 0 and 1, got 'x'."),
         ({"fractions": {"a": math.nan, "b": 0.5}}, "the fraction a must lie between 0 and 1, got nan."),

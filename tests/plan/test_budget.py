@@ -13,6 +13,7 @@ from rootfeed.plan.budget import (
     AHEAD_SHARE,
     BATCHES_SHARE,
     ENOUGH_BLOCKS,
+    FEWEST_BLOCKS,
     ORDER_BYTES,
     RUN_BYTES,
     RUNS_AHEAD,
@@ -98,8 +99,8 @@ def test_sizes_stay_within_the_budget() -> None:
             held = found.window_bytes // (row_bytes + ORDER_BYTES)
             assert WINDOW_SHARE * budget - row_bytes - 5 < found.window_bytes <= WINDOW_SHARE * budget
             assert held >= 4 * batch_size, case
-            # At least two blocks share the window.
-            assert found.block_entries * rows // entries <= max(held // 2, 1), case
+            # Several blocks share the window.
+            assert found.block_entries * rows // entries <= max(held // FEWEST_BLOCKS, 1), case
             lazy += 1
     assert min(whole, lazy, refused) > 50
 
@@ -233,19 +234,28 @@ def test_blocks_larger_than_the_window_are_refused() -> None:
         sizes(block_entries=500_000)
 
 
+def test_no_more_memory_is_asked_for_than_all_rows_take() -> None:
+    """Batches may be larger than what there is."""
+    options = {"rows": 5000, "entries": 5000, "batch_size": 100_000, "page_entries": 5000}
+    with pytest.raises(ArgumentError, match=r"at least \d+ bytes are needed") as caught:
+        sizes(**options, budget_bytes=100_000)
+    needed = int(str(caught.value).split("at least ")[1].split()[0])
+    assert needed < 2 * 5000 * 88
+    assert sizes(**options, budget_bytes=needed).in_memory
+
+
 def test_blocks_are_whole_pages_where_several_fit() -> None:
     room = sizes().window_bytes // 88
     roomy = {"scratch_entry_bytes": 1}
-    assert sizes(page_entries=room // 4, **roomy).block_entries == room // 4
+    assert sizes(page_entries=room // 8, **roomy).block_entries == room // 8
     # Short pages are put together: to a batch, or to what makes a window of enough blocks.
     assert sizes(page_entries=10, **roomy).block_entries == 1000
     assert sizes(page_entries=10, batch_size=10_000, **roomy).block_entries == 1024
     assert sizes(page_entries=10, batch_size=10, **roomy).block_entries == room // ENOUGH_BLOCKS
-    # A block is half a page or more, as long as the window holds two blocks.
-    for page_entries in range(room // 8, 3 * room, room // 8):
+    # Of longer pages, blocks are as large as the window has room for six of them.
+    for page_entries in range(room // 16, 3 * room, room // 16):
         block_entries = sizes(page_entries=page_entries, **roomy).block_entries
-        assert block_entries >= min(page_entries // 2, room // 2)
-        assert block_entries <= room // 2
+        assert block_entries == min(page_entries, room // FEWEST_BLOCKS)
     # The scratch memory of two threads sets a bound of its own.
     bounded = sizes(page_entries=room // 4, scratch_entry_bytes=1000).block_entries
     assert bounded == int(10**7 * SCRATCH_SHARE / 2 / 1000)

@@ -304,7 +304,10 @@ def test_few_large_blocks_count_as_few() -> None:
     assert found.blocks_in(np.array([10] * 100), files, 1000) == 50
     # Most rows are in blocks of 400.
     uneven = np.array([400, 400, *[10] * 20])
-    assert found.blocks_in(uneven, files[:22], 1000) == pytest.approx(1.5, rel=0.1)
+    assert found.blocks_in(uneven, files[:22], 1000) == 1
+    # Of few, one begins while another ends.
+    for window, blocks in ((159, 6), (119, 4), (61, 2), (59, 1), (40, 1), (20, 1)):
+        assert found.blocks_in(np.array([10] * 100), files, window) == blocks
     # No more than there are, empty ones left out.
     assert found.blocks_in(np.array([10, 0, 10]), files[:3], 1000) == 2
     assert found.blocks_in(np.array([10, 0, 10]), files[:3], 1) == 1

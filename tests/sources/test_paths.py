@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 
 from rootfeed.errors import ArgumentError, MissingFileError
@@ -168,6 +169,11 @@ def refused(files: Any, kind: type[Exception]) -> str:
         ([3], "a file must be named by a str or a Path, got 3."),
         ([b"a.root"], "a file must be named by a str or a Path, got b'a.root'. Write 'a.root'."),
         ([["a.root"]], "a file must be named by a str or a Path, got ['a.root']."),
+        (
+            np.zeros((3, 2)),
+            "a file must be named by a str or a Path, got array([0., 0.]). "
+            "Arrays are given by name: {'x': array}.",
+        ),
     ],
     ids=str,
 )
@@ -214,6 +220,9 @@ def test_missing_files_come_with_near_names(folder: Path) -> None:
         f"{folder}/empty/a.root does not exist. In '{folder}/empty': It holds no ROOT files."
     )
     assert refused("*.rot:t", MissingFileError) == f"no file matches '{folder}/*.rot'."
+    assert refused("nowhere/*.root:t", MissingFileError) == (
+        f"no file matches '{folder}/nowhere/*.root': there is no directory '{folder}/nowhere'."
+    )
 
 
 def test_names_that_no_file_can_have() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rootfeed.arguments import in_order
 from rootfeed.errors import ArgumentError
 
 __all__ = ["FixedArray", "Flat", "Padded", "Ragged", "array", "flat", "padded", "ragged"]
@@ -146,7 +147,7 @@ def flat(column: str, length: int, value: float = 0.0) -> Flat:
 
 def _columns(what: str, columns: str | Iterable[str]) -> tuple[str, ...]:
     several = columns if isinstance(columns, Iterable) else ()
-    names = (columns,) if isinstance(columns, str) else tuple(several)
+    names = (columns,) if isinstance(columns, str) else tuple(in_order(what, several))
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ArgumentError(f"{what} takes names of vector columns, got {columns!r}.")
     return names

@@ -142,6 +142,12 @@ def checked_spec(
             'epoch= gives each rank as many batches as the others, which tail="uneven" does not. '
             'Choose tail="drop" or tail="pad".'
         )
+    ranks = _ranks(rank, world_size)
+    if ranks is not None and ranks[1] > 1 and seed is None:
+        raise ArgumentError(
+            f"{ranks[1]} ranks must agree on the order of the entries: give the loader a seed, the same "
+            "on each."
+        )
     memory_bytes = budget_bytes(memory)
     options = {
         "batch_size": positive("batch_size", batch_size),
@@ -154,7 +160,7 @@ def checked_spec(
         "most_threads": _default_threads() if threads is None else positive("threads", threads),
         "chunk_entries": None if chunk_entries is None else positive("chunk_entries", chunk_entries),
         "block_entries": None if block_entries is None else positive("block_entries", block_entries),
-        "ranks": _ranks(rank, world_size),
+        "ranks": ranks,
         "tail": one_of("tail", tail, ("drop", "pad", "uneven")),
         "nonfinite": one_of("nonfinite", nonfinite, ("warn", "error", "keep")),
         "epoch_batches": None if epoch is None else positive("epoch", epoch),

@@ -41,6 +41,8 @@ Unit = Literal["entry", "block"]
 _MOST_PARTS = 256
 """Whose numbers are kept in a byte."""
 
+_SPLITS = 'split({"train": 0.8, "test": 0.2}), or split(0.2)'
+
 Parts = list[list[BitMask]]
 
 
@@ -94,16 +96,16 @@ class Rule:
 
 def fractions_of(fractions: float | Mapping[str, float]) -> dict[str, float]:
     """Return the share of each part, from ``0.2`` or ``{"train": 0.7, "val": 0.15, "test": 0.15}``."""
+    given: Any = fractions
+    if isinstance(given, list | tuple):
+        raise ArgumentError(f"parts of a split have names, got {given!r}: {_SPLITS}.")
     if not isinstance(fractions, Mapping):
         test = fraction("fraction", fractions)
         return {"train": 1 - test, "test": test}
     if len(fractions) > _MOST_PARTS:
         raise ArgumentError(f"a split has at most {_MOST_PARTS} parts, got {len(fractions)}.")
     if len(fractions) < 2:
-        raise ArgumentError(
-            f"a split has at least two parts, got {fractions!r}: "
-            'split({"train": 0.8, "test": 0.2}), or split(0.2).'
-        )
+        raise ArgumentError(f"a split has at least two parts, got {fractions!r}: {_SPLITS}.")
     for name in fractions:
         if not isinstance(name, str) or not name:
             raise ArgumentError(f"a part of a split is called by a text, got {name!r}.")

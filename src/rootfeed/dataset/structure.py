@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rootfeed.arguments import in_order
 from rootfeed.dataset.inputs import MOST_ELEMENTS, FixedArray, Flat, Padded, Ragged
-from rootfeed.errors import ArgumentError, MissingColumnError, UnsupportedColumnError, nearest
-from rootfeed.expression import written
+from rootfeed.errors import (
+    ArgumentError,
+    ExpressionError,
+    MissingColumnError,
+    UnsupportedColumnError,
+    nearest,
+)
+from rootfeed.expression import parse, written
+from rootfeed.expression.nodes import names_in
 from rootfeed.frame import Frame, view_of
 from rootfeed.layout import Layout, Part, Vectors
 from rootfeed.schema import ColumnType
@@ -247,7 +255,7 @@ def _names(argument: str, names: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(names, Iterable):
         raise ArgumentError(f"{argument} must be names of columns, got {names!r}.")
-    chosen = (names,) if isinstance(names, str) else tuple(names)
+    chosen = (names,) if isinstance(names, str) else tuple(in_order(argument, names))
     for name in chosen:
         if not isinstance(name, str):
             raise ArgumentError(f"{argument} must be names of columns, got {name!r}.")
@@ -262,7 +270,7 @@ def _columns(argument: str, asked: Any) -> tuple[str | Flat, ...]:
     items = (asked,) if isinstance(asked, str | Flat | Padded | Ragged | FixedArray) else asked
     if not isinstance(items, Iterable):
         raise ArgumentError(f"{argument} must be names of columns, got {asked!r}.")
-    chosen = () if isinstance(asked, str) and not asked else tuple(items)
+    chosen = () if isinstance(asked, str) and not asked else tuple(in_order(argument, items))
     for item in chosen:
         if isinstance(item, Padded | Ragged | FixedArray):
             mapping = "" if argument == "target" else "Give it a name of its own in a mapping, or use "
@@ -311,10 +319,20 @@ def check_layout(where: str, layout: Layout, types: _Types) -> None:
 
 def _found(where: str, name: str, types: _Types, role: str) -> ColumnType:
     if name not in types:
-        raise MissingColumnError(
-            f"{where} has no column {name!r} to use as {role}. {nearest(name, types)}"
-        )
+        remedy = _named(name, types) or nearest(name, types)
+        raise MissingColumnError(f"{where} has no column {name!r} to use as {role}. {remedy}")
     return types[name]
+
+
+def _named(text: str, types: _Types) -> str:
+    """Return how an expression over columns becomes a column; empty where a text is none."""
+    try:
+        used = set(names_in(parse(text).node))
+    except ExpressionError:
+        return ""
+    if not used or not used <= set(types):
+        return ""
+    return f"Expressions are defined first, {_DEFINE.format(text)}, and named then."
 
 
 def _check_scalar(where: str, name: str, type_: ColumnType, dtype: np.dtype[Any], role: str) -> None:

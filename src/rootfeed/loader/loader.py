@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 import numpy.typing as npt
 
-from rootfeed.arguments import as_tuple, integer, one_of
+from rootfeed.arguments import as_tuple, in_order, integer, one_of
 from rootfeed.dataset import (
     Columns,
     Features,
@@ -74,8 +74,9 @@ class Loader:
         Bytes that the loader may hold, such as ``"1 GB"``. A dataset that fits is read once and
         kept. ``"auto"`` is a quarter of the free memory, 4 GB at most, which ranks on one machine share
         (``LOCAL_WORLD_SIZE``, as torchrun sets it). Iterators that run at the
-        same time each hold as much; of a page that exceeds the budget, one comes on top. How long the
-        vectors are that definitions make is not known beforehand: long ones may exceed the budget.
+        same time each hold as much. A third of it is for decoding: of a page that takes more, as it is
+        stored and decompressed, one comes on top, as `plan` tells. How long the vectors are that
+        definitions make is not known beforehand: long ones may exceed the budget.
     drop_last : bool
         Leave out the last batch of an epoch if it is shorter than the others.
     dtype, target_dtype : dtype-like
@@ -730,7 +731,7 @@ class Loader:
         """
         if named:
             raise ArgumentError(f"parts are named in a mapping: split({named!r}).")
-        rule = Rule(_names(by), where, unit, stratify, integer("seed", seed))
+        rule = Rule(_names(in_order("by", by)), where, unit, stratify, integer("seed", seed))
         kept = None if resample is None else _names(resample)
         made = parts.split(self._pipeline, fractions, rule, kept)
         loaders = {name: self._part(part) for name, part in made.items()}
@@ -760,7 +761,7 @@ class Loader:
             The test parts are disjoint and cover everything. Each pair has the memory of this loader:
             use one after the other, and `close` it.
         """
-        rule = Rule(_names(by), None, unit, stratify, integer("seed", seed))
+        rule = Rule(_names(in_order("by", by)), None, unit, stratify, integer("seed", seed))
         pairs = parts.folds(self._pipeline, count, rule)
         return [Split(self._part(pair["train"]), self._part(pair["test"])) for pair in pairs]
 

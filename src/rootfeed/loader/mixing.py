@@ -48,6 +48,9 @@ _SPARE = 1.05
 _MORE = 1.2
 """Times the memory that there is, at least: where it seems to suffice, rows lie unevenly in files."""
 
+_UNLIKE = 1.25
+"""Power of the number of blocks, below which labels in memory tell little of others."""
+
 _WORSE = 1.25
 """Lacking so much more than what was told is told again."""
 
@@ -86,7 +89,7 @@ class Mixing:
     def blocks(self) -> float:
         """Blocks that are in memory together, as an average row sees them."""
         dataset = self.dataset
-        if self.sizes.in_memory:
+        if self.sizes.in_memory or self.offered.cached.all():
             return float(len(dataset.blocks))
         counts = (self.offered.counts * ~self.offered.cached).sum(1)
         kept = (self.offered.counts * self.offered.cached).sum(1) @ self.offered.row_bytes
@@ -182,7 +185,8 @@ class Mixing:
         of_kinds = found.of_kinds(self.blocks)
         if max(lacking, of_kinds) <= (least if expected <= least else expected * _WORSE):
             return
-        more = ""
+        # Where neighbours are no more alike than others, what was not seen may differ, too.
+        more = ", or more, as other blocks may hold other labels" if found.power < _UNLIKE else ""
         if of_kinds > 2 * lacking:
             more = (
                 "; of ten kinds of entries, such as processes, that are stored one after another, too, "

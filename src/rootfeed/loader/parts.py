@@ -60,6 +60,10 @@ def folds(whole: Pipeline, count: int, rule: Rule) -> list[dict[str, Pipeline]]:
     """Return pairs of training and test part: see `rootfeed.Loader.folds`."""
     number = integer("count", count, least=2)
     rule.check()
+    if number > whole.num_rows:
+        raise EmptyDatasetError(
+            f"folds({number}) of {whole.num_rows} entries leaves a part empty: test. Choose fewer folds."
+        )
     masks = _divided(whole, [1 / number] * number, rule)
     pairs = []
     for fold, test in enumerate(masks):

@@ -50,6 +50,9 @@ RUNS_AHEAD = 4
 ENOUGH_BLOCKS = 64
 """A window of so many blocks mixes well enough; more would only make reads smaller."""
 
+FEWEST_BLOCKS = 6
+"""Of a window: of three, of which one begins while another ends, one alone would be used at a time."""
+
 ORDER_BYTES = 4
 """Bytes for a row's place in the order."""
 
@@ -148,7 +151,7 @@ def choose_sizes(
     else:
         capacity = int(budget_bytes * WINDOW_SHARE / kept_bytes)
         if capacity < 4 * batch_size:
-            needed = needed_bytes(row_bytes, 4 * batch_size)
+            needed = min(needed_bytes(row_bytes, 4 * batch_size), budget_for(rows, math.inf, row_bytes))
             raise ArgumentError(
                 f"memory={budget_bytes} bytes is too little for batches of {batch_size} rows of "
                 f"{row_bytes:.0f} bytes: at least {needed} bytes are needed, or smaller batches."
@@ -158,7 +161,7 @@ def choose_sizes(
         page = whole_page_entries if whole and whole_page_entries is not None else page_entries
         wanted = max(page * rows // entries, capacity // ENOUGH_BLOCKS, min(batch_size, 1024), 1)
         scratch_entries = int(budget_bytes * SCRATCH_SHARE / 2 / scratch_entry_bytes)
-        most = capacity if whole else max(capacity // 2, 1)
+        most = capacity if whole else max(capacity // FEWEST_BLOCKS, 1)
         block = max(min(min(wanted, most) * entries // rows, scratch_entries), 1)
     else:
         block = block_entries

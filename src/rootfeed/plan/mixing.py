@@ -39,6 +39,9 @@ _UNKNOWN_KINDS = 10
 _FINEST = 4096
 """Blocks are never made smaller than by this factor."""
 
+_FEW_BLOCKS = 8
+"""Of fewer, the one that begins while another ends counts, and so does what is no whole block."""
+
 _PRECISION = 1.05
 """To which a size is searched."""
 
@@ -261,7 +264,10 @@ class Stock:
     def blocks_in(self, counts: Counts, files: Counts, window_bytes: float) -> float:
         """Return how many blocks are in memory together, as an average row sees them."""
         bytes_ = counts * np.array(self.row_bytes)[files]
-        return max(min(window_bytes / _seen(bytes_), float(np.count_nonzero(bytes_))), 1.0)
+        blocks = window_bytes / _seen(bytes_)
+        if blocks < min(_FEW_BLOCKS, bytes_.sum() / _seen(bytes_)):
+            blocks = math.floor(blocks) - 1.0  # whole ones, and one begins while another ends
+        return max(min(blocks, float(np.count_nonzero(bytes_))), 1.0)
 
     def regions(self, largest: Counts, window_bytes: float) -> Regions:
         """Return the finest regions of which there is room for a block of each.

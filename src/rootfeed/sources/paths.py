@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from rootfeed.arguments import in_order
 from rootfeed.errors import ArgumentError, MissingFileError, RootfeedError, nearest, of_files
 from rootfeed.sources.failures import irregular, unavailable
 from rootfeed.sources.filling import Filling
@@ -208,10 +211,12 @@ def _items(files: Named, tree: str | None) -> Iterator[tuple[PathLike, str | Non
         raise ArgumentError(
             f"files must be a path or a list of paths where a tree is named, got {files!r}."
         )
-    for item in files:
+    for item in in_order("files", files):
         path = os.fspath(item) if isinstance(item, os.PathLike) else item
         if not isinstance(path, str):
             remedy = f" Write {os.fsdecode(path)!r}." if isinstance(path, bytes) else ""
+            if isinstance(item, np.ndarray | np.generic):
+                remedy = " Arrays are given by name: {'x': array}."
             raise ArgumentError(f"a file must be named by a str or a Path, got {item!r}.{remedy}")
         names = files[item] if isinstance(files, Mapping) else tree
         if names is None:
@@ -334,7 +339,9 @@ def _split_pattern(pattern: str) -> tuple[str, str]:
 def _matches(pattern: str) -> list[str]:
     matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
     if not matches:
-        raise _unreadable_folder(pattern) or MissingFileError(f"no file matches {pattern!r}.")
+        folder = _folder(pattern)
+        reason = "" if os.path.isdir(folder) else f": there is no directory {folder!r}"
+        raise _unreadable_folder(folder) or MissingFileError(f"no file matches {pattern!r}{reason}.")
     return matches
 
 
@@ -356,9 +363,8 @@ def _folder(pattern: str) -> str:
     return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
 
 
-def _unreadable_folder(pattern: str) -> RootfeedError | None:
+def _unreadable_folder(folder: str) -> RootfeedError | None:
     """Return why a pattern's folder cannot be listed, about which `glob` says nothing."""
-    folder = _folder(pattern)
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
