@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy.typing as npt
 
 from rootfeed.arguments import as_tuple, integer, one_of, positive
-from rootfeed.dataset.budget import budget_bytes
+from rootfeed.dataset.budget import budget_bytes, is_measured
 from rootfeed.dataset.sampling import Mixed, Sampler, access_given
 from rootfeed.dataset.strata import Strata, columns_of
 from rootfeed.dataset.structure import Columns, Features, layout
@@ -77,6 +77,8 @@ class Spec:
         Those of a saved state, on which the order of rows depends; None to choose them.
     sent_ranks : tuple of int
         Rank and number of ranks of the process that a worker is a copy of.
+    budget_measured : bool
+        Whether the budget is what was free here, and so another one in other processes.
     """
 
     frames: tuple[Frame, ...]
@@ -103,6 +105,7 @@ class Spec:
     keep_in_memory: bool = False
     saved_sizes: Sizes | None = None
     sent_ranks: tuple[int, int] = (0, 1)
+    budget_measured: bool = False
 
 
 def checked_spec(
@@ -149,6 +152,7 @@ def checked_spec(
         "seed": secrets.randbits(63) if seed is None else integer("seed", seed),
         "seed_given": seed is not None,
         "budget_bytes": memory_bytes,
+        "budget_measured": is_measured(memory, memory_bytes),
         "shared_bytes": memory_bytes,
         "drop_last": bool(drop_last),
         "most_threads": _default_threads() if threads is None else positive("threads", threads),
