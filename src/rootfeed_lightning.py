@@ -73,7 +73,8 @@ def callbacks_of(package: str) -> Any:
 
         def _follow(self, trainer: Any) -> None:
             self._following = list(loaders(getattr(trainer, "train_dataloader", None)))
-            epoch = trainer.current_epoch
+            # Where a trainer overfits batches, it needs the same ones again and again.
+            epoch = 0 if getattr(trainer, "overfit_batches", 0) else trainer.current_epoch
             followed = [loader.follow(epoch) for loader in self._following]
             if self._first and any(followed):
                 # Lightning makes the first iterator before a callback can say which epoch it is.

@@ -192,6 +192,14 @@ def test_a_job_of_several_epochs_is_the_same(frame: rf.Frame, how: str) -> None:
     assert seen == fit(HOW[how](batches), 4).seen  # from the start, with a loader that was used
 
 
+@pytest.mark.thorough("workers")
+@pytest.mark.parametrize("how", ["direct", "workers"])
+def test_batches_to_overfit_are_the_same_in_each_epoch(frame: rf.Frame, how: str) -> None:
+    options: dict[str, Any] = {"limit_train_batches": None, "overfit_batches": STEPS}
+    seen = fit(HOW[how](make(frame).torch()), 3, **options).seen
+    assert seen == dict.fromkeys(range(3), order(frame, how, 0))
+
+
 @pytest.mark.thorough("workers", "StatefulDataLoader, workers")
 @pytest.mark.parametrize("how", ["direct", "workers", "StatefulDataLoader, workers"])
 def test_fit_goes_on_with_the_same_trainer(frame: rf.Frame, how: str) -> None:

@@ -127,7 +127,9 @@ class Sides:
     def _begin(self) -> None:
         """Begin with the epoch that follows from a checkpoint; Lightning knows now which one it is."""
         loader, trainer_epoch = self.parts["train"], self.trainer.current_epoch
-        if self._resumed is not None:
+        if self.trainer.overfit_batches:
+            loader.set_epoch(0)  # the same batches again and again
+        elif self._resumed is not None:
             before, epoch = self._resumed
             if epoch_of(loader) < (wanted := epoch + trainer_epoch - before):
                 loader.set_epoch(wanted)
