@@ -27,6 +27,12 @@ _TOO_LATE = (
     "Call batches.set_epoch({0}) before fit()."
 )
 
+_CUT = (
+    "epochs of {0!r} differ in length, and Lightning ends each after {1} batches, as many as the first "
+    "one has: rows would be left out. Train with rootfeed.integrations.lightning.DataModule, or with "
+    "Trainer(reload_dataloaders_every_n_epochs=1)."
+)
+
 
 def callbacks() -> Any:
     """Return the callback for trainers of ``lightning``."""
@@ -64,16 +70,27 @@ def callbacks_of(package: str) -> Any:
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._first = True
+            self._look_at_lengths(trainer)
             # In the middle of an epoch, loaders go on where their states say.
             if not getattr(trainer.fit_loop, "restarting", True):
                 self._follow(trainer)
+
+        def _look_at_lengths(self, trainer: Any) -> None:
+            batches = getattr(trainer, "num_training_batches", float("inf"))
+            asked = getattr(trainer, "reload_dataloaders_every_n_epochs", 0) == 1
+            if batches == float("inf") or asked or getattr(trainer, "limit_train_batches", 1.0) != 1.0:
+                return
+            for loader in loaders(getattr(trainer, "train_dataloader", None)):
+                if loader.sampling is not None and loader.sampling.selects:
+                    warnings.warn(_CUT.format(loader.sampling, batches), stacklevel=2)
 
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
             self._follow(trainer)
 
         def _follow(self, trainer: Any) -> None:
             self._following = list(loaders(getattr(trainer, "train_dataloader", None)))
-            epoch = trainer.current_epoch
+            # Where a trainer overfits batches, it needs the same ones again and again.
+            epoch = 0 if getattr(trainer, "overfit_batches", 0) else trainer.current_epoch
             followed = [loader.follow(epoch) for loader in self._following]
             if self._first and any(followed):
                 # Lightning makes the first iterator before a callback can say which epoch it is.

@@ -30,6 +30,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.utilities import CombinedLoader  # noqa: E402
 from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
 
+from rootfeed.integrations.lightning import DataModule  # noqa: E402
+
 FILES = in_a_row(File(200, page=40), File(127, page=30, format="RNTuple"))
 BATCH, STEPS = 16, 4  # an epoch has 21 batches; jobs take a few of them
 SECONDS = 60
@@ -115,8 +117,8 @@ HOW: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def make(frame: rf.Frame) -> rf.Loader:
-    return rf.Loader(frame, BATCH, ["id"], seed=5, threads=1)
+def make(frame: rf.Frame, sampling: rf.Sampler | None = None) -> rf.Loader:
+    return rf.Loader(frame, BATCH, ["id"], seed=5, threads=1, sampling=sampling)
 
 
 def order(frame: rf.Frame, how: str, epoch: int, start: int = 0, stop: int = STEPS) -> Rows:
@@ -190,6 +192,38 @@ def test_a_job_of_several_epochs_is_the_same(frame: rf.Frame, how: str) -> None:
     seen |= fit(HOW[how](make(frame).torch()), 4, resume=True).seen
     assert seen == {epoch: order(frame, how, epoch) for epoch in range(4)}
     assert seen == fit(HOW[how](batches), 4).seen  # from the start, with a loader that was used
+
+
+class MoreAndMore(rf.Sampler):
+    """Offers more rows in each epoch."""
+
+    def offers(self, entries: Any) -> Any:
+        return entries.random() < 0.2 * (1 + entries.epoch)
+
+
+def test_epochs_that_differ_in_length(frame: rf.Frame) -> None:
+    options: dict[str, Any] = {"limit_train_batches": 1.0}
+    loader = make(frame, MoreAndMore())
+    expected = {epoch: [int(row) for x in loader for row in x[:, 0]] for epoch in range(3)}
+    assert len(expected[0]) < len(expected[1]) - BATCH < len(expected[2]) - 2 * BATCH
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "epochs of ")
+        seen = fit(DataModule({"train": make(frame, MoreAndMore())}), 2, **options).seen
+        data = DataModule({"train": make(frame, MoreAndMore())})
+        assert seen | fit(data, 3, resume=True, **options).seen == expected
+        asked = options | {"reload_dataloaders_every_n_epochs": 1}
+        assert fit(make(frame, MoreAndMore()).torch(), 3, **asked).seen == expected
+        fit(make(frame, MoreAndMore()).torch(), 1)  # of a few batches that were asked for
+    with pytest.warns(UserWarning, match=r"epochs of MoreAndMore\(\) differ in length, and Lightning "):
+        fit(make(frame, MoreAndMore()).torch(), 1, **options)
+
+
+@pytest.mark.thorough("workers")
+@pytest.mark.parametrize("how", ["direct", "workers"])
+def test_batches_to_overfit_are_the_same_in_each_epoch(frame: rf.Frame, how: str) -> None:
+    options: dict[str, Any] = {"limit_train_batches": None, "overfit_batches": STEPS}
+    seen = fit(HOW[how](make(frame).torch()), 3, **options).seen
+    assert seen == dict.fromkeys(range(3), order(frame, how, 0))
 
 
 @pytest.mark.thorough("workers", "StatefulDataLoader, workers")

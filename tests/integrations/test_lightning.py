@@ -146,6 +146,11 @@ def test_a_split_trains_and_validates(frame: rf.Frame) -> None:
     assert sorted(model.tested) == sorted(epoch_ids(test))
 
 
+def test_batches_to_overfit_are_the_same_in_each_epoch(frame: rf.Frame) -> None:
+    seen = fit(DataModule({"train": make(frame)}), 3, overfit_batches=2).seen
+    assert seen == dict.fromkeys(range(3), order(frame, 0, stop=2))
+
+
 def test_only_training(frame: rf.Frame) -> None:
     data = DataModule({"train": make(frame)})
     model = fit(data, 1)

@@ -348,6 +348,48 @@ def test_wrong_ranks(frame: rf.Frame, arguments: dict[str, Any], message: str) -
     assert str(caught.value) == message
 
 
+def test_ranks_need_a_seed(frame: rf.Frame) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ranks(frame, 2, seed=None)
+    assert str(caught.value) == (
+        "2 ranks must agree on the order of the entries: give the loader a seed."
+    )
+    in_order = ranks(frame, 2, seed=None, shuffle=False, tail="uneven", **SIZES["lazy"])
+    rows = joined([joined(read(loader)) for loader in in_order])
+    assert sorted(rows) == list(range(ENTRIES))
+    assert len(read(ranks(frame, 1, seed=None)[0]))
+
+
+def test_ranks_do_not_measure_their_memory(frame: rf.Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+    def free(bytes_: int) -> None:
+        monkeypatch.setattr("rootfeed.dataset.budget.free_bytes", lambda: bytes_)
+
+    # What is kept is in one order, whoever has more room.
+    kept = []
+    for rank, megabytes in enumerate((500, 900)):
+        free(megabytes * 1_000_000)
+        kept += joined(read(ranks(frame, 2, tail="uneven")[rank]))
+    assert sorted(kept) == list(range(ENTRIES))
+    # Of what is not, windows and blocks follow from the memory.
+    free(100_000)
+    with pytest.raises(ArgumentError) as caught:
+        ranks(frame, 2)
+    assert str(caught.value) == (
+        "2 ranks must agree on the sizes of window and blocks, which follow from memory: "
+        '"auto" is a share of what is free, 25000 bytes here, and may differ. '
+        'Say how much each rank may take, such as memory="1 GB".'
+    )
+    with pytest.raises(ArgumentError, match="2 ranks must agree on the sizes"):
+        ranks(frame, 2, shuffle=False)
+    alone = ranks(frame, 1)[0]
+    assert not alone.in_memory
+    assert read(alone)
+    for part in alone.split(0.5):
+        assert read(part)
+    told = [ranks(frame, 2, **options)[0] for options in (SIZES["lazy"], {"memory": 25_000})]
+    assert all(map(read, told))
+
+
 @pytest.mark.parametrize("sizes", ["kept", "lazy"])
 def test_too_few_rows(frame: rf.Frame, sizes: str) -> None:
     message = "5 rows are too few for 8 ranks. Choose fewer ranks."

@@ -8,7 +8,7 @@ from pathlib import Path
 from rootfeed.arguments import size_bytes
 from rootfeed.ranks import ranks_on_this_machine
 
-__all__ = ["budget_bytes", "free_bytes"]
+__all__ = ["budget_bytes", "free_bytes", "is_measured"]
 
 _AUTO_SHARE = 4
 _AUTO_MOST = 4_000_000_000
@@ -24,6 +24,11 @@ def budget_bytes(memory: int | float | str, name: str = "memory") -> int:
     if memory == "auto":
         return min(free_bytes() // _AUTO_SHARE, _AUTO_MOST) // ranks_on_this_machine()
     return size_bytes(name, memory, "'auto'")
+
+
+def is_measured(memory: int | float | str, memory_bytes: int) -> bool:
+    """Whether a budget is what was free here and then, and so another one in other processes."""
+    return memory == "auto" and memory_bytes < _AUTO_MOST // ranks_on_this_machine()
 
 
 def free_bytes() -> int:

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy.typing as npt
 
 from rootfeed.arguments import as_tuple, integer, one_of, positive
-from rootfeed.dataset.budget import budget_bytes
+from rootfeed.dataset.budget import budget_bytes, is_measured
 from rootfeed.dataset.sampling import Mixed, Sampler, access_given
 from rootfeed.dataset.strata import Strata, columns_of
 from rootfeed.dataset.structure import Columns, Features, layout
@@ -77,6 +77,8 @@ class Spec:
         Those of a saved state, on which the order of rows depends; None to choose them.
     sent_ranks : tuple of int
         Rank and number of ranks of the process that a worker is a copy of.
+    budget_measured : bool
+        Whether the budget is what was free here, and so another one in other processes.
     """
 
     frames: tuple[Frame, ...]
@@ -103,6 +105,7 @@ class Spec:
     keep_in_memory: bool = False
     saved_sizes: Sizes | None = None
     sent_ranks: tuple[int, int] = (0, 1)
+    budget_measured: bool = False
 
 
 def checked_spec(
@@ -142,12 +145,6 @@ def checked_spec(
             'epoch= gives each rank as many batches as the others, which tail="uneven" does not. '
             'Choose tail="drop" or tail="pad".'
         )
-    ranks = _ranks(rank, world_size)
-    if ranks is not None and ranks[1] > 1 and seed is None:
-        raise ArgumentError(
-            f"{ranks[1]} ranks must agree on the order of the entries: give the loader a seed, the same "
-            "on each."
-        )
     memory_bytes = budget_bytes(memory)
     options = {
         "batch_size": positive("batch_size", batch_size),
@@ -155,12 +152,13 @@ def checked_spec(
         "seed": secrets.randbits(63) if seed is None else integer("seed", seed),
         "seed_given": seed is not None,
         "budget_bytes": memory_bytes,
+        "budget_measured": is_measured(memory, memory_bytes),
         "shared_bytes": memory_bytes,
         "drop_last": bool(drop_last),
         "most_threads": _default_threads() if threads is None else positive("threads", threads),
         "chunk_entries": None if chunk_entries is None else positive("chunk_entries", chunk_entries),
         "block_entries": None if block_entries is None else positive("block_entries", block_entries),
-        "ranks": ranks,
+        "ranks": _ranks(rank, world_size),
         "tail": one_of("tail", tail, ("drop", "pad", "uneven")),
         "nonfinite": one_of("nonfinite", nonfinite, ("warn", "error", "keep")),
         "epoch_batches": None if epoch is None else positive("epoch", epoch),

@@ -22,11 +22,14 @@ class Side:
         Returns the batches, whose workers end when they are let go.
     before : function
         Called before each iteration.
+    sized : bool
+        Whether all epochs have as many batches. Lightning asks for the number of the first one only.
     """
 
-    def __init__(self, make: Callable[[], Any], before: Callable[[], None]) -> None:
+    def __init__(self, make: Callable[[], Any], before: Callable[[], None], sized: bool = True) -> None:
         self._make = make
         self._before = before
+        self._sized = sized
         self._made: Any = None
 
     @property
@@ -41,6 +44,8 @@ class Side:
         yield from self._batches
 
     def __len__(self) -> int:
+        if not self._sized:
+            raise TypeError("epochs differ in length: each goes on until there are no more batches.")
         return len(self._batches)
 
     def state_dict(self) -> dict[str, Any]:

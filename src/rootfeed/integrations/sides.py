@@ -47,7 +47,8 @@ class Sides:
         check_even(loader)
         if self._resumed is not None and not self._counted:
             self._count_batches(loader)
-        return self._side("train", self._begin)
+        sampling = loader.sampling
+        return self._side("train", self._begin, sized=sampling is None or not sampling.selects)
 
     def val_dataloader(self) -> Any:
         """Return the batches of the part ``val``; none while fitting, where there is no such part."""
@@ -114,8 +115,8 @@ class Sides:
         # Always the same rows in the same order, whatever was looked at before.
         return self._side(role, partial(self._part(role).set_epoch, 0))
 
-    def _side(self, role: str, before: Callable[[], None]) -> Side:
-        self._sides[role] = Side(lambda: self._batches(self.parts[role]), before)
+    def _side(self, role: str, before: Callable[[], None], sized: bool = True) -> Side:
+        self._sides[role] = Side(lambda: self._batches(self.parts[role]), before, sized)
         return self._sides[role]
 
     def _batches(self, loader: Loader) -> Any:
@@ -127,7 +128,9 @@ class Sides:
     def _begin(self) -> None:
         """Begin with the epoch that follows from a checkpoint; Lightning knows now which one it is."""
         loader, trainer_epoch = self.parts["train"], self.trainer.current_epoch
-        if self._resumed is not None:
+        if self.trainer.overfit_batches:
+            loader.set_epoch(0)  # the same batches again and again
+        elif self._resumed is not None:
             before, epoch = self._resumed
             if epoch_of(loader) < (wanted := epoch + trainer_epoch - before):
                 loader.set_epoch(wanted)

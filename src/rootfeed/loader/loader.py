@@ -73,10 +73,11 @@ class Loader:
     memory : str or int
         Bytes that the loader may hold, such as ``"1 GB"``. A dataset that fits is read once and
         kept. ``"auto"`` is a quarter of the free memory, 4 GB at most, which ranks on one machine share
-        (``LOCAL_WORLD_SIZE``, as torchrun sets it). Iterators that run at the
-        same time each hold as much. A third of it is for decoding: of a page that takes more, as it is
-        stored and decompressed, one comes on top, as `plan` tells. How long the vectors are that
-        definitions make is not known beforehand: long ones may exceed the budget.
+        (``LOCAL_WORLD_SIZE``, as torchrun sets it). Several ranks must have the same, on which their
+        order depends: where less than 4 GB is shared and rows do not fit, they ask for a number.
+        Iterators that run at the same time each hold as much. A third of it is for decoding: of a page
+        that takes more, as it is stored and decompressed, one comes on top, as `plan` tells. How long
+        the vectors are that definitions make is not known beforehand: long ones may exceed the budget.
     drop_last : bool
         Leave out the last batch of an epoch if it is shorter than the others.
     dtype, target_dtype : dtype-like

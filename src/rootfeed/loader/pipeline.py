@@ -147,14 +147,25 @@ class Pipeline:
 
     def _ranks(self) -> tuple[int, int]:
         """Return rank and world size: as given, or as torch.distributed says, here or where it was."""
-        if self.spec.ranks is not None:
-            return self.spec.ranks
-        found = distributed_ranks() or self.spec.sent_ranks
-        if found[1] > 1 and not self.spec.seed_given:
-            raise ArgumentError(
-                f"{found[1]} ranks must agree on the order of the entries: give the loader a seed."
-            )
+        found = self.spec.ranks or distributed_ranks() or self.spec.sent_ranks
+        if found[1] > 1:
+            self._check_alike(found[1])
         return found
+
+    def _check_alike(self, ranks: int) -> None:
+        """Refuse what would give each rank an order of its own: rows would be lost, others repeated."""
+        spec, sizes = self.spec, self.schedule.sizes
+        if not spec.seed_given and (spec.shuffle or type(spec.sampler) is not Sampler):
+            raise ArgumentError(
+                f"{ranks} ranks must agree on the order of the entries: give the loader a seed."
+            )
+        chosen = spec.saved_sizes is not None or spec.chunk_entries is not None or sizes.in_memory
+        if spec.budget_measured and not chosen:
+            raise ArgumentError(
+                f"{ranks} ranks must agree on the sizes of window and blocks, which follow from memory: "
+                f'"auto" is a share of what is free, {spec.shared_bytes} bytes here, and may differ. '
+                'Say how much each rank may take, such as memory="1 GB".'
+            )
 
     def plan(self, epoch: int) -> EpochPlan:
         """Return what an epoch will be: see `rootfeed.Loader.plan`."""

@@ -286,12 +286,17 @@ def _is_told(name: str, value: Any) -> bool:
 
 
 def _value(value: Any) -> str:
-    """Return a text of an attribute; NumPy shortens that of a long array."""
+    """Return a text of an attribute; NumPy shortens that of a long array, also in a list."""
     if isinstance(value, np.ndarray):
         content = _digest([str(value.dtype), value.shape, value.tobytes().hex()])
         return f"array, version {content[:_MARK]}"
     if inspect.isfunction(value):
         return f"function {value.__name__}, version {_digest(_function(value))[:_MARK]}"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{_value(key)}: {_value(each)}' for key, each in value.items())}}}"
+    if type(value) in (list, tuple):
+        inside = ", ".join(map(_value, value)) + "," * (type(value) is tuple and len(value) == 1)
+        return f"[{inside}]" if type(value) is list else f"({inside})"
     return repr(value)
 
 
