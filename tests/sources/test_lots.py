@@ -73,9 +73,9 @@ def filled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     fill = lots.Lots.fill
 
-    def counted(self: lots.Lots, wanted: lots.Wanted, out: Array) -> bool:
-        done = fill(self, wanted, out)
-        names.extend([wanted.column.name] if done else [])
+    def counted(self: lots.Lots, column: Column, start: int, stop: int, out: Array) -> bool:
+        done = fill(self, column, start, stop, out)
+        names.extend([column.name] if done else [])
         return done
 
     monkeypatch.setattr(lots.Lots, "fill", counted)

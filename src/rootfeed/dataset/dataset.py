@@ -67,6 +67,17 @@ class DatasetFile:
     first_number: int
     taken: BitMask | None
 
+    @cached_property
+    def read_bytes(self) -> dict[str, float]:
+        """The stored columns that are read, and how many bytes an entry of each takes, on average."""
+        index = self.index
+        return {
+            name: sources.vector_bytes(index, name)
+            if index.columns[name].type.is_jagged
+            else index.dtype(name).itemsize
+            for name in self.projection.columns
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
