@@ -134,7 +134,7 @@ class Dataset:
         if self.strata is None and len(read.ranges) == 1:
             first, stop = read.ranges[0]
             if take is None:
-                return Taken(replace(block, start=block.start + first, stop=block.start + stop), None)
+                return Taken(Block(block.file, block.start + first, block.start + stop), None)
             return _trimmed(block, take[first:stop], None)
         if take is None:
             take = np.arange(len(block), dtype=np.int32)

@@ -46,12 +46,8 @@ _WORD_BYTES = 8
 """Pages begin at multiples of it in memory."""
 
 
-class Wanted(NamedTuple):
-    """Elements ``[start, stop)`` of a column."""
-
-    column: Column
-    start: int
-    stop: int
+Wanted = tuple[Column, int, int]
+"""Elements ``[start, stop)`` of a column."""
 
 
 class _Pages(NamedTuple):

@@ -38,7 +38,7 @@ Types = tuple[str, Mapping[str, ColumnType], Mapping[str, str]]
 
 _OFFSET_BYTES = 8
 
-_TRIES = 3
+_TRIES_LEFT = (2, 1, 0)
 """To get a page of a server's file undamaged."""
 
 
@@ -227,11 +227,11 @@ def _read(
     with naming:
         storage.prepare(_ranges(columns, start, stop, spans))
     if reader.lots is not None:
-        reader.lots.want(reader.index, list(_wanted(columns, start, stop, spans)))
+        reader.lots.want(reader.index, _wanted(columns, start, stop, spans))
     for column in columns:
         target = out_for(column.name) if column.type.kind == "scalar" else None
         span = spans.get(column.name)
-        for tries_left in reversed(range(_TRIES)):
+        for tries_left in _TRIES_LEFT:
             try:
                 out = _column(reader, column, start, stop, target, span)
                 break
@@ -350,14 +350,17 @@ def _offset_ranges(columns: Sequence[Column], start: int, stop: int) -> Iterator
 
 def _wanted(
     columns: Sequence[Column], start: int, stop: int, spans: Mapping[str, vectors.Span]
-) -> Iterator[Wanted]:
-    """Yield which elements of which columns these entries need, where pages hold nothing else."""
+) -> list[Wanted]:
+    """Return which elements of which columns these entries need, where pages hold nothing else."""
+    found = []
     for column in columns:
-        if (span := spans.get(column.name)) is not None:
-            yield Wanted(column, span.first, span.stop)
-        elif column.type.kind == "scalar" or column.length:
-            length = max(1, column.length)
-            yield Wanted(column, start * length, stop * length)
+        if spans and (span := spans.get(column.name)) is not None:
+            found.append((column, span.first, span.stop))
+        elif length := column.length:
+            found.append((column, start * length, stop * length))
+        elif column.type.kind == "scalar":
+            found.append((column, start, stop))
+    return found
 
 
 def _ranges(
