@@ -42,6 +42,8 @@ _LARGE_BYTES = 1 << 18
 _GAP_BYTES = 1 << 11
 """Reading so many bytes in vain costs less than another read."""
 
+_WORDS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+
 _WORD_BYTES = 8
 """Pages begin at multiples of it in memory."""
 
@@ -178,7 +180,7 @@ class Lots:
         if number is None:
             return False
         page, last, skipped = self._firsts[number], self._firsts[number + 1], self._skipped[number]
-        coding, words, filled = self._table.codings[number], out.view(f"u{out.itemsize}"), 0
+        coding, words, filled = self._table.codings[number], out.view(_WORDS[out.itemsize]), 0
         while page < last:
             lot = self._lot
             if lot is None or page not in lot.pages:
@@ -266,9 +268,9 @@ def prepare(columns: Iterable[Column]) -> None:
     sizes = {
         each.dtype.itemsize for each in columns if each.pages is not None and each.dtype is not None
     }
-    for size in sizes & {1, 2, 4, 8}:
+    for size in sizes & _WORDS.keys():
         none = np.empty(0, np.int64)
-        kernels.decode_pages(np.empty(0, np.uint8), none, none, 0, 0, 0, 0, np.empty(0, f"u{size}"))
+        kernels.decode_pages(np.empty(0, np.uint8), none, none, 0, 0, 0, 0, np.empty(0, _WORDS[size]))
 
 
 _tables: WeakKeyDictionary[FileIndex, dict[tuple[Column, ...], _Table]] = WeakKeyDictionary()
