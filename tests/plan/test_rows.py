@@ -287,12 +287,8 @@ DRAWN = [
 
 def test_a_step_is_in_one_order_however_it_is_asked_for() -> None:
     key, rows = np.uint64(5), np.arange(7, 100_007, dtype=np.uint32)  # of several buckets
-    expected, ends = np.empty_like(rows), np.empty(256, np.int64)
-    kernels.scatter(key, rows, expected, ends)
-    counter, start = len(rows), 0
-    for end in ends.tolist():
-        counter = kernels.shuffle(key, counter, expected[start:end])
-        start = end
+    expected = np.empty_like(rows)
+    kernels.permute(key, rows, expected)
     assert sorted(expected.tolist()) == rows.tolist()
     for length in (100, 4000, 100_000):
         step = _Step(0, key, rows, len(rows), True, False)

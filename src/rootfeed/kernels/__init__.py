@@ -5,7 +5,15 @@ work on unsigned words, so that few of them are compiled: a float travels as the
 size. Compilation happens on the first call and is kept on disk by Numba.
 """
 
-from rootfeed.kernels.choice import choose, divide, permute, positions, scatter, shuffle, words
+from rootfeed.kernels.choice import (
+    choose,
+    divide,
+    permute,
+    positions,
+    scatter,
+    shuffle_buckets,
+    words,
+)
 from rootfeed.kernels.decoding import (
     all_finite,
     count_inexact,
@@ -56,7 +64,7 @@ __all__ = [
     "positions",
     "scatter",
     "select_pages",
-    "shuffle",
+    "shuffle_buckets",
     "sort_descending",
     "stir",
     "stir_bytes",

@@ -15,7 +15,7 @@ __all__ = [
     "positions",
     "random",
     "scatter",
-    "shuffle",
+    "shuffle_buckets",
     "words",
 ]
 
@@ -161,7 +161,7 @@ def scatter(key, values, out, ends):
 
     Notes
     -----
-    `shuffle` applied to each bucket makes a permutation as uniform as one big shuffle (Rao 1961,
+    `shuffle_buckets` after it makes a permutation as uniform as one big shuffle (Rao 1961,
     Sandelius 1962), and without its cache misses: each bucket is shuffled in cache. Eight elements
     take their buckets from one random word.
     """
@@ -192,34 +192,44 @@ def scatter(key, values, out, ends):
             bits >>= np.uint64(8)
 
 
-@kernel("(uint64, int64, uint32[::1])")
-def shuffle(key, counter, out):
-    """Shuffle in place (Fisher and Yates, Durstenfeld's form).
+@kernel("(uint64, int64, int64[::1], int64, int64, int64, uint32[::1])")
+def shuffle_buckets(key, counter, ends, bucket, start, stop, out):
+    """Shuffle one bucket after another (Fisher and Yates, Durstenfeld's form), as far as is wanted.
 
     Parameters
     ----------
     key : numpy.uint64
     counter : int
         Number of the first random word to use.
+    ends : ndarray of int64, shape (256,)
+        Where each bucket ends.
+    bucket, start : int
+        The first bucket, and where it begins.
+    stop : int
+        The end of what is wanted: the bucket that it is in is shuffled whole.
     out : ndarray of uint32
 
     Returns
     -------
-    int
-        Number of the first random word that was not used.
+    tuple of int
+        `counter`, `bucket` and `start` with which to go on.
     """
-    for i in range(out.size - 1, 0, -1):
-        j = below(random(key, counter), i + 1)
-        counter += 1
-        kept = out[i]
-        out[i] = out[j]
-        out[j] = kept
-    return counter
+    while start < stop:
+        part = out[start : ends[bucket]]
+        for i in range(part.size - 1, 0, -1):
+            j = below(random(key, counter), i + 1)
+            counter += 1
+            kept = part[i]
+            part[i] = part[j]
+            part[j] = kept
+        start = ends[bucket]
+        bucket += 1
+    return counter, bucket, start
 
 
 @kernel("(uint64, uint32[::1], uint32[::1])")
 def permute(key, values, out):
-    """Fill with values in random order: `scatter`, then `shuffle` bucket by bucket.
+    """Fill with values in random order: `scatter`, then `shuffle_buckets`.
 
     Parameters
     ----------
@@ -230,10 +240,7 @@ def permute(key, values, out):
     """
     ends = np.empty(256, np.int64)
     scatter(key, values, out, ends)
-    start, counter = 0, out.size
-    for b in range(256):
-        counter = shuffle(key, counter, out[start : ends[b]])
-        start = ends[b]
+    shuffle_buckets(key, out.size, ends, 0, 0, out.size, out)
 
 
 @kernel("(uint64, float64, int64, int64, uint64[::1])")

@@ -158,7 +158,7 @@ class _Step:
         self._ends = np.empty(256, np.int64)
         kernels.scatter(key, rows, self._order, self._ends)
         self._values = _NONE
-        self._made, self._bucket, self._counter = 0, 0, size
+        self._counter, self._bucket, self._made = size, 0, 0
 
     def rows(self, start: int, stop: int) -> Rows:
         """Return the rows from one place to another."""
@@ -167,11 +167,10 @@ class _Step:
             kernels.draw(self._key, np.arange(start, stop), self.size, places)
             return self._values[places] if len(self._values) else places
         assert self._order is not None
-        while self._made < stop:
-            end = int(self._ends[self._bucket])
-            bucket = self._order[self._made : end]
-            self._counter = kernels.shuffle(self._key, self._counter, bucket)
-            self._made, self._bucket = end, self._bucket + 1
+        if self._made < stop:
+            self._counter, self._bucket, self._made = kernels.shuffle_buckets(
+                self._key, self._counter, self._ends, self._bucket, self._made, stop, self._order
+            )
         return self._order[start:stop]
 
 
