@@ -134,23 +134,18 @@ class Lots:
     def want(self, index: FileIndex, wanted: Sequence[Wanted]) -> None:
         """Say what is read from now on, in this order; what is unusual is left out."""
         self._numbers, self._lot = {}, None
-        table = self._table = _table(index, tuple([each[0] for each in wanted]))
+        table = self._table = _table(index, tuple([column for column, *_ in wanted]))
         usual = list({each[0]: each for each in wanted if each[0] in table.columns}.values())
         if not usual:
             return
-        _, starts, stops = zip(*usual, strict=True)
+        _, *elements = zip(*usual, strict=True)
+        starts, stops = (np.array(each, np.int64) for each in elements)
         firsts, skipped = np.zeros(len(usual) + 1, np.int64), np.zeros(len(usual), np.int64)
         count = 4 * len(usual)
         while True:
             room = np.empty((7, count), np.int64)
             count = kernels.select_pages(
-                table.places,
-                np.array(starts, np.int64),
-                np.array(stops, np.int64),
-                _LARGE_BYTES,
-                firsts,
-                skipped,
-                room,
+                table.places, starts, stops, _LARGE_BYTES, firsts, skipped, room
             )
             if count <= room.shape[1]:
                 break
@@ -158,11 +153,9 @@ class Lots:
             return
         self._firsts, self._skipped = firsts.tolist(), skipped.tolist()
         self._pages = room[:, :count]
-        ends = _Pages(*self._pages).expected.cumsum()
-        self._bounds = [0, count]
-        if ends[-1] > _LOT_BYTES:
-            lots = (ends - 1) // _LOT_BYTES
-            self._bounds[1:1] = (np.flatnonzero(lots[1:] != lots[:-1]) + 1).tolist()
+        lots = (_Pages(*self._pages).expected.cumsum() - 1) // _LOT_BYTES
+        cuts = (np.flatnonzero(lots[1:] != lots[:-1]) + 1).tolist() if lots[-1] else []
+        self._bounds = [0, *cuts, count]
         self._numbers = {each: number for number, each in enumerate(usual)}
 
     def fill(self, column: Column, start: int, stop: int, out: Array) -> bool:

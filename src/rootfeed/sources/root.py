@@ -38,7 +38,7 @@ Types = tuple[str, Mapping[str, ColumnType], Mapping[str, str]]
 
 _OFFSET_BYTES = 8
 
-_TRIES_LEFT = (2, 1, 0)
+_TRIES = 3
 """To get a page of a server's file undamaged."""
 
 
@@ -231,7 +231,7 @@ def _read(
     for column in columns:
         target = out_for(column.name) if column.type.kind == "scalar" else None
         span = spans.get(column.name)
-        for tries_left in _TRIES_LEFT:
+        for tries_left in reversed(range(_TRIES)):
             try:
                 out = _column(reader, column, start, stop, target, span)
                 break
@@ -354,7 +354,7 @@ def _wanted(
     """Return which elements of which columns these entries need, where pages hold nothing else."""
     found = []
     for column in columns:
-        if spans and (span := spans.get(column.name)) is not None:
+        if (span := spans.get(column.name)) is not None:
             found.append((column, span.first, span.stop))
         elif length := column.length:
             found.append((column, start * length, stop * length))
