@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rootfeed import kernels, sources
 from rootfeed.errors import RootfeedError
 from rootfeed.kernels.decoding import CODINGS
-from rootfeed.schema import Encoding, FileIndex, Jagged, Pages
+from rootfeed.schema import Column, Encoding, FileIndex, Jagged, Pages
 from rootfeed.sources import lots
 from rootfeed.sources.compression import DamagedPageError
 from rootfeed.sources.decoding import decode
@@ -73,9 +73,9 @@ def filled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     fill = lots.Lots.fill
 
-    def counted(self: lots.Lots, wanted: lots.Wanted, out: Array) -> bool:
-        done = fill(self, wanted, out)
-        names.extend([wanted.column.name] if done else [])
+    def counted(self: lots.Lots, column: Column, start: int, stop: int, out: Array) -> bool:
+        done = fill(self, column, start, stop, out)
+        names.extend([column.name] if done else [])
         return done
 
     monkeypatch.setattr(lots.Lots, "fill", counted)
@@ -194,6 +194,36 @@ def test_wanted_pages_are_those_that_overlap(sizes: list[int], data: st.DataObje
         assert np.array_equal(row, np.broadcast_to(wanted, len(expected)))
     # A column with a page that is too large has none.
     assert kernels.select_pages(table, *both, 3, firsts, skipped, room) == 0
+
+
+@given(
+    ranges=st.lists(
+        st.tuples(st.integers(0, 300), st.integers(1, 40), st.sampled_from([0, 8])),
+        min_size=1,
+        max_size=15,
+    ),
+    gap_bytes=st.sampled_from([-1, 0, 10]),
+)
+def test_pages_near_each_other_are_read_together(
+    ranges: list[tuple[int, int, int]], gap_bytes: int
+) -> None:
+    content = np.random.default_rng(len(ranges)).integers(0, 256, 400, np.uint8)
+    offset, stored_bytes, trailer = np.array(ranges).T.copy()
+    stops = offset + stored_bytes + trailer
+    expected: list[list[int]] = []
+    for start, stop in sorted(zip(offset.tolist(), stops.tolist(), strict=True)):
+        if expected and start - expected[-1][1] <= gap_bytes:
+            expected[-1][1] = max(expected[-1][1], stop)
+        else:
+            expected.append([start, stop])
+    order, places, runs = np.argsort(offset), np.empty(len(ranges), int), np.empty((len(ranges), 3), int)
+    count = kernels.join_pages(order, offset, stored_bytes, trailer, gap_bytes, places, runs)
+    firsts, in_memory, sizes = runs[:count].T
+    assert np.transpose([firsts, firsts + sizes]).tolist() == expected
+    assert in_memory.tolist() == np.cumsum([0, *sizes])[:-1].tolist()
+    memory = np.concatenate([content[start:stop] for start, stop in expected])
+    for place, start, stop in zip(places, offset, stops, strict=True):
+        assert np.array_equal(memory[place : place + stop - start], content[start:stop])
 
 
 @given(data=st.data(), flips=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 255)), max_size=2))

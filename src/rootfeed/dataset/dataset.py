@@ -67,6 +67,17 @@ class DatasetFile:
     first_number: int
     taken: BitMask | None
 
+    @cached_property
+    def read_bytes(self) -> dict[str, float]:
+        """The stored columns that are read, and how many bytes an entry of each takes, on average."""
+        index = self.index
+        return {
+            name: sources.vector_bytes(index, name)
+            if index.columns[name].type.is_jagged
+            else index.dtype(name).itemsize
+            for name in self.projection.columns
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -123,7 +134,7 @@ class Dataset:
         if self.strata is None and len(read.ranges) == 1:
             first, stop = read.ranges[0]
             if take is None:
-                return Taken(replace(block, start=block.start + first, stop=block.start + stop), None)
+                return Taken(Block(block.file, block.start + first, block.start + stop), None)
             return _trimmed(block, take[first:stop], None)
         if take is None:
             take = np.arange(len(block), dtype=np.int32)

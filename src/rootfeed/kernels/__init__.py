@@ -35,7 +35,7 @@ from rootfeed.kernels.padding import (
     sort_descending,
     take_elements,
 )
-from rootfeed.kernels.pages import check_keys, select_pages
+from rootfeed.kernels.pages import check_keys, join_pages, select_pages
 from rootfeed.kernels.rows import gather, gather_padded, gather_ragged, pack
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "gather",
     "gather_padded",
     "gather_ragged",
+    "join_pages",
     "kept_elements",
     "lengths_of",
     "mantissa",

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from rootfeed.kernels.compiled import kernel
 
-__all__ = ["check_keys", "select_pages"]
+__all__ = ["check_keys", "join_pages", "select_pages"]
 
 
 def _loader(bits: int) -> Any:
@@ -96,6 +96,44 @@ def select_pages(columns, starts, stops, most_bytes, firsts, skipped, out):
             count += 1
             page += 1
     firsts[columns.shape[0]] = count
+    return count
+
+
+@kernel("(int64[::1], int64[::1], int64[::1], int64[::1], int64, int64[::1], int64[:,::1])")
+def join_pages(order, offset, stored_bytes, trailer, gap_bytes, places, runs):
+    """Decide which pages are read together, and where they lie in memory.
+
+    Parameters
+    ----------
+    order : ndarray of int64, shape (pages,)
+        Of pages by their offsets.
+    offset, stored_bytes, trailer : ndarray of int64, shape (pages,)
+        Where each page lies in the file, its bytes, and those of the checksum after them.
+    gap_bytes : int
+        Bytes between two pages that are read in vain, at most; below zero, only overlapping pages are
+        read together.
+    places : ndarray of int64, shape (pages,)
+        Gets where each page begins in memory.
+    runs : ndarray of int64, shape (pages or more, 3)
+        Gets of each read where it begins in the file and in memory, and its bytes.
+
+    Returns
+    -------
+    int
+        Reads.
+    """
+    count, stop, shift, memory = 0, 0, 0, 0
+    for i in range(order.size):
+        page = order[i]
+        start, size = offset[page], stored_bytes[page] + trailer[page]
+        if i == 0 or start - stop > gap_bytes:
+            shift = memory - start
+            runs[count, 0], runs[count, 1] = start, memory
+            count, stop = count + 1, start
+        places[page] = start + shift
+        stop = max(stop, start + size)
+        memory = stop + shift
+        runs[count - 1, 2] = memory - runs[count - 1, 1]
     return count
 
 

@@ -82,21 +82,16 @@ def fill_tasks(
 def _pieces(dataset: Dataset, block: Block) -> list[tuple[str, ...]]:
     """Divide the stored columns among the tasks of a block: some megabytes for each."""
     file = dataset.files[block.file]
-    index, columns = file.index, file.projection.columns
-    if sources.is_fetched(index):
-        return [columns]  # whose pages were fetched together
-    sizes = [
-        int(len(block) * sources.vector_bytes(index, name))
-        if index.columns[name].type.is_jagged
-        else len(block) * index.dtype(name).itemsize
-        for name in columns
-    ]
-    total, pieces, done = max(sum(sizes), 1), max(1, sum(sizes) // _PIECE_BYTES), 0
+    sizes = {name: int(len(block) * each) for name, each in file.read_bytes.items()}
+    total, done = max(sum(sizes.values()), 1), 0
+    pieces = total // _PIECE_BYTES
+    if pieces < 2 or sources.is_fetched(file.index):  # whose pages were fetched together
+        return [tuple(sizes)]
     divided: list[list[str]] = [[] for _ in range(pieces)]
-    for name, size in zip(columns, sizes, strict=True):
+    for name, size in sizes.items():
         divided[min(done * pieces // total, pieces - 1)].append(name)
         done += size
-    return [tuple(names) for names in divided if names] or [()]
+    return [tuple(names) for names in divided if names]
 
 
 class _Filling:
@@ -334,14 +329,14 @@ class _Filling:
 
     def _cast(self, name: str, values: Array, outs: Sequence[Array], used: Used) -> None:
         """Cast a column to its places; count what is altered, or no number, in rows."""
-        block, where = self._block, self._file.index.where
         try:
             suspects = {out.dtype: out for out in outs if cast(values, out)}
         except ArgumentError as error:
+            block, where = self._block, self._file.index.where
             raise ArgumentError(
                 f"{where}: column {name!r}, entries [{block.start}, {block.stop}): {error}"
             ) from None
-        if not any(self._heeds(name, values.dtype, dtype) for dtype in suspects):
+        if not suspects or not any(self._heeds(name, values.dtype, dtype) for dtype in suspects):
             return
         positions, entries = used()
         some = values[positions]
@@ -354,7 +349,8 @@ class _Filling:
         if some.dtype.kind == "f" and self._nonfinite == "warn":
             wrong = np.flatnonzero(~np.isfinite(some))
             if len(wrong):
-                example = f"{some[wrong[0]]} in entry {block.start + entries[wrong[0]]} of {where}"
+                entry, where = self._block.start + entries[wrong[0]], self._file.index.where
+                example = f"{some[wrong[0]]} in entry {entry} of {where}"
                 self._alterations.add(name, NOT_FINITE, len(wrong), example)
 
     def _heeds(self, name: str, stored: np.dtype[Any], wanted: np.dtype[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rootfeed.schema import FileIndex
 from rootfeed.sources import arrays, arrow, csv, hdf5, joined, root
 from rootfeed.sources.paths import Location
 
@@ -28,6 +29,8 @@ def register(source: Any, *kinds: type) -> None:
 
 def source_of(of: Any) -> Any:
     """Return the source of a location or an index."""
+    if type(of) is FileIndex:
+        return root
     if type(of) is Location:
         return next((source for source in _NAMED if source.is_named_so(of.path)), root)
     return next((source for source, kinds in _OTHERS if isinstance(of, kinds)), root)

@@ -42,6 +42,8 @@ _XROOTD = re.compile(r"\[(?P<missing>3011)\]|\[(?P<denied>3010)\]|(?P<token>Auth
 _PLENTY = 65536
 """Open files, where a user may have any number."""
 
+_KEPT_BACK = (AccessError, ChangedFileError, MissingFileError, UnreachableError)
+
 _LASTING = (
     RootfeedError,
     FileNotFoundError,
@@ -168,7 +170,7 @@ class Located:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AccessError | ChangedFileError | MissingFileError | UnreachableError):
+        if isinstance(error, _KEPT_BACK):
             raise type(error)(f"{error} ({self._what()})") from error
 
 

@@ -42,16 +42,14 @@ _LARGE_BYTES = 1 << 18
 _GAP_BYTES = 1 << 11
 """Reading so many bytes in vain costs less than another read."""
 
+_WORDS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+
 _WORD_BYTES = 8
 """Pages begin at multiples of it in memory."""
 
 
-class Wanted(NamedTuple):
-    """Elements ``[start, stop)`` of a column."""
-
-    column: Column
-    start: int
-    stop: int
+Wanted = tuple[Column, int, int]
+"""Elements ``[start, stop)`` of a column."""
 
 
 class _Pages(NamedTuple):
@@ -130,17 +128,18 @@ class Lots:
         self._scratch = scratch
         self._keyed = keyed
         self._gap_bytes = -1 if remote else _GAP_BYTES
-        self._elements: dict[Column, tuple[Any, ...]] = {}
+        self._numbers: dict[tuple[Column, int, int], int] = {}
         self._lot: _Lot | None = None
 
     def want(self, index: FileIndex, wanted: Sequence[Wanted]) -> None:
         """Say what is read from now on, in this order; what is unusual is left out."""
-        self._elements, self._lot = {}, None
-        table = self._table = _table(index, tuple(each.column for each in wanted))
-        usual = {each.column: each[1:] for each in wanted if each.column in table.columns}
+        self._numbers, self._lot = {}, None
+        table = self._table = _table(index, tuple([column for column, *_ in wanted]))
+        usual = list({each[0]: each for each in wanted if each[0] in table.columns}.values())
         if not usual:
             return
-        starts, stops = np.array(list(usual.values()), np.int64).T.copy()
+        _, *elements = zip(*usual, strict=True)
+        starts, stops = (np.array(each, np.int64) for each in elements)
         firsts, skipped = np.zeros(len(usual) + 1, np.int64), np.zeros(len(usual), np.int64)
         count = 4 * len(usual)
         while True:
@@ -153,52 +152,55 @@ class Lots:
         if count < 2:
             return
         self._firsts, self._skipped = firsts.tolist(), skipped.tolist()
-        self._pages = _Pages(*room[:, :count])
-        lots = (np.cumsum(self._pages.expected) - 1) // _LOT_BYTES
-        self._bounds = [0, *(np.flatnonzero(lots[1:] != lots[:-1]) + 1).tolist(), count]
-        self._elements = usual
+        self._pages = room[:, :count]
+        lots = (_Pages(*self._pages).expected.cumsum() - 1) // _LOT_BYTES
+        cuts = (np.flatnonzero(lots[1:] != lots[:-1]) + 1).tolist() if lots[-1] else []
+        self._bounds = [0, *cuts, count]
+        self._numbers = {each: number for number, each in enumerate(usual)}
 
-    def fill(self, wanted: Wanted, out: Array) -> bool:
+    def fill(self, column: Column, start: int, stop: int, out: Array) -> bool:
         """Read elements of a column, unless it is unusual: tell whether it was done.
 
         Parameters
         ----------
-        wanted : Wanted
+        column : Column
+        start, stop : int
+            As they were wanted.
         out : ndarray
             Of the column's native dtype, shape (stop - start,).
         """
-        if self._elements.get(wanted.column) != wanted[1:]:
+        number = self._numbers.get((column, start, stop))
+        if number is None:
             return False
-        number = self._table.columns[wanted.column]
         page, last, skipped = self._firsts[number], self._firsts[number + 1], self._skipped[number]
-        coding, words, filled = self._table.codings[number], out.view(f"u{out.itemsize}"), 0
+        coding, words, filled = self._table.codings[number], out.view(_WORDS[out.itemsize]), 0
         while page < last:
             lot = self._lot
             if lot is None or page not in lot.pages:
                 lot = self._lot = self._read(page)
             if lot is None:
-                self._elements = {}
+                self._numbers = {}
                 return False
-            stop = min(lot.pages.stop, last)
+            end = min(lot.pages.stop, last)
             first = lot.pages.start
             filled += kernels.decode_pages(
                 lot.raw,
                 lot.places,
                 lot.elements,
                 page - first,
-                stop - first,
+                end - first,
                 skipped,
                 coding,
-                words[filled:],
+                words[filled:] if filled else words,
             )
-            skipped, page = 0, stop
-        return filled == len(out)
+            skipped, page = 0, end
+        return filled == stop - start
 
     def _read(self, page: int) -> _Lot | None:
         """Read the lot of a page; None where something is wrong with it."""
         number = bisect_right(self._bounds, page) - 1
         first, stop = self._bounds[number], self._bounds[number + 1]
-        pages = _Pages(*(each[first:stop] for each in self._pages))
+        pages = _Pages(*self._pages[:, first:stop])
         try:
             stored, places = self._stored(pages)
             payloads, wholes = places, pages.expected
@@ -218,48 +220,39 @@ class Lots:
                 )
                 if good < len(places):
                     return None
-            ends = places + pages.stored_bytes
-            if np.any(ends - payloads > wholes):
-                return None
-            raws = np.zeros(len(places) + 1, np.int64)
-            np.cumsum(-(-wholes // _WORD_BYTES) * _WORD_BYTES, out=raws[1:])
-            raw = self._scratch.array("raw", int(raws[-1]), np.uint8)
-            every = (payloads, ends, pages.trailer, raws[:-1], wholes)
-            for payload, end, trailer, place, whole in zip(
-                *(each.tolist() for each in every), strict=True
-            ):
-                content = stored[payload:end]
+            raw = self._scratch.array("raw", int(wholes.sum()) + _WORD_BYTES * len(wholes), np.uint8)
+            source, target, raws, place = stored.data, raw.data, [], 0
+            every = (payloads, places + pages.stored_bytes, pages.trailer, wholes)
+            for payload, end, trailer, whole in zip(*(each.tolist() for each in every), strict=True):
+                content = source[payload:end]
                 if trailer:
-                    checked_xxh3(content, stored[end : end + trailer].tobytes())
-                if len(content) == whole:
-                    raw[place : place + whole] = content
+                    checked_xxh3(content, source[end : end + trailer].tobytes())
+                if end - payload == whole:
+                    target[place : place + whole] = content
+                elif end - payload < whole:
+                    decompress_into(content, target[place : place + whole])
                 else:
-                    decompress_into(content, raw[place : place + whole])
+                    return None
+                raws.append(place)
+                place += -(-whole // _WORD_BYTES) * _WORD_BYTES
         except (DamagedPageError, RootfeedError, OSError, MemoryError):
             return None  # who reads it again says what it is
-        return _Lot(range(first, stop), raw, raws, pages.elements)
+        return _Lot(range(first, stop), raw, np.array(raws, np.int64), pages.elements)
 
     def _stored(self, pages: _Pages) -> tuple[Array, Numbers]:
         """Return bytes that hold all pages, and where in them each begins."""
-        sizes = pages.stored_bytes + pages.trailer
-        order = np.argsort(pages.offset, kind="stable")
-        starts, sizes = pages.offset[order], sizes[order]
-        stops = np.maximum.accumulate(starts + sizes)
-        if stops[-1] > self._storage.file_bytes:
+        places, runs = np.empty_like(pages.offset), np.empty((len(pages.offset), 3), np.int64)
+        order = pages.offset.argsort()
+        count = kernels.join_pages(
+            order, pages.offset, pages.stored_bytes, pages.trailer, self._gap_bytes, places, runs
+        )
+        reads = runs[:count].tolist()
+        start, place, size = reads[-1]
+        if start + size > self._storage.file_bytes:
             raise DamagedPageError
-        begins = np.ones(len(starts), np.bool_)
-        np.greater(starts[1:] - stops[:-1], self._gap_bytes, out=begins[1:])
-        run = np.cumsum(begins) - 1
-        firsts = np.flatnonzero(begins)
-        run_starts = starts[firsts]
-        run_bytes = stops[np.append(firsts[1:], len(stops)) - 1] - run_starts
-        run_places = np.cumsum(run_bytes) - run_bytes
-        stored = self._scratch.array("stored", int(run_bytes.sum()), np.uint8)
-        every = zip(run_starts.tolist(), run_places.tolist(), run_bytes.tolist(), strict=True)
-        for start, place, size in every:
+        stored = self._scratch.array("stored", place + size, np.uint8)
+        for start, place, size in reads:
             self._storage.read_into(start, stored[place : place + size])
-        places = np.empty(len(starts), np.int64)
-        places[order] = starts - run_starts[run] + run_places[run]
         return stored, places
 
 
@@ -268,9 +261,9 @@ def prepare(columns: Iterable[Column]) -> None:
     sizes = {
         each.dtype.itemsize for each in columns if each.pages is not None and each.dtype is not None
     }
-    for size in sizes & {1, 2, 4, 8}:
+    for size in sizes & _WORDS.keys():
         none = np.empty(0, np.int64)
-        kernels.decode_pages(np.empty(0, np.uint8), none, none, 0, 0, 0, 0, np.empty(0, f"u{size}"))
+        kernels.decode_pages(np.empty(0, np.uint8), none, none, 0, 0, 0, 0, np.empty(0, _WORDS[size]))
 
 
 _tables: WeakKeyDictionary[FileIndex, dict[tuple[Column, ...], _Table]] = WeakKeyDictionary()

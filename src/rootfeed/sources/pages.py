@@ -22,7 +22,7 @@ from rootfeed.sources.compression import (
 from rootfeed.sources.decoding import decode
 from rootfeed.sources.failures import Located, unavailable
 from rootfeed.sources.keys import has_sizes, is_labelled, label_bytes, name_of, read_key
-from rootfeed.sources.lots import Lots, Wanted
+from rootfeed.sources.lots import Lots
 from rootfeed.sources.metadata import open_object
 from rootfeed.sources.scratch import Scratch
 from rootfeed.sources.storage import Address, Storage
@@ -113,7 +113,7 @@ class PageReader:
         out : ndarray
             Of the column's native dtype, shape (stop - start,).
         """
-        if self.lots is not None and self.lots.fill(Wanted(column, start, stop), out):
+        if self.lots is not None and self.lots.fill(column, start, stop, out):
             return
         pages = column.pages
         assert pages is not None

@@ -227,7 +227,7 @@ def _read(
     with naming:
         storage.prepare(_ranges(columns, start, stop, spans))
     if reader.lots is not None:
-        reader.lots.want(reader.index, list(_wanted(columns, start, stop, spans)))
+        reader.lots.want(reader.index, _wanted(columns, start, stop, spans))
     for column in columns:
         target = out_for(column.name) if column.type.kind == "scalar" else None
         span = spans.get(column.name)
@@ -350,14 +350,17 @@ def _offset_ranges(columns: Sequence[Column], start: int, stop: int) -> Iterator
 
 def _wanted(
     columns: Sequence[Column], start: int, stop: int, spans: Mapping[str, vectors.Span]
-) -> Iterator[Wanted]:
-    """Yield which elements of which columns these entries need, where pages hold nothing else."""
+) -> list[Wanted]:
+    """Return which elements of which columns these entries need, where pages hold nothing else."""
+    found = []
     for column in columns:
         if (span := spans.get(column.name)) is not None:
-            yield Wanted(column, span.first, span.stop)
-        elif column.type.kind == "scalar" or column.length:
-            length = max(1, column.length)
-            yield Wanted(column, start * length, stop * length)
+            found.append((column, span.first, span.stop))
+        elif length := column.length:
+            found.append((column, start * length, stop * length))
+        elif column.type.kind == "scalar":
+            found.append((column, start, stop))
+    return found
 
 
 def _ranges(
