@@ -55,14 +55,6 @@ def joined(batches: Sequence[Sequence[int]]) -> list[int]:
     return [id_ for batch in batches for id_ in batch]
 
 
-def test_ranks_need_a_seed() -> None:
-    """Each process would draw one of its own: rows would be lost, and others come twice."""
-    frame = rf.from_arrays({"id": np.arange(100)})
-    with pytest.raises(ArgumentError, match=r"2 ranks must agree on the order of the entries: give .*"):
-        rf.Loader(frame, 10, ["id"], rank=0, world_size=2)
-    assert len(rf.Loader(frame, 10, ["id"], rank=0, world_size=1)) == 10
-
-
 @pytest.mark.thorough(
     but=[
         "pad-lazy-shuffled",
@@ -377,7 +369,8 @@ def test_ranks_do_not_measure_their_memory(frame: rf.Frame, monkeypatch: pytest.
     assert str(caught.value) == (
         "2 ranks must agree on the sizes of window and blocks, which follow from memory: "
         '"auto" is a share of what is free, 25000 bytes here, and may differ. '
-        'Say how much each rank may take, such as memory="1 GB".'
+        'Say how much each rank may take, such as memory="1 GB" (the loaders of rootfeed.root '
+        "take none: use rootfeed.Loader)."
     )
     with pytest.raises(ArgumentError, match="2 ranks must agree on the sizes"):
         ranks(frame, 2, shuffle=False)

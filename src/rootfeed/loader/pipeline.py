@@ -164,7 +164,8 @@ class Pipeline:
             raise ArgumentError(
                 f"{ranks} ranks must agree on the sizes of window and blocks, which follow from memory: "
                 f'"auto" is a share of what is free, {spec.shared_bytes} bytes here, and may differ. '
-                'Say how much each rank may take, such as memory="1 GB".'
+                'Say how much each rank may take, such as memory="1 GB" (the loaders of rootfeed.root '
+                "take none: use rootfeed.Loader)."
             )
 
     def plan(self, epoch: int) -> EpochPlan:
