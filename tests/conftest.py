@@ -7,10 +7,7 @@ all but some, `@pytest.mark.thorough(but=["a", "b"])`.
 
 from __future__ import annotations
 
-import gc
 import os
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,18 +28,6 @@ FORKING = ["test_torch", "test_virtual_epochs", "test_lightning"]
 FIRST = [*FORKING, "test_distributed", "test_lifetime", "test_memory"]
 
 left_out = pytest.StashKey[int]()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_threads_are_left() -> Iterator[None]:
-    """A loader's threads end with it: those that outlive a file's tests, the loader itself holds."""
-    before = set(threading.enumerate())
-    yield
-    gc.collect()
-    for thread in set(threading.enumerate()) - before:
-        if thread.name.startswith("rootfeed"):
-            thread.join(30)  # on a busy machine
-            assert not thread.is_alive()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

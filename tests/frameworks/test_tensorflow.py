@@ -47,6 +47,21 @@ def epochs(frame: rf.Frame, count: int, **options: Any) -> list[list[list[int]]]
     return [list(map(ids, loader)) for _ in range(count)]
 
 
+class Growing(rf.Sampler):
+    """Offers half of the entries in the first epoch, and all of them later."""
+
+    def offers(self, entries: Any) -> Any:
+        return entries.random() < (0.5 if entries.epoch == 0 else 2)
+
+
+def test_epochs_of_different_lengths(frame: rf.Frame, sizes: dict[str, int]) -> None:
+    dataset = make(frame, sampling=Growing(), **sizes).tensorflow()
+    found = [list(map(ids, dataset)) for _ in range(3)]
+    assert found == epochs(frame, 3, sampling=Growing(), **sizes)
+    assert len(found[0]) < len(found[1]) == len(found[2]) == 21
+    assert dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
+
+
 def test_specification(frame: rf.Frame, tmp_path: Path) -> None:
     spec = tf.TensorSpec
     dataset = make(frame).tensorflow()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,3 +37,15 @@ def quiet_workers() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
         warnings.filterwarnings("ignore", "'set_vital' is deprecated", UserWarning)  # by torchdata
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_threads_are_left() -> Iterator[None]:
+    """A loader's threads end with it: those that outlive a file's tests, the loader itself holds."""
+    before = set(threading.enumerate())
+    yield
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("rootfeed"):
+            thread.join(30)  # on a busy machine
+            assert not thread.is_alive()

@@ -34,7 +34,8 @@ def dataset(pipeline: Pipeline) -> Any:
 
     made = tf.data.Dataset.from_generator(elements, output_signature=groups.signature)
     made = made.flat_map(groups.batches)
-    made = made.apply(tf.data.experimental.assert_cardinality(pipeline.num_batches))
+    if pipeline.sampler is None or not pipeline.sampler.selects:  # else epochs differ in length
+        made = made.apply(tf.data.experimental.assert_cardinality(pipeline.num_batches))
     options = tf.data.Options()
     # What is only looked at must not be more than was asked for.
     options.experimental_optimization.inject_prefetch = False
