@@ -84,7 +84,8 @@ class Loader:
         Of ``x`` and ``w``, and of ``y``. Values that a dtype cannot hold are counted and reported as a
         `rootfeed.errors.PrecisionWarning`. With an integer `dtype`, ``w`` is float32.
     threads : int, optional
-        Threads that read and decode; the number of available processors, 8 at most.
+        Threads that read and decode; the number of available processors, 8 at most. Where files have
+        a few thousand entries each, one is faster, unless they are packed by zlib or LZMA.
     chunk_entries, block_entries : int, optional
         Fix by hand how many rows are in memory together, and how many consecutive entries are read
         together. `chunk_entries` takes the place of `memory`.
