@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -227,7 +228,7 @@ def test_missing_files_come_with_near_names(folder: Path) -> None:
 
 def test_names_that_no_file_can_have() -> None:
     assert refused("n" * 300, MissingFileError).endswith("n does not exist: its name is too long.")
-    assert refused("a\0b", ArgumentError).endswith("cannot be a file's name: embedded null byte.")
+    assert re.search(r"cannot be a file's name: .*embedded null", refused("a\0b", ArgumentError))
 
 
 def test_a_directory_is_no_file(folder: Path) -> None:

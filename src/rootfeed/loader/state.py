@@ -334,10 +334,12 @@ def _version(function: Callable[..., Any]) -> list[Any]:
 def _function(function: Callable[..., Any]) -> str:
     """Return the text of a function, or what was made of it."""
     plain = getattr(function, "py_func", function)  # of a function that Numba has wrapped
+    code = getattr(plain, "__code__", None)
     try:
+        if code is not None and code.co_filename == "<string>":
+            raise OSError  # from Python 3.13 on, what `python -c` runs is taken for its source
         return inspect.getsource(plain)
     except (OSError, TypeError):
-        code = getattr(plain, "__code__", None)
         if code is None:
             return getattr(plain, "__qualname__", type(plain).__qualname__)
         constants = [each for each in code.co_consts if not hasattr(each, "co_code")]
