@@ -112,3 +112,11 @@ def epoch_ids(loader: Any, place: int | None = None) -> Array:
 def open_events(paths: str | Sequence[str]) -> rf.Frame:
     names = [paths] if isinstance(paths, str) else paths
     return rf.open(dict.fromkeys(names, "events"))
+
+
+def write_twice(folder: Path, formats: Sequence[str], entries: int) -> Path:
+    """Write a file of each format, and others of that name with later entries into ``other``."""
+    for format in formats:
+        write(folder / f"{format}.root", File(entries, page=250, format=format))
+        write(folder / "other" / f"{format}.root", File(entries, page=250, format=format, first=entries))
+    return folder

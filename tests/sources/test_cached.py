@@ -24,7 +24,7 @@ from rootfeed.errors import ArgumentError, CacheWarning, ChangedFileError
 from rootfeed.sources import storage
 from rootfeed.sources.storage import Address, Cache, cached, packs
 from rootfeed.sources.storage import store as stores
-from samples import File, write
+from samples import write_twice
 from servers import Web, serve
 
 pytestmark = [
@@ -40,11 +40,7 @@ FORMATS = ("TTree", "RNTuple")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
-    for format in FORMATS:
-        write(folder / f"{format}.root", File(ENTRIES, page=250, format=format))
-        write(folder / "other" / f"{format}.root", File(ENTRIES, page=250, format=format, first=ENTRIES))
-    return folder
+    return write_twice(tmp_path_factory.mktemp("files"), FORMATS, ENTRIES)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from rootfeed.schema import FileIndex
 from rootfeed.sources import csv, known, metadata, plain
 from rootfeed.sources.storage import Storage, cached, local, open_storage, packs
 from rootfeed.view import selection
-from samples import File, write
+from samples import write_twice
 from servers import serve
 
 ENTRIES = 1000
@@ -40,11 +40,7 @@ CUT = "code > 0"
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
-    for format in FORMATS:
-        write(folder / f"{format}.root", File(ENTRIES, page=250, format=format))
-        write(folder / "other" / f"{format}.root", File(ENTRIES, page=250, format=format, first=ENTRIES))
-    return folder
+    return write_twice(tmp_path_factory.mktemp("files"), FORMATS, ENTRIES)
 
 
 @pytest.fixture

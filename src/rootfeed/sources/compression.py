@@ -56,7 +56,7 @@ def decompress_into(stored: Bytes, out: Bytes) -> None:
     DamagedPageError
         Where sizes contradict each other, a checksum differs, or the data cannot be decompressed.
     """
-    # Parts of a memoryview cost less than those of an array: 0.4 us a page.
+    # Parts of a memoryview cost less than those of an array.
     source, target = memoryview(stored), memoryview(out)
     stored_bytes, whole, position, filled = len(source), len(target), 0, 0
     while filled < whole:
