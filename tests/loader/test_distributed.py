@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,88 @@ def test_ranks_are_those_of_torch(paths: list[str], tmp_path: Path) -> None:
     for how in ("fork", "spawn"):
         assert once([each[how] for each in said])
     assert said[0]["fork"] != said[0]["spawn"]  # the next epoch
+
+
+UNLIKE = """
+    import multiprocessing, shutil
+
+    rank, world_size, folder, paths = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    paths = json.loads(paths)
+    join(rank, world_size, folder)
+    if rank:
+        dist.barrier()  # each of the others comes after the first one, who waits for nobody
+
+    def open_(paths, **options):
+        return rf.open(dict.fromkeys(paths, "events"), **options)
+
+    def said(frame, **options):
+        try:
+            return len(rf.Loader(frame, **({"batch_size": 16, "features": "id", "seed": 5} | options)))
+        except ValueError as error:
+            return str(error)
+
+    mine, lazy = open_(paths), {"chunk_entries": 100, "block_entries": 20 + rank}
+    answers = {"alike": said(mine), "again": said(mine)}
+    # Each in a name of its own: the first one of that name is what the others compare with.
+    answers["files"] = said(open_(paths[: len(paths) - rank]).define("a", "id"), features="a")
+    answers["seed"] = said(mine.define("b", "id"), features="b", seed=rank)
+    answers["memory"] = said(mine.define("c", "id"), features="c", **lazy)
+    answers["once more"] = said(mine.define("c", "id"), features="c", **lazy)
+    broken = [*paths[:2], os.path.join(folder, f"{rank}.root")]
+    if rank == 0:
+        shutil.copy(paths[2], broken[-1])
+    answers["skipped"] = said(open_(broken, on_error="skip").define("d", "id"), features="d")
+    answers["alone"] = said(mine.range(100), rank=0, world_size=1)
+    # Two of a kind, in the same order on all ranks; and one more of a rank that has it already.
+    answers["two"] = [said(mine.define("e", "id"), features="e")]
+    if rank == 0:
+        answers["two"] += [said(mine.define("e", "id"), features="e")]
+    answers["two"] += [said(open_(paths[:1]).define("e", "id"), features="e")]
+    # A forked process has not connected itself.
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        options = {"features": "b", "seed": 7 + rank}
+        answers["forked"] = pool.apply(said, (mine.define("b", "id"),), options)
+    if rank == 0:
+        dist.barrier()
+    leave(answers)
+"""
+
+
+def test_ranks_that_differ_are_refused(paths: list[str], tmp_path: Path) -> None:
+    first, second = answers(UNLIKE, 2, tmp_path / "ranks", json.dumps(paths))
+    begins = (
+        "rank 1 of 2 has another dataset than another rank: rows would be lost, and others repeated. "
+        "What differs:\n  "
+    )
+    ends = "\nGive all ranks the same; a loader that this rank alone has takes rank=0, world_size=1."
+    refused = {"files", "seed", "memory", "once more", "skipped"}
+    for name, text in second.items():
+        assert isinstance(first[name], int | list), (name, first[name])
+        if name not in refused:
+            assert isinstance(text, int | list), (name, text)
+            continue
+        assert text.startswith(begins)
+        assert text.endswith(ends)
+    assert first["two"] == [first["two"][0], *second["two"]]
+
+    def line(name: str) -> str:
+        return second[name].removeprefix(begins).removesuffix(ends)
+
+    assert re.fullmatch(
+        r"the files, or their order: '\w{16} of 150 entries' on another rank, and not here",
+        line("files"),
+    )
+    assert line("seed") == "the seed: 0 on another rank, 1 here"
+    assert line("memory") == line("once more")
+    assert re.fullmatch(
+        r"sizes, which follow from memory=: a window of (\d+) bytes and blocks of 20 entries on another "
+        r"rank, a window of \1 bytes and blocks of 21 entries here",
+        line("memory"),
+    )
+    files, skipped = line("skipped").split("\n  ")
+    assert files == line("files")
+    assert skipped.startswith('files that on_error="skip" leaves out here: ')
+    assert skipped.endswith("/1.root")
 
 
 # --- a training that is killed --------------------------------------------------------------------

@@ -24,9 +24,9 @@ from rootfeed.loader.mixing import Mixing
 from rootfeed.loader.position import Course, IteratorState, Received
 from rootfeed.loader.reader import Reader
 from rootfeed.loader.schedule import Schedule
-from rootfeed.loader.state import Fingerprint, fingerprint, loaded, saved
+from rootfeed.loader.state import Fingerprint, fingerprint, loaded, said, saved, unlike
 from rootfeed.plan import Shard
-from rootfeed.ranks import distributed_ranks
+from rootfeed.ranks import distributed_ranks, first_said
 
 __all__ = ["Pipeline"]
 
@@ -74,6 +74,7 @@ class Pipeline:
         self.state = IteratorState(self.course) if state is None else state
 
     def _begin(self) -> None:
+        self._compared = False  # with what other ranks have
         built = build(self.spec)
         self.schedule = Schedule(built.dataset, built.sizes, self.spec)
         self.schedule.batches(self.shard())  # an epoch of no batches is an error, and now
@@ -150,7 +151,22 @@ class Pipeline:
         found = self.spec.ranks or distributed_ranks() or self.spec.sent_ranks
         if found[1] > 1:
             self._check_alike(found[1])
+            if not self._compared and found == distributed_ranks():
+                self._compare_with_others(*found)
+                self._compared = True
         return found
+
+    def _compare_with_others(self, rank: int, ranks: int) -> None:
+        """Refuse what another rank has otherwise: files that it does not see, or skips; seed; memory."""
+        subject, text = said(self._fingerprint, self.schedule.sizes)
+        first = first_said(subject, text)
+        if first is not None and first != text:
+            lines = unlike(first, self._fingerprint, self.schedule.sizes)
+            raise ArgumentError(
+                f"rank {rank} of {ranks} has another dataset than another rank: rows would be lost, and "
+                "others repeated. What differs:\n  " + "\n  ".join(lines) + "\n"
+                "Give all ranks the same; a loader that this rank alone has takes rank=0, world_size=1."
+            )
 
     def _check_alike(self, ranks: int) -> None:
         """Refuse what would give each rank an order of its own: rows would be lost, others repeated."""

@@ -22,7 +22,7 @@ from rootfeed.loader.position import Position, position_from, told
 from rootfeed.plan import Sizes
 from rootfeed.view import Transformation
 
-__all__ = ["Fingerprint", "fingerprint", "loaded", "saved"]
+__all__ = ["Fingerprint", "fingerprint", "loaded", "said", "saved", "unlike"]
 
 VERSION = 3
 
@@ -110,14 +110,49 @@ def loaded(state: Any, prints: Fingerprint, sizes: Sizes) -> tuple[Position, Siz
     if changed:
         if changed != ["rows"]:
             changed = [name for name in changed if name != "rows"]  # a consequence
-        lines = [_difference(name, before.get(name), prints) for name in changed]
-        if "files" in changed and prints.skipped:
-            lines.append(f'files that on_error="skip" leaves out now: {_listed(prints.skipped)}')
+        lines = _differences(changed, before, prints, "before", "now")
         raise StateError(
             "the state belongs to another loader. What differs:\n  " + "\n  ".join(lines) + "\n"
             "Make the loader as it was, or begin a new epoch: set_epoch."
         )
     return position, fixed
+
+
+def said(prints: Fingerprint, sizes: Sizes) -> tuple[str, str]:
+    """Return what ranks compare: by what they know the same loader, and what of it must be the same.
+
+    In memory, rows come in the same order whatever the sizes.
+    """
+    own = {name: value for name, value in prints.digests.items() if name not in _SAME_ON_RANKS}
+    same: dict[str, Any] = {name: prints.kept[name] for name in _SAME_ON_RANKS}
+    if not sizes.in_memory:
+        same["sizes"] = _sizes_told(sizes)
+    return _digest(own), json.dumps(same)
+
+
+def unlike(other: str, prints: Fingerprint, sizes: Sizes) -> list[str]:
+    """Return how what another rank has said differs from what this one says, in words."""
+    there, here = (json.loads(text) for text in (other, said(prints, sizes)[1]))
+    changed = [name for name in _SAME_ON_RANKS if _digest_in(there[name]) != _digest_in(here[name])]
+    if "files" in changed:
+        changed = [name for name in changed if name != "rows"]  # a consequence
+    lines = _differences(changed, there, prints, "on another rank", "here")
+    if not changed and there.get("sizes") != here.get("sizes"):
+        lines.append(
+            f"sizes, which follow from memory=: {_in_memory(there)} on another rank, "
+            f"{_in_memory(here)} here"
+        )
+    return lines
+
+
+_SAME_ON_RANKS = ("files", "rows", "seed")
+
+
+def _in_memory(said: Mapping[str, Any]) -> str:
+    if "sizes" not in said:
+        return "all rows in memory"
+    _, window_bytes, block_entries, *_ = said["sizes"]
+    return f"a window of {window_bytes} bytes and blocks of {block_entries} entries"
 
 
 def _sizes_told(sizes: Sizes) -> list[Any]:
@@ -148,11 +183,20 @@ def _digest_in(kept: Any) -> Any:
     return kept[0] if isinstance(kept, list) and len(kept) == 2 else kept
 
 
-def _difference(name: str, kept: Any, prints: Fingerprint) -> str:
-    """Return what a part is called, and how it differs from what a state holds of it."""
+def _differences(
+    names: Sequence[str], kept: Mapping[str, Any], prints: Fingerprint, there: str, here: str
+) -> list[str]:
+    """Return how parts differ from what is kept of another fingerprint; what tells that and this one."""
+    lines = [_difference(name, kept.get(name), prints, there, here) for name in names]
+    if "files" in names and prints.skipped:
+        lines.append(f'files that on_error="skip" leaves out {here}: {_listed(prints.skipped)}')
+    return lines
+
+
+def _difference(name: str, kept: Any, prints: Fingerprint, there: str, here: str) -> str:
     what = _REMEDIES.get(name, name)
     if name not in prints.words:
-        return f"{what}: {kept!r} before, {prints.digests[name]!r} now"
+        return f"{what}: {kept!r} {there}, {prints.digests[name]!r} {here}"
     now = prints.words[name]
     before = kept[1] if isinstance(kept, list) and len(kept) == 2 else None
     gone: list[str] = []
@@ -161,7 +205,7 @@ def _difference(name: str, kept: Any, prints: Fingerprint) -> str:
         gone = [repr(each) for each in before if each not in now]
         new = [repr(each) for each in now if each not in before]
         if before != list(now) and not gone and not new:
-            return f"{what}: {_listed(map(repr, before))} before, {_listed(map(repr, now))} now"
+            return f"{what}: {_listed(map(repr, before))} {there}, {_listed(map(repr, now))} {here}"
     elif isinstance(before, str):
         marks = [before[start : start + _MARK] for start in range(0, len(before), _MARK)]
         mine = [_digest(each)[:_MARK] for each in now]
@@ -174,12 +218,12 @@ def _difference(name: str, kept: Any, prints: Fingerprint) -> str:
         if marks != mine and not gone and not new:
             return f"{what}: in another order"
     elif isinstance(before, int) and before != len(now):
-        return f"{what}: {before} before, {len(now)} now"
+        return f"{what}: {before} {there}, {len(now)} {here}"
     if gone and new:
-        return f"{what}: {_listed(gone)} before, {_listed(new)} now"
+        return f"{what}: {_listed(gone)} {there}, {_listed(new)} {here}"
     if gone:
-        return f"{what}: {_listed(gone)} before, and not now"
-    return f"{what}: {_listed(new)} now, and not before" if new else what
+        return f"{what}: {_listed(gone)} {there}, and not {here}"
+    return f"{what}: {_listed(new)} {here}, and not {there}" if new else what
 
 
 def _listed(texts: Iterable[str]) -> str:
