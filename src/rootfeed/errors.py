@@ -32,6 +32,7 @@
     ├── CutVectorWarning         vectors that are longer than an input has room for
     ├── WeightWarning            weights that are zero, NaN or infinite
     ├── MixingWarning            rows that cannot mix well in the memory that there is
+    ├── MemoryWarning            more memory than was given, for pages that are so long
     ├── DuplicateNameWarning     columns of one name, of which the first counts
     ├── SkippedFileWarning       files that were left out, because they cannot be read
     └── CacheWarning             a cache on disk that cannot be written
@@ -65,6 +66,7 @@ __all__ = [
     "ExpressionTypeError",
     "ForkedIteratorError",
     "LimitError",
+    "MemoryWarning",
     "MissingColumnError",
     "MissingFileError",
     "MissingNameError",
@@ -218,6 +220,10 @@ class MixingWarning(RootfeedWarning):
     Told when a loader is made, by what metadata and names of files say; and before the first batch,
     where the labels of the blocks in memory are stored in an order.
     """
+
+
+class MemoryWarning(RootfeedWarning):
+    """More memory than ``memory`` will be taken: pages in the files are that long."""
 
 
 class DuplicateNameWarning(RootfeedWarning):

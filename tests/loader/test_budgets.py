@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +76,27 @@ def test_rows_that_stay_are_each_parts_own(frame: rf.Frame) -> None:
     assert not expected[0] & expected[1]
     for part, every in ((one, expected[0]), (two, expected[1]), (one, expected[0])):
         assert {int(x) for batch, _ in part for x in batch[:, 0]} <= every
+
+
+def test_pages_that_exceed_the_budget_are_told_of(tmp_path: Path) -> None:
+    entries = 6_000_000
+    columns = {"short": np.zeros(entries, np.int16), "long": np.zeros(entries)}
+    path = tmp_path / "long.root"
+    with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
+        file.mktree("events", {name: values.dtype for name, values in columns.items()})
+        file["events"].extend(columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", rf.errors.MemoryWarning)
+        for memory, features in (("20 MB", "short"), ("100 MB", "long")):
+            rf.Loader(f"{path}:events", 512, features, memory=memory, seed=1)
+    with pytest.warns(rf.errors.MemoryWarning) as told:
+        rf.Loader(f"{path}:events", 512, ["short", "long"], memory="20 MB", seed=1)
+    (text,) = [str(each.message) for each in told if each.category is rf.errors.MemoryWarning]
+    assert text == (
+        f"memory=20.0 MB will be exceeded by some 41.0 MB: {path}:events has a page of column 'long' "
+        "that takes 48.0 MB when it is decompressed, as it was written. Give more memory, or write the "
+        "file with shorter pages, as Frame.save does."
+    )
 
 
 def test_rows_with_long_vectors_leave_no_room_for_as_many_as_short_ones(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from rootfeed.dataset.dataset import (
     Dataset,
     DatasetFile,
     Taken,
+    longest_page,
     scratch_page_bytes,
     scratch_row_bytes,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "flat",
     "fractions_of",
     "free_bytes",
+    "longest_page",
     "mixed",
     "normalized",
     "padded",

@@ -20,7 +20,7 @@ from rootfeed.plan import (
     members,
 )
 from rootfeed.plan.budget import ORDER_BYTES
-from rootfeed.schema import Block, ColumnType, FileIndex
+from rootfeed.schema import Block, Column, ColumnType, FileIndex
 from rootfeed.view import Projection
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DatasetFile",
     "Taken",
     "counts_of",
+    "longest_page",
     "memory_row_bytes",
     "scratch_page_bytes",
     "scratch_row_bytes",
@@ -268,22 +269,35 @@ def scratch_row_bytes(layout: Layout, files: Sequence[DatasetFile]) -> int:
 
 def scratch_page_bytes(files: Sequence[DatasetFile]) -> int:
     """Return the bytes that a thread takes, about, for a page as it is stored and for its contents."""
-    stored = contents = 0
-    for file in files:
-        for column in file.index.columns.values():
-            for pages in (column.pages, column.offsets):
-                if pages is None or len(pages) == 0:
-                    continue
-                stored = max(stored, int(pages.stored_bytes.max()))
-                longest = int(np.diff(pages.bounds).max())
-                contents = max(contents, *(each.page_bytes(longest) for each in pages.encodings))
-                if column.type.is_jagged and column.offsets is None and not column.length:
-                    # A TTree's basket of vectors: elements, a header and a position for each entry.
-                    header = max(each.header_bytes for each in pages.encodings)
-                    contents = max(contents, int(longest * (column.value_bytes + header + 4)))
+    columns = (column for file in files for column in file.index.columns.values())
+    sizes = [(0, 0), *map(_longest_page, columns)]
+    stored, contents = (max(each[number] for each in sizes) for number in (0, 1))
     # What definitions make grows by doubling, and is cast.
     made = any(type_.kind == "vector" for file in files[:1] for type_ in _made(file))
     return stored + contents + 3 * MADE_BYTES * made
+
+
+def longest_page(files: Sequence[DatasetFile]) -> tuple[str, str, int]:
+    """Return where the page is that takes the most when it is decompressed: object, column and bytes."""
+    every = ((file.index.where, column) for file in files for column in file.index.columns.values())
+    where, column = max(every, key=lambda each: _longest_page(each[1])[1])
+    return where, column.name, _longest_page(column)[1]
+
+
+def _longest_page(column: Column) -> tuple[int, int]:
+    """Return the most bytes of a column's page, as it is stored, and of its contents."""
+    stored = contents = 0
+    for pages in (column.pages, column.offsets):
+        if pages is None or len(pages) == 0:
+            continue
+        stored = max(stored, int(pages.stored_bytes.max()))
+        longest = int(np.diff(pages.bounds).max())
+        contents = max(contents, *(each.page_bytes(longest) for each in pages.encodings))
+        if column.type.is_jagged and column.offsets is None and not column.length:
+            # A TTree's basket of vectors: elements, a header and a position for each entry.
+            header = max(each.header_bytes for each in pages.encodings)
+            contents = max(contents, int(longest * (column.value_bytes + header + 4)))
+    return stored, contents
 
 
 def _made(file: DatasetFile) -> list[ColumnType]:

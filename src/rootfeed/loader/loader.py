@@ -198,6 +198,7 @@ class Loader:
         )
         self._pipeline = Pipeline(spec, Pool())
         self._pipeline.warn_of_mixing()
+        self._pipeline.warn_of_memory()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_pipeline": self._pipeline.sent()}

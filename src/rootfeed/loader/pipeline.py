@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.filesize import decimal
 
 from rootfeed.arguments import integer
-from rootfeed.dataset import Sampler, Spec, build, columns_of
-from rootfeed.errors import ArgumentError, RootfeedError
+from rootfeed.dataset import Sampler, Spec, build, columns_of, longest_page, scratch_page_bytes
+from rootfeed.errors import ArgumentError, MemoryWarning, RootfeedError, warn
 from rootfeed.formats import Batch, Format
 from rootfeed.loader.epoch_plan import EpochPlan, epoch_plan, explained
 from rootfeed.loader.iteration import Iteration, Passes
@@ -26,9 +27,14 @@ from rootfeed.loader.reader import Reader
 from rootfeed.loader.schedule import Schedule
 from rootfeed.loader.state import Fingerprint, fingerprint, loaded, said, saved, unlike
 from rootfeed.plan import Shard
+from rootfeed.plan.budget import SCRATCH_SHARE
 from rootfeed.ranks import distributed_ranks, first_said
 
 __all__ = ["Pipeline"]
+
+
+_EXCESS_BYTES = 32_000_000
+"""Beyond the budget, and a tenth of that, that are not worth a warning."""
 
 
 class Pipeline:
@@ -199,6 +205,20 @@ class Pipeline:
     def warn_of_mixing(self, part: str = "") -> None:
         """Warn where rows cannot mix, unless about as much was told; of a part of a split, if named."""
         self.told_bits = self.mixing.warn(self.told_bits, part)
+
+    def warn_of_memory(self) -> None:
+        """Warn where a page takes much more than the memory for decoding."""
+        files, budget = self.schedule.dataset.files, self.spec.shared_bytes
+        excess = scratch_page_bytes(files) - int(budget * SCRATCH_SHARE)
+        if excess <= max(budget / 10, _EXCESS_BYTES):
+            return
+        where, column, page = longest_page(files)
+        warn(
+            f"memory={decimal(budget)} will be exceeded by some {decimal(excess)}: {where} has a page "
+            f"of column {column!r} that takes {decimal(page)} when it is decompressed, as it was "
+            "written. Give more memory, or write the file with shorter pages, as Frame.save does.",
+            MemoryWarning,
+        )
 
     # --- where the iteration is ---------------------------------------------------------------
 
