@@ -8,7 +8,6 @@ from rootfeed.dataset.dataset import (
     DatasetFile,
     Taken,
     longest_page,
-    scratch_page_bytes,
     scratch_row_bytes,
 )
 from rootfeed.dataset.inputs import FixedArray, Flat, Padded, Ragged, array, flat, padded, ragged
@@ -59,6 +58,5 @@ __all__ = [
     "normalized",
     "padded",
     "ragged",
-    "scratch_page_bytes",
     "scratch_row_bytes",
 ]

@@ -42,12 +42,15 @@ class Built:
         For which the budget leaves room.
     stock : Stock
         What the blocks were cut of.
+    page_bytes : int
+        That a thread takes for the longest page.
     """
 
     dataset: Dataset
     sizes: Sizes
     threads: int
     stock: Stock
+    page_bytes: int
 
 
 def build(spec: Spec) -> Built:
@@ -100,14 +103,14 @@ def build(spec: Spec) -> Built:
     longest = max(len(block) for block in blocks)
     if spec.block_entries is not None and spec.chunk_entries is None and not sizes.in_memory:
         _check_block_entries(spec, dataset, longest, decoded_bytes)
-    threads = spec.most_threads
+    threads, page_bytes = spec.most_threads, scratch_page_bytes(files)
     if spec.chunk_entries is None:
-        thread_bytes = longest * decoded_bytes + scratch_page_bytes(files)
+        thread_bytes = longest * decoded_bytes + page_bytes
         share = SCRATCH_SHARE
         if any(sources.is_fetched(file.index) for file in files):
             share -= FETCHED_SHARE
         threads = max(1, min(threads, int(spec.budget_bytes * share / thread_bytes)))
-    return Built(dataset, sizes, threads, stock)
+    return Built(dataset, sizes, threads, stock, page_bytes)
 
 
 def _stock(files: Sequence[DatasetFile], layout: Layout) -> Stock:

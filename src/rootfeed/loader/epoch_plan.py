@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.filesize import decimal
 
-from rootfeed.dataset import scratch_page_bytes, scratch_row_bytes
+from rootfeed.dataset import scratch_row_bytes
 from rootfeed.loader.mixing import Mixing
 from rootfeed.loader.schedule import Schedule
 from rootfeed.plan import Shard, page_bytes
@@ -131,7 +131,7 @@ def epoch_plan(schedule: Schedule, mixing: Mixing, threads: int, epoch: int, sha
     per_run = schedule.batches_of_run
     cached_bytes = sizes.window_bytes - schedule.room_bytes
     longest = max((len(block) for block in blocks), default=0)
-    scratch = longest * scratch_row_bytes(layout, dataset.files) + scratch_page_bytes(dataset.files)
+    scratch = longest * scratch_row_bytes(layout, dataset.files) + mixing.built.page_bytes
     batches = sizes.runs_ahead * sizes.run_rows * layout.batch_row_bytes(schedule.spec.batch_size)
     needed = int(np.searchsorted(reads.first, per_run))
     return EpochPlan(

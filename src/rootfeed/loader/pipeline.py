@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rich.filesize import decimal
 
 from rootfeed.arguments import integer
-from rootfeed.dataset import Sampler, Spec, build, columns_of, longest_page, scratch_page_bytes
+from rootfeed.dataset import Sampler, Spec, build, columns_of, longest_page
 from rootfeed.errors import ArgumentError, MemoryWarning, RootfeedError, warn
 from rootfeed.formats import Batch, Format
 from rootfeed.loader.epoch_plan import EpochPlan, epoch_plan, explained
@@ -208,11 +208,11 @@ class Pipeline:
 
     def warn_of_memory(self) -> None:
         """Warn where a page takes much more than the memory for decoding."""
-        files, budget = self.schedule.dataset.files, self.spec.shared_bytes
-        excess = scratch_page_bytes(files) - int(budget * SCRATCH_SHARE)
+        budget = self.spec.shared_bytes
+        excess = self.mixing.built.page_bytes - int(budget * SCRATCH_SHARE)
         if excess <= max(budget / 10, _EXCESS_BYTES):
             return
-        where, column, page = longest_page(files)
+        where, column, page = longest_page(self.schedule.dataset.files)
         warn(
             f"memory={decimal(budget)} will be exceeded by some {decimal(excess)}: {where} has a page "
             f"of column {column!r} that takes {decimal(page)} when it is decompressed, as it was "
