@@ -33,6 +33,7 @@
     ├── WeightWarning            weights that are zero, NaN or infinite
     ├── MixingWarning            rows that cannot mix well in the memory that there is
     ├── MemoryWarning            more memory than was given, for pages that are so long
+    ├── DuplicateFileWarning     copies of a file, whose entries come twice
     ├── DuplicateNameWarning     columns of one name, of which the first counts
     ├── SkippedFileWarning       files that were left out, because they cannot be read
     └── CacheWarning             a cache on disk that cannot be written
@@ -58,6 +59,7 @@ __all__ = [
     "ChangedFileError",
     "CutVectorWarning",
     "DamagedFileError",
+    "DuplicateFileWarning",
     "DuplicateNameWarning",
     "EmptyDatasetError",
     "EvaluationError",
@@ -224,6 +226,10 @@ class MixingWarning(RootfeedWarning):
 
 class MemoryWarning(RootfeedWarning):
     """More memory than ``memory`` will be taken: pages in the files are that long."""
+
+
+class DuplicateFileWarning(RootfeedWarning):
+    """A file is a copy of another one: its entries come twice."""
 
 
 class DuplicateNameWarning(RootfeedWarning):

@@ -19,6 +19,7 @@ import rootfeed as rf
 from rootfeed.errors import (
     ArgumentError,
     DamagedFileError,
+    DuplicateFileWarning,
     MissingColumnError,
     MissingFileError,
     MissingObjectError,
@@ -218,6 +219,7 @@ def test_no_file_stays_open(paths: list[str]) -> None:
     assert not set(paths) & set(names)
 
 
+@pytest.mark.filterwarnings("ignore:.*is a copy of")
 def test_many_small_files_are_indexed_quickly(folder: Path) -> None:
     one = write(folder / "small.root", File(20), ["id", "half", "label"])
     (folder / "many").mkdir()
@@ -281,8 +283,23 @@ def test_a_tree_by_two_names(paths: list[str], tmp_path: Path) -> None:
         frame = rf.open([paths[0], other, paths[1]])
         with pytest.raises(ArgumentError, match=re.escape(named)):
             frame.count()
-    copy = shutil.copy(paths[0], tmp_path / "copy.root")
-    assert rf.open([paths[0], copy]).num_entries == 2 * rf.open(copy).num_entries
+    for names in ([f"{paths[0]}:events", f"{paths[0]}:events;1"], [f"{paths[0]}:events;1", paths[0]]):
+        with pytest.raises(ArgumentError, match=r", which is .*, is named twice"):
+            rf.open(names).count()
+
+
+def test_copies_of_a_file(paths: list[str], tmp_path: Path) -> None:
+    copies = [shutil.copy(paths[0], tmp_path / f"{name}.root") for name in "ab"]
+    frame = rf.open([*paths[:2], copies[0]])
+    with pytest.warns(DuplicateFileWarning) as told:
+        assert frame.num_entries == rf.open(paths[:2]).num_entries + rf.open(copies[0]).num_entries
+    assert [str(each.message) for each in told] == [
+        f"{copies[0]} is a copy of {paths[0]}, as far as metadata tell: entries come as often as there "
+        "are copies of them. Leave copies out, or ignore this warning."
+    ]
+    assert frame.count() == frame.num_entries  # told once
+    with pytest.warns(DuplicateFileWarning, match=r"as far as metadata tell, and so are 1 more: "):
+        rf.open([paths[0], *copies]).count()
 
 
 def test_a_missing_tree(folder: Path) -> None:

@@ -372,6 +372,7 @@ def test_friends(tmp_path: Path) -> None:
         assert frame.num_entries == 50
 
 
+@pytest.mark.filterwarnings("ignore:.*is a copy of")
 def test_a_damaged_file_of_thousands_does_not_hide_the_others(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "0.root") as file:
         file["events"] = {"id": np.arange(3)}

@@ -151,13 +151,19 @@ def expand(
     return tuple(locations)
 
 
-def check_repeated(found: Iterable[tuple[Location, bytes]]) -> None:
+def check_repeated(found: Iterable[tuple[Location, bytes]]) -> tuple[list[Location], int]:
     """Refuse an object that is named in two ways: by its file alone, too, which holds no other.
 
     Parameters
     ----------
     found : iterable of (Location, bytes)
         Of each object its place, and its identity.
+
+    Returns
+    -------
+    list of Location, int
+        Two copies of an object, in files of their own, if there are any; and how many copies there are
+        of objects that come before.
 
     Raises
     ------
@@ -166,21 +172,35 @@ def check_repeated(found: Iterable[tuple[Location, bytes]]) -> None:
     alike: dict[bytes, list[Location]] = {}
     for location, identity in found:
         alike.setdefault(identity, []).append(location)
-    for some in alike.values():
-        seen: dict[object, Location] = {}
-        for location in some if len(some) > 1 else ():
-            other = seen.setdefault(_file(location), location)
-            one, two = (
-                f"{each.path}:{each.object_path or ''}".rstrip(":") for each in (location, other)
-            )
-            if one != two:
-                raise ArgumentError(f"{one}, which is {two}, {_TWICE}")
+    copies: list[Location] = []
+    count = 0
+    for some in (each for each in alike.values() if len(each) > 1):
+        files: dict[str, list[Location]] = {}
+        for location in some:
+            others = files.setdefault(_file(location), [])
+            for other in others:
+                if not (_cycle(location) and _cycle(other)) or _cycle(location) == _cycle(other):
+                    raise ArgumentError(f"{_named(location)}, which is {_named(other)}, {_TWICE}")
+            others.append(location)
+        if len(files) > 1:
+            copies = copies or [each[0] for each in files.values()][:2]
+            count += len(files) - 1
+    return copies, count
 
 
-def _file(location: Location) -> tuple[str, str]:
-    """Return what tells a file, and a cycle that is named, from others."""
-    path, cycle = location.address.urls[0], (location.object_path or "").partition(";")[2]
-    return path if is_remote(path) else os.path.realpath(path), cycle
+def _file(location: Location) -> str:
+    """Return what tells a file from others."""
+    path = location.address.urls[0]
+    return path if is_remote(path) else os.path.realpath(path)
+
+
+def _cycle(location: Location) -> str:
+    """Return the cycle that is named; nothing where it is the last one."""
+    return (location.object_path or "").partition(";")[2]
+
+
+def _named(location: Location) -> str:
+    return f"{location.path}:{location.object_path or ''}".rstrip(":")
 
 
 def spelled(path: str, object_path: str) -> str:

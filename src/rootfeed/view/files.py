@@ -10,6 +10,7 @@ from typing import Any
 
 from rootfeed import sources
 from rootfeed.errors import (
+    DuplicateFileWarning,
     DuplicateNameWarning,
     MissingColumnError,
     RootfeedError,
@@ -69,7 +70,7 @@ class Files:
         self._process = process()
         self._indexes: dict[int, FileIndex] = {}
         self._told: set[str] = set()
-        self._told_of_skipped = False
+        self._told_of_skipped = self._told_of_copies = False
         self._lock = ForkLock()
         self._leave_out(skipped)
 
@@ -80,13 +81,13 @@ class Files:
             "skips": self.skips,
             "skipped": self._skipped,
             "indexes": dict(self._indexes),
-            "told_of_skipped": self._told_of_skipped,
+            "told": (self._told_of_skipped, self._told_of_copies),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        indexes, told = state.pop("indexes"), state.pop("told_of_skipped")
+        indexes, told = state.pop("indexes"), state.pop("told")
         self.__init__(**state)  # type: ignore[misc]  # made anew, locks too
-        self._indexes, self._told_of_skipped = indexes, told
+        self._indexes, (self._told_of_skipped, self._told_of_copies) = indexes, told
 
     def _leave_out(self, skipped: Mapping[int, Skipped]) -> None:
         self._skipped = dict(skipped)
@@ -146,7 +147,7 @@ class Files:
             skips=self.skips,
             skipped=self._skipped,
         )
-        made._told_of_skipped = self._told_of_skipped
+        made._told_of_skipped, made._told_of_copies = self._told_of_skipped, self._told_of_copies
         return made
 
     def index(self, names: Iterable[str]) -> tuple[FileIndex, ...]:
@@ -176,7 +177,7 @@ class Files:
             ]
             self._read_indexes(missing, wanted)
             if missing:
-                sources.check_repeated(self._identified())
+                self._warn_of_copies(*sources.check_repeated(self._identified()))
             self._warn_of_duplicates(missing)
             if self._skipped and not self._told_of_skipped:
                 self._told_of_skipped = True
@@ -191,6 +192,18 @@ class Files:
                 location = location.first
             if type(location) is Location:
                 yield location, self._indexes[number].identity
+
+    def _warn_of_copies(self, copies: Sequence[Location], count: int) -> None:
+        if not copies or self._told_of_copies:
+            return
+        self._told_of_copies = True
+        one, two = copies
+        more = f", and so are {count - 1} more" if count > 1 else ""
+        warn(
+            f"{two.path} is a copy of {one.path}, as far as metadata tell{more}: entries come as often "
+            "as there are copies of them. Leave copies out, or ignore this warning.",
+            DuplicateFileWarning,
+        )
 
     def _warn_of_duplicates(self, numbers: Sequence[int]) -> None:
         """Tell of each name that several columns of a file have once: of the first file's at `open`."""
