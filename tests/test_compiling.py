@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numba
 import numpy as np
 import pytest
+import uproot
 from numba.core import caching
 
 from rootfeed import compiling
@@ -185,9 +187,11 @@ def test_without_any_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_numba_has_what_the_cache_stands_on() -> None:
     for name in ("_load_index", "_save_index", "_data_name", "_data_path", "_open_for_write", "_dump"):
         assert callable(getattr(caching.IndexDataCacheFile, name))
-    for name in ("load_overload", "save_overload"):
+    for name in ("load_overload", "_load_overload", "save_overload"):
         assert callable(getattr(caching.FunctionCache, name))
-    assert isinstance(numba.njit(lambda: 1)._cache, caching.NullCache)
+    function = numba.njit(lambda: 1)
+    assert isinstance(function._cache, caching.NullCache)
+    assert callable(function._compilation_chain_init_hook)
 
 
 OTHER_NUMBA = """
@@ -226,6 +230,35 @@ def test_a_numba_that_is_built_otherwise(tmp_path: Path, missing: str, kept: boo
         assert done.returncode == 0, done.stderr
         hits.append(int(done.stdout) > 0)
     assert hits == [False, kept]
+
+
+WARM = """
+import sys
+import rootfeed as rf
+frame = rf.open(sys.argv[1]).define("made", "sqrt(id) + sum(v)").filter("id > 2")
+loader = rf.Loader(frame, 16, {"x": ["id", "made"], "v": rf.padded("v", 3)}, "id", seed=1)
+total = sum(float(x["x"].sum()) + float(x["v"].sum()) for x, _ in loader)
+print(total, sorted({"awkward", "numba.np.arraymath"} & set(sys.modules)))
+"""
+
+
+def test_what_is_kept_is_loaded_without_what_only_compilation_needs(tmp_path: Path) -> None:
+    numbers = np.arange(100)
+    vectors = [numbers[: number % 4].astype("f4") for number in numbers]
+    path = str(tmp_path / "data.root")
+    with uproot.recreate(path) as file:
+        file.mktree("events", {"id": "i8", "v": "var * float32"})
+        file["events"].extend({"id": numbers, "v": ak.Array(vectors)})
+    expected = sum(number + number**0.5 + sum(range(number % 4)) * 2 for number in range(3, 100))
+    os.utime(path, (0, 0))  # of what was written just now, nothing is kept
+    environment = os.environ | {"ROOTFEED_CACHE": str(tmp_path / "indexes")}
+    for _ in range(2):  # the first one may compile, and asks uproot what the columns are
+        command = [sys.executable, "-c", WARM, path]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        total, imported = done.stdout.split(maxsplit=1)
+        assert float(total) == pytest.approx(expected)
+    assert imported == "[]\n"
 
 
 def test_a_function_that_calls_another_one(folder: Path) -> None:

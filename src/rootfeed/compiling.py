@@ -27,9 +27,10 @@ from rootfeed.errors import CacheWarning, warn
 try:
     from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
     from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.runtime import rtsys
 except ImportError:  # what lies within Numba may have other names in another version
     FunctionCache = IndexDataCacheFile = NullCache = object
-    global_compiler_lock = None
+    global_compiler_lock = rtsys = None
 
 __all__ = ["compile_declared", "compiler", "warn_of_cache"]
 
@@ -65,6 +66,8 @@ def compiler(
     dispatcher = njit(nogil=True, **options)(function)
     if not hasattr(dispatcher, "compile"):
         return dispatcher  # Numba is turned off
+    # Before each first call, Numba imports what extends it, for types of arguments that are not NumPy's.
+    dispatcher._compilation_chain_init_hook = _no_extensions
     if keep:
         _keep(dispatcher, function)
     compile_now = dispatcher.compile
@@ -75,6 +78,10 @@ def compiler(
     dispatcher.compile = compile_alone
     _declared.extend([(dispatcher, types)] if types else [])
     return dispatcher
+
+
+def _no_extensions() -> None:
+    """Do nothing: whoever compiles imports them in any case."""
 
 
 def compile_declared() -> None:
@@ -197,7 +204,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            # What Numba imports before, only compilation needs: 0.2 s with awkward, in each process.
+            rtsys.initialize(target_context)
+            return self._load_overload(sig, target_context)
         except Exception:
             return None  # it is compiled, and written again
 
