@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -26,6 +25,7 @@ from rootfeed.loader.reader import Reader
 from rootfeed.loader.schedule import Schedule
 from rootfeed.loader.state import Fingerprint, fingerprint, loaded, saved
 from rootfeed.plan import Shard
+from rootfeed.properties import cached_property
 from rootfeed.ranks import distributed_ranks
 
 __all__ = ["Pipeline"]

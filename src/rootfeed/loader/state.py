@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from rootfeed.frame import view_of
 from rootfeed.layout import Layout
 from rootfeed.loader.position import Position, position_from, told
 from rootfeed.plan import Sizes
+from rootfeed.properties import cached_property
 from rootfeed.view import Transformation
 
 __all__ = ["Fingerprint", "fingerprint", "loaded", "saved"]
