@@ -15,7 +15,7 @@ import numpy as np
 from rootfeed.arguments import as_tuple
 from rootfeed.dataset import Dataset, Sampler, Spec
 from rootfeed.errors import StateError
-from rootfeed.expression import Cut, Definition, Expression, taken
+from rootfeed.expression import Cut, Definition, Expression, bytecode, taken
 from rootfeed.frame import view_of
 from rootfeed.layout import Layout
 from rootfeed.loader.position import Position, position_from, told
@@ -343,8 +343,7 @@ def _function(function: Callable[..., Any]) -> str:
     except (OSError, TypeError):
         if code is None:
             return getattr(plain, "__qualname__", type(plain).__qualname__)
-        constants = [each for each in code.co_consts if not hasattr(each, "co_code")]
-        return repr((code.co_code, code.co_names, constants))
+        return repr(bytecode(code))
 
 
 def _digest(value: Any) -> str:
