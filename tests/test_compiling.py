@@ -263,27 +263,31 @@ def test_a_function_that_calls_another_one(folder: Path) -> None:
     assert numba.njit(lambda x: inner(x) + 1)(3) == 8
 
 
-def test_a_fork_waits_for_a_compilation() -> None:
+@pytest.mark.parametrize("whose", ["ours", "the user's"])
+def test_a_fork_waits_for_a_compilation(whose: str) -> None:
     if not hasattr(os, "fork"):
         pytest.skip("nothing is forked here")
     program = """if True:
-        import os, threading
+        import os, sys, threading
+        from numba.core.compiler_lock import global_compiler_lock
         from rootfeed import compiling
         inside, done = threading.Event(), []
+        ours = sys.argv[1] == "ours"
+        compiled = compiling._interruptible if ours else lambda work: global_compiler_lock(work)()
         def work():
             inside.set()
             threading.Event().wait(0.5)
             done.append(True)
-        thread = threading.Thread(target=lambda: compiling._interruptible(work))
+        thread = threading.Thread(target=lambda: compiled(work))
         thread.start()
         inside.wait()
         child = os.fork()
         if child == 0:
-            compiling._interruptible(lambda: None)
+            compiling._interruptible(global_compiler_lock(lambda: None))
             os._exit(3 if done else 4)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
-    command = [sys.executable, "-W", "ignore", "-c", program]
+    command = [sys.executable, "-W", "ignore", "-c", program, whose]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (done.stdout, done.stderr) == ("3\n", "")
 

@@ -18,8 +18,8 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 
 # A module imports only from rows above its own. The package's `__init__` stands below the last row.
 LAYERS = (
-    ("errors", "schema", "layout", "exact"),
-    ("arguments", "processes", "ranks", "compiling", "progress"),
+    ("errors", "schema", "exact", "properties"),
+    ("layout", "arguments", "processes", "ranks", "compiling", "progress"),
     ("kernels", "expression"),
     ("sources", "plan", "engine", "formats", "tables"),
     ("view",),

@@ -44,7 +44,8 @@ _GLANCE_SECONDS = 0.2  # Windows interrupts no wait without an end
 _warned = False
 _waited_seconds = 0.0
 _declared: list[tuple[Any, Sequence[str]]] = []
-_lock = threading.RLock()  # held while something is compiled: a fork waits for it
+# Held while something is compiled, by us or by others: a fork waits for it.
+_lock: Any = threading.RLock() if global_compiler_lock is None else global_compiler_lock
 
 
 def compiler(

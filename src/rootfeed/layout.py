@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+
+from rootfeed.properties import cached_property
 
 __all__ = ["LINE_BYTES", "Layout", "Part", "Role", "Vectors"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -550,6 +551,42 @@ def test_a_changed_function_is_named(frame: rf.Frame) -> None:
     (line,) = difference(made[1], state)
     assert line.count("new = function three, version ") == 2
     made[2].load_state_dict(state)
+
+
+SOURCELESS = """
+import sys
+import rootfeed as rf
+names = {}
+kinds = "{'a', 'b', 'c', 'd'}"
+exec(f"def made(half): return (lambda x: x * ((x.dtype.kind in {kinds}) + {sys.argv[3]}))(half)", names)
+frame = rf.open(dict.fromkeys(eval(sys.argv[1]), "events"))
+loader = rf.Loader(frame.define("new", names["made"], vectorized=True), 16, ["new"], seed=5)
+if len(sys.argv) > 4:
+    try:
+        loader.load_state_dict(eval(sys.argv[4]))
+        print("loaded")
+    except rf.errors.StateError as error:
+        print("refused", "new = function made" in str(error))
+else:
+    print(loader.state_dict())
+"""
+
+
+def test_functions_without_a_source_are_the_same_in_each_process(paths: list[str]) -> None:
+    def said(hashing: str, *arguments: Any) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", SOURCELESS, str(paths), hashing, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env=os.environ | {"PYTHONHASHSEED": hashing},
+        )
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    state = said("1", 0)
+    assert [said(hashing, 0, state) for hashing in "123"] == ["loaded"] * 3
+    assert said("1", 1, state) == "refused True"
 
 
 def test_a_changed_split_is_named(frame: rf.Frame) -> None:

@@ -1,4 +1,4 @@
-"""Nothing is compiled once an iterator has started: a fork would find the compiler at work on a thread.
+"""Nothing is compiled or imported once an iterator has started: a fork would find a thread at it.
 
 What a kernel is compiled for are the types that it is called with. Those of each call are noted, so that
 one process can try many loaders, whatever it has compiled before.
@@ -234,3 +234,41 @@ def test_in_a_process_of_its_own(frame: rf.Frame, memory: str) -> None:
         [sys.executable, "-c", PROGRAM, path, memory], capture_output=True, text=True, timeout=200
     )
     assert (done.stdout, done.stderr) == ("True 0\n", "")
+
+
+IMPORTS = """
+import sys, threading
+import rootfeed as rf
+found = []
+def note(event, arguments):
+    if event == "import" and threading.current_thread().name.startswith("rootfeed-"):
+        found.append(arguments[0])
+sys.addaudithook(note)
+frame = rf.open(sys.argv[1])
+for sizes in ({}, {"chunk_entries": 150, "block_entries": 20}):
+    assert sum(1 for _ in rf.Loader(frame, 16, ["a", "b"], threads=2, **sizes)) > 3
+print(found)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv", "h5"])
+def test_threads_import_nothing(tmp_path: Path, suffix: str) -> None:
+    path, arrays = tmp_path / f"file.{suffix}", {"a": np.arange(300), "b": np.arange(300) / 4}
+    if suffix == "csv":
+        np.savetxt(path, np.column_stack([*arrays.values()]), "%g", ",", header="a,b", comments="")
+    elif suffix == "h5":
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            file.update(arrays)
+    else:
+        table = pytest.importorskip("pyarrow").table(arrays)
+        if suffix == "parquet":
+            pytest.importorskip("pyarrow.parquet").write_table(table, path)
+        else:
+            pytest.importorskip("pyarrow.feather").write_feather(table, path)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IMPORTS, path],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from rootfeed.plan import (
     members,
 )
 from rootfeed.plan.budget import ORDER_BYTES
+from rootfeed.properties import cached_property
 from rootfeed.schema import Block, Column, ColumnType, FileIndex
 from rootfeed.view import Projection
 

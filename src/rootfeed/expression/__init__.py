@@ -12,7 +12,7 @@ from rootfeed.expression.names import (
     written,
 )
 from rootfeed.expression.nodes import Expression
-from rootfeed.expression.outside import taken
+from rootfeed.expression.outside import bytecode, taken
 from rootfeed.expression.program import Cuts, Outputs, compile_cuts, compile_outputs, needed_steps
 from rootfeed.expression.steps import Cut, Definition, infer
 from rootfeed.expression.typed import Dialect
@@ -26,6 +26,7 @@ __all__ = [
     "Expression",
     "Outputs",
     "advised",
+    "bytecode",
     "compile_cuts",
     "compile_outputs",
     "hidden",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-__all__ = ["Meaning", "changed", "meaning", "taken"]
+__all__ = ["Meaning", "bytecode", "changed", "meaning", "taken"]
 
 Meaning = dict[str, Any]
 """What names stand for; the code has none. Of texts, tuples and dicts: equal where things are alike."""
@@ -80,7 +80,7 @@ def _package(function: FunctionType) -> str:
 def _meaning(function: FunctionType, package: str, seen: set[int]) -> Meaning:
     seen.add(id(function))
     code = function.__code__
-    told: Meaning = {_CODE: _code(code)}
+    told: Meaning = {_CODE: bytecode(code)}
     if function.__defaults__ or function.__kwdefaults__:
         told[_DEFAULTS] = _told(
             (function.__defaults__, tuple((function.__kwdefaults__ or {}).items())), package, seen
@@ -106,14 +106,15 @@ def _meaning(function: FunctionType, package: str, seen: set[int]) -> Meaning:
     return told
 
 
-def _code(code: CodeType) -> Any:
+def bytecode(code: CodeType) -> Any:
+    """Return what Python made of a function's text, and of those within it: the same in each process."""
     constants = tuple(map(_constant, code.co_consts))
     return code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, constants
 
 
 def _constant(value: Any) -> Any:
     if isinstance(value, CodeType):
-        return _code(value)
+        return bytecode(value)
     if isinstance(value, frozenset):  # whose order differs from process to process
         return "frozenset", tuple(sorted(map(repr, value)))
     return repr(value)

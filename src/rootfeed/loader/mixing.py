@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from rootfeed.plan import (
     found_lacking,
 )
 from rootfeed.plan.budget import ORDER_BYTES
+from rootfeed.properties import cached_property
 
 __all__ = ["Mixing", "found_in"]
 

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -28,6 +27,7 @@ from rootfeed.loader.schedule import Schedule
 from rootfeed.loader.state import Fingerprint, fingerprint, loaded, said, saved, unlike
 from rootfeed.plan import Shard
 from rootfeed.plan.budget import SCRATCH_SHARE
+from rootfeed.properties import cached_property
 from rootfeed.ranks import distributed_ranks, first_said
 
 __all__ = ["Pipeline"]

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ import numpy as np
 from rootfeed.arguments import as_tuple
 from rootfeed.dataset import Dataset, Sampler, Spec
 from rootfeed.errors import StateError
-from rootfeed.expression import Cut, Definition, Expression, taken
+from rootfeed.expression import Cut, Definition, Expression, bytecode, taken
 from rootfeed.frame import view_of
 from rootfeed.layout import Layout
 from rootfeed.loader.position import Position, position_from, told
 from rootfeed.plan import Sizes
+from rootfeed.properties import cached_property
 from rootfeed.view import Transformation
 
 __all__ = ["Fingerprint", "fingerprint", "loaded", "said", "saved", "unlike"]
@@ -386,8 +387,7 @@ def _function(function: Callable[..., Any]) -> str:
     except (OSError, TypeError):
         if code is None:
             return getattr(plain, "__qualname__", type(plain).__qualname__)
-        constants = [each for each in code.co_consts if not hasattr(each, "co_code")]
-        return repr((code.co_code, code.co_names, constants))
+        return repr(bytecode(code))
 
 
 def _digest(value: Any) -> str:

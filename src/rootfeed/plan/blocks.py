@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed.plan.pages import Table, tables
+from rootfeed.properties import cached_property
 from rootfeed.schema import Block, Column
 
 __all__ = ["Boundaries", "boundaries", "cut", "page_bytes", "page_entries"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from rootfeed.plan.reads import Reads, reads_of
 from rootfeed.plan.shares import BatchQuotas, Counts, Shard, ends_of
 from rootfeed.plan.visits import Group, Identity, Offered, all_of, parts_of, spare, together
 from rootfeed.plan.window import Stream, at_once
+from rootfeed.properties import cached_property
 
 __all__ = ["Epoch", "deal"]
 

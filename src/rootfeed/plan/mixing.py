@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed.plan.blocks import Boundaries, cut, page_bytes, page_entries
 from rootfeed.plan.masks import BitMask, rows_before
+from rootfeed.properties import cached_property
 from rootfeed.schema import Block
 
 __all__ = ["MOST_DECOMPRESSED", "MOST_LACKING_BITS", "Found", "Stock", "found_lacking", "lacking_bits"]

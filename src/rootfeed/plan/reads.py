@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from rootfeed.plan.shares import Counts
 from rootfeed.plan.visits import Offered
 from rootfeed.plan.window import Stream
+from rootfeed.properties import cached_property
 
 __all__ = ["Read", "Reads", "reads_of"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from rootfeed import kernels
 from rootfeed.errors import ArgumentError
+from rootfeed.properties import cached_property
 
 __all__ = ["BatchQuotas", "Shard", "Tail", "balanced_quotas", "ends_of", "plain_quotas"]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from rootfeed.plan.order import in_proportion, spread
 from rootfeed.plan.random import random_key
 from rootfeed.plan.shares import Counts, Shard, ends_of
 from rootfeed.plan.window import Pieces, Stream, in_order, rolling, steps_of
+from rootfeed.properties import cached_property
 
 __all__ = ["Dealt", "Group", "Offered", "all_of", "parts_of", "spare", "together"]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from rootfeed import kernels
+from rootfeed.properties import cached_property
 
 __all__ = ["Pieces", "Stream", "at_once", "in_order", "rolling", "steps_of"]
 

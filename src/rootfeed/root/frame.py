@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rootfeed.errors import ArgumentError, MissingColumnError, nearest
 from rootfeed.expression import Cut
 from rootfeed.frame import Frame, over, view_of
 from rootfeed.frame.arrays import arrays
+from rootfeed.properties import cached_property
 from rootfeed.root import answers, describing
 from rootfeed.root.answers import Result
 from rootfeed.root.namespaces import missing

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from rootfeed.loader import Loader, split_exactly, varied
+from rootfeed.properties import cached_property
 from rootfeed.root.columns import Chosen, choose
 from rootfeed.root.frame import RDataFrame
 from rootfeed.root.resampling import Resampled, resampled

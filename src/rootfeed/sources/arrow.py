@@ -24,8 +24,9 @@ from rootfeed.errors import (
     nearest,
     warn,
 )
+from rootfeed.processes import unforked
 from rootfeed.schema import Array, ColumnType, FileIndex, Jagged
-from rootfeed.sources.arrowarrays import decoded, filled
+from rootfeed.sources.arrowarrays import decoded, filled, load
 from rootfeed.sources.arrowfiles import ArrowFile, is_kept
 from rootfeed.sources.awkwardly import as_awkward
 from rootfeed.sources.filling import Filling
@@ -239,6 +240,7 @@ def vector_bytes(index: ArrowIndex, name: str) -> float:
 
 def prepare(indexes: Iterable[FileIndex]) -> None:
     """Compile nothing: pyarrow is compiled."""
+    load()
 
 
 @contextmanager
@@ -256,7 +258,8 @@ def _opened(
             f"{path} holds one table, which has no name: leave {of.object_path!r} out."
         )
     try:
-        import pyarrow  # noqa: F401  # named here, where it is missing
+        with unforked():
+            import pyarrow  # noqa: F401  # named here, where it is missing
     except ImportError as error:
         raise UnsupportedFileError(
             f"{path} is read with pyarrow, which is not installed: pip install 'rootfeed[arrow]'."

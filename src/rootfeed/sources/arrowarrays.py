@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rootfeed.errors import UnsupportedColumnError
+from rootfeed.processes import unforked
 from rootfeed.schema import Array, Column, ColumnType, Jagged, Texts
 from rootfeed.sources.arrowtypes import list_of
 from rootfeed.sources.filling import Filling, as_type
@@ -95,6 +96,16 @@ def nulls(where: str, name: str, type_: ColumnType, what: str) -> UnsupportedCol
         f"{where}: column {name!r} has no value (null) in {what}, and nothing stands for that. Say what "
         f"does when it is opened, fill_null={{{name!r}: {value!r}}}, or leave the column out.{told}"
     )
+
+
+def load() -> None:
+    """Import what reading needs, so that threads need not."""
+    with unforked():
+        import pyarrow as pa
+        import pyarrow.compute
+        import pyarrow.csv
+
+        pa.nulls(0).to_numpy(zero_copy_only=False)  # which looks for pandas
 
 
 def member(array: Any, path: Sequence[str]) -> Any:

@@ -26,7 +26,7 @@ from rootfeed.errors import (
 )
 from rootfeed.processes import ForkLock
 from rootfeed.schema import Array, Column, ColumnType, Encoding, FileIndex, Jagged, Pages, Version
-from rootfeed.sources.arrowarrays import filled
+from rootfeed.sources.arrowarrays import filled, load
 from rootfeed.sources.arrowtypes import column_type
 from rootfeed.sources.awkwardly import as_awkward
 from rootfeed.sources.csvlines import Kind, Lines, is_nulled, parsed, scanned
@@ -248,6 +248,7 @@ def vector_bytes(index: CsvIndex, name: str) -> float:
 
 def prepare(indexes: Iterable[FileIndex]) -> None:
     """Compile nothing: pyarrow is compiled."""
+    load()
 
 
 def _pages(index: CsvIndex) -> Pages:
@@ -355,7 +356,7 @@ def _lines(location: Location) -> tuple[Lines, Version, int, bytes]:
             "before. Decompress it first, or write it as Parquet: pandas.read_csv(path).to_parquet(...)."
         )
     try:
-        import pyarrow  # noqa: F401  # named here, where it is missing
+        load()  # pyarrow is named here, where it is missing
     except ImportError as error:
         raise UnsupportedFileError(
             f"{path} is read with pyarrow, which is not installed: pip install 'rootfeed[arrow]'."

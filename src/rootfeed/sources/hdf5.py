@@ -23,6 +23,7 @@ from rootfeed.errors import (
     warn,
 )
 from rootfeed.kernels import take_objects, unlzf, unsplit
+from rootfeed.processes import unforked
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import hdf5contents
 from rootfeed.sources.awkwardly import as_awkward
@@ -390,7 +391,8 @@ def _opened(location: Location) -> Iterator[Opened]:
 def _file(path: str, storage: Storage) -> Iterator[Any]:
     """Open a file by h5py, through our storage, and close it afterwards."""
     try:
-        import h5py
+        with unforked():
+            import h5py
     except ImportError as error:
         raise UnsupportedFileError(
             f"{path} is read with h5py, which is not installed: pip install 'rootfeed[hdf5]'."

@@ -15,6 +15,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
     nearest,
 )
+from rootfeed.processes import unforked
 from rootfeed.schema import ColumnType
 from rootfeed.sources.chunks import DataSet, Part
 from rootfeed.sources.hdf5layout import place_of
@@ -206,7 +207,7 @@ def filter_remedy(path: str, data: DataSet) -> str | None:
 
     if all(map(h5py.h5z.filter_avail, data.filters)):
         return None
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError), unforked():
         importlib.import_module("hdf5plugin")
     missing = [each for each in data.filters if not h5py.h5z.filter_avail(each)]
     if not missing:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import xxhash
 
 from rootfeed.errors import ChangedFileError, DamagedFileError
+from rootfeed.processes import unforked
 from rootfeed.schema import Array, Column, ColumnType, Version
 from rootfeed.sources import baskets, fields, tables
 from rootfeed.sources.directories import Key, RootFile
@@ -199,7 +200,8 @@ def _opened(
     address: Address, storage: Storage, object_path: str | None, *, friends: bool = False
 ) -> AbstractContextManager[RootObject]:
     """Give a tree or ntuple that uproot parses."""
-    from rootfeed.sources.opening import opened  # uproot takes its time, and many files need none
+    with unforked():
+        from rootfeed.sources.opening import opened  # uproot takes its time, and many files need none
 
     # Metadata lies at both ends of a file.
     size = storage.file_bytes

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from rootfeed.errors import (
     UnsupportedFileError,
     nearest,
 )
+from rootfeed.properties import cached_property
 from rootfeed.schema import EMBEDDED, Column, ColumnType, FileIndex, Pages, Version
 from rootfeed.sources.compression import MOST_EXPANSION
 from rootfeed.sources.failures import reason, unavailable

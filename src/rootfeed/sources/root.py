@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rootfeed.errors import DamagedFileError, DuplicateNameWarning, MissingColumnError, nearest, warn
+from rootfeed.processes import unforked
 from rootfeed.schema import Array, Column, ColumnType, FileIndex, Jagged
 from rootfeed.sources import lots, plain, vectors
 from rootfeed.sources.awkwardly import as_awkward
@@ -327,6 +328,9 @@ def prepare(indexes: Iterable[FileIndex]) -> None:
     """Compile every kernel that reading these columns needs: each encoding once, on no elements."""
     nothing, scratch = np.empty(0, np.uint8), Scratch()
     columns = [column for index in indexes for column in index.columns.values()]
+    if any(column.pages is None for column in columns):
+        with unforked():
+            from rootfeed.sources import fallback  # noqa: F401  # so that threads need not
     vectors.prepare(columns)
     lots.prepare(columns)
     wanted = {

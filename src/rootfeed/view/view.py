@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from rootfeed.expression import Cut, Definition, Dialect, infer, visible
 from rootfeed.processes import ForkLock
+from rootfeed.properties import cached_property
 from rootfeed.schema import Block, ColumnType, FileIndex, Jagged
 from rootfeed.view.files import Files
 from rootfeed.view.projection import Projection

@@ -6,9 +6,10 @@ import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
+from rootfeed.processes import ForkLock, unforked
 from rootfeed.sources.storage.base import Span
 from rootfeed.sources.storage.retries import Patience
 from rootfeed.sources.storage.servers import Answer, Server
@@ -17,7 +18,7 @@ __all__ = ["XRootDServer"]
 
 _SHARES = 3
 
-_lock = Lock()
+_lock = ForkLock()
 _set: dict[str, int] = {}
 
 
@@ -93,7 +94,8 @@ def _limit(timeout: float) -> None:
         if not wanted:
             return
         try:
-            from XRootD import client
+            with unforked():
+                from XRootD import client
         except ImportError:  # what is missing is said by whoever needs it
             return
         for name, value in wanted.items():
