@@ -563,7 +563,7 @@ class Loader:
         """
         self._pipeline.set_epoch(epoch)
 
-    def follow(self, epoch: int | None) -> bool:
+    def follow(self, epoch: int | None, is_new: bool = False) -> bool:
         """Take a trainer's epoch for the next one, unless somebody has chosen another.
 
         For trainers that resume at an epoch's beginning, and do not say so to what they train on.
@@ -574,14 +574,17 @@ class Loader:
         ----------
         epoch : int or None
             Not negative. None, at a training's end: workers are not told any more.
+        is_new : bool
+            Whether the trainer has ended the epoch in whose middle a loaded state is, after as many
+            batches as it was limited to: then the next one begins.
 
         Returns
         -------
         bool
-            Whether the trainer's epoch counts: workers that have begun before do not know of it, so that
-            the trainer must make a new iterator.
+            Whether the next iteration begins elsewhere than was chosen: workers that have begun before
+            do not know of it, so that the trainer must make a new iterator.
         """
-        return self._pipeline.follow(epoch)
+        return self._pipeline.follow(epoch, is_new)
 
     def state_dict(self, used: int | None = None) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
