@@ -710,10 +710,12 @@ class Loader:
             An expression: the second of two parts is where it holds. Reads its columns once.
         unit : "entry" or "block"
             ``"block"`` divides stretches of entries between which pages of all columns end: no page is
-            read for two parts. Exact to one stretch.
+            read for two parts. Exact to one stretch. Depends on the columns that this loader reads, and
+            on all files: with others, parts are others.
         stratify : str, optional
             A label whose values have the same fractions in all parts: exactly, to within one entry of
-            each file and value. Reads the column once.
+            each file and value. Reads the column once. Where the label is a definition, entries that do
+            not pass have none, so that parts depend on the cuts.
         seed : int
             Of this division: another one divides anew. Not the loader's, which orders the entries.
         resample : str or iterable of str, optional
