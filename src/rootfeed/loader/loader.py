@@ -55,8 +55,10 @@ class Loader:
     batch_size : int
         Rows of a batch. Only an epoch's last batch can be shorter.
     features : str, sequence of str, or mapping, optional
-        Columns of ``x``. None means every numeric column that is neither target nor weight. A mapping
-        such as ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
+        Columns of ``x``. None means every numeric column that is neither target nor weight, nor another
+        name of these: those that target or weights are made from, and event numbers, are among them.
+        A mapping such as
+        ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
         makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged`, `flat` and `array`.
     target : str, what `rootfeed.flat` returns, or sequence of these, optional
         Columns of ``y``.
