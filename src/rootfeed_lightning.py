@@ -63,6 +63,7 @@ def callbacks_of(package: str) -> Any:
 
         def __init__(self) -> None:
             self._first = True
+            self._resumes = False
             self._following: list[Any] = []
 
         def __reduce__(self) -> Any:
@@ -71,8 +72,11 @@ def callbacks_of(package: str) -> Any:
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._first = True
             self._look_at_lengths(trainer)
-            # In the middle of an epoch, loaders go on where their states say.
-            if not getattr(trainer.fit_loop, "restarting", True):
+            # In the middle of an epoch, loaders go on where their states say. Where the epoch is over
+            # already, Lightning may begin the next one without a word.
+            self._resumes = getattr(trainer.fit_loop, "restarting", True)
+            progress = _inside(trainer.fit_loop, "epoch_progress", "current")
+            if not self._resumes or (progress and progress.ready == progress.completed):
                 self._follow(trainer)
 
         def _look_at_lengths(self, trainer: Any) -> None:
@@ -91,7 +95,10 @@ def callbacks_of(package: str) -> Any:
             self._following = list(loaders(getattr(trainer, "train_dataloader", None)))
             # Where a trainer overfits batches, it needs the same ones again and again.
             epoch = 0 if getattr(trainer, "overfit_batches", 0) else trainer.current_epoch
-            followed = [loader.follow(epoch) for loader in self._following]
+            # A trainer's limit ends an epoch, of which the state that it has loaded is the middle.
+            is_last = _inside(trainer.fit_loop, "epoch_loop", "batch_progress", "is_last_batch")
+            is_new = self._first and self._resumes and bool(is_last)
+            followed = [loader.follow(epoch, is_new) for loader in self._following]
             if self._first and any(followed):
                 # Lightning makes the first iterator before a callback can say which epoch it is.
                 fetcher = getattr(trainer.fit_loop, "_data_fetcher", None)
@@ -117,6 +124,13 @@ def callbacks_of(package: str) -> Any:
             self._let_go()
 
     return RootfeedEpochs()
+
+
+def _inside(where: Any, *names: str) -> Any:
+    """Return an attribute's attribute, or None where this version of Lightning has none."""
+    for name in names:
+        where = getattr(where, name, None)
+    return where
 
 
 def loaders(where: Any) -> Iterator[Any]:

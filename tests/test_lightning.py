@@ -251,6 +251,33 @@ def test_loaders_that_are_made_in_each_epoch(frame: rf.Frame, how: str) -> None:
     assert model.seen == {epoch: order(frame, how, epoch) for epoch in range(3)}
 
 
+@pytest.mark.thorough(but=["direct-steps", "direct-validated", "StatefulDataLoader, workers-steps"])
+@pytest.mark.parametrize("kept", ["steps", "epochs", "validated"])
+@pytest.mark.parametrize("how", ["direct", "StatefulDataLoader", "StatefulDataLoader, workers"])
+def test_an_epoch_that_its_limit_has_ended_is_over(frame: rf.Frame, how: str, kept: str) -> None:
+    # Lightning hands over states of its middle, and begins the next one. Where it counts epochs, its
+    # own count is wrong in a third job.
+    class Validated(Model):
+        def validation_step(self, *_: Any) -> None:
+            pass
+
+    class Both(lightning.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return HOW[how](make(frame).torch())
+
+        def val_dataloader(self) -> Any:
+            return [torch.zeros(1)]
+
+    every = {} if kept == "validated" else {"every_n_train_steps": STEPS}
+    for job in range(2 if kept == "epochs" else 3):
+        options: dict[str, Any] = {"model": Validated() if kept == "validated" else Model()}
+        options["callbacks"] = [ModelCheckpoint(dirpath="kept", save_last=True, **every)]
+        if kept != "epochs":
+            options["max_steps"] = (job + 1) * STEPS
+        seen = fit(Both(), job + 1 if kept == "epochs" else -1, resume=job > 0, **options).seen
+        assert list(seen.values()) == [order(frame, how, job)]
+
+
 @pytest.mark.thorough("StatefulDataLoader, workers")
 @pytest.mark.parametrize("how", ["direct", "StatefulDataLoader", "StatefulDataLoader, workers"])
 def test_the_middle_of_an_epoch_is_exact(frame: rf.Frame, how: str) -> None:

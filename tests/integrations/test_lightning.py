@@ -283,11 +283,16 @@ def test_epochs_of_a_number_of_batches(frame: rf.Frame) -> None:
     assert sorted(rows[:ROWS]) == list(range(ROWS))
 
 
-def test_counted_by_steps(frame: rf.Frame) -> None:
+@pytest.mark.parametrize("limit", [None, 4], ids=["whole", "limited"])
+@pytest.mark.parametrize("how", HOW)
+def test_counted_by_steps(frame: rf.Frame, how: str, limit: int | None) -> None:
     # Lightning takes every job that counts steps for one that was interrupted.
-    seen = fit(module(frame), -1, max_steps=BATCHES).seen
-    seen |= fit(module(frame), -1, max_steps=60, resume=True).seen
-    assert seen == fit(module(frame), -1, max_steps=60).seen
+    options = {"limit_train_batches": limit, "max_steps": 3 * (limit or BATCHES) - 1}
+    first = options | {"max_steps": limit or BATCHES}
+    validate = limit is not None  # else it takes a batch more than the limit
+    seen = fit(module(frame, how, validate), -1, **first).seen
+    seen |= fit(module(frame, how, validate), -1, resume=True, **options).seen
+    assert seen == fit(module(frame, how, validate), -1, **options).seen
 
 
 def test_fit_goes_on_with_the_same_module(frame: rf.Frame) -> None:

@@ -247,6 +247,17 @@ def test_only_numeric_columns_are_taken_by_themselves(odd: rf.Frame) -> None:
     assert rf.Loader(odd, 2).features == ("pt",)
 
 
+def test_other_names_of_target_and_weights_are_not_taken() -> None:
+    frame = rf.from_arrays({name: np.arange(6.0) for name in ("pt", "eta", "label", "w")})
+    named = frame.alias("truth", "label").alias("scale", "w").alias("again", "truth")
+    for target, weights in (("label", "w"), ("truth", "scale"), ("again", "`scale`")):
+        assert rf.Loader(named, 2, None, target, weights).features == ("pt", "eta")
+    # A name that stays with what the column was before is another column.
+    changed = frame.alias("raw", "label").redefine("label", "label > 2")
+    assert rf.Loader(changed, 2, None, "label").features == ("pt", "eta", "w", "raw")
+    assert rf.Loader(changed, 2, None, "raw").features == ("pt", "eta", "label", "w")
+
+
 def test_no_column_is_left(odd: rf.Frame) -> None:
     text = refusal(ArgumentError, odd, 2, target="pt")
     assert "has no numeric column left to use as a feature" in text

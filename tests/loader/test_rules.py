@@ -89,6 +89,16 @@ def test_named_parts_are_disjoint_and_complete(frame: rf.Frame, rule: str, sizes
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_a_file_of_several_frames_is_divided_once(frame: rf.Frame, rule: str) -> None:
+    cut = frame.filter("half > 100").redefine("half", "half + 0.25")
+    for fraction in (0.2, 0.35, 0.5, 0.65):
+        train, test = make([frame, cut, frame]).split(fraction, **RULES[rule])
+        found = [set(epoch_ids(part).tolist()) for part in (train, test)]
+        assert not found[0] & found[1]
+        assert found[0] | found[1] == ALL
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_parts_of_parts(frame: rf.Frame, rule: str) -> None:
     loader = make(frame, **SIZES["lazy"])
     for first, second in ((RULES[rule], {}), ({}, RULES[rule]), (RULES[rule], RULES[rule])):

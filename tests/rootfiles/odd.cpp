@@ -10,6 +10,7 @@
 
 #include <map>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace rootfeed_test {
@@ -97,6 +98,27 @@ void write_shadowing(const char *path)
    object->base = 2;
    object->x = 3;
    writer->Fill();
+}
+
+// An RNTuple of values that are integers or reals, in some clusters.
+void write_variants(const char *path, int cluster_entries)
+{
+   auto model = ROOT::RNTupleModel::Create();
+   auto plain = model->MakeField<std::variant<int, float>>("plain");
+   auto listed = model->MakeField<std::vector<std::variant<int, float>>>("listed");
+   auto number = model->MakeField<int>("number");
+   auto writer = ROOT::RNTupleWriter::Recreate(std::move(model), "events", path);
+   for (int i = 0; i < odd_entries; ++i) {
+      if (i % 3)
+         *plain = i;
+      else
+         *plain = i + 0.5f;
+      listed->assign(i % 4, *plain);
+      *number = i;
+      writer->Fill();
+      if (i % cluster_entries == cluster_entries - 1)
+         writer->CommitCluster();
+   }
 }
 
 // Two columns of one type and size, and what ROOT splits.

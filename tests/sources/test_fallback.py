@@ -238,6 +238,25 @@ def test_a_type_that_no_array_holds_is_refused_before_it_is_read(
 # --- RNTuple --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["plain", "listed"])
+def test_variants_of_several_clusters_are_refused(tmp_path: Path, name: str) -> None:
+    whole, parts = tmp_path / "whole.root", tmp_path / "parts.root"
+    load_odd().write_variants(str(whole), ENTRIES)
+    load_odd().write_variants(str(parts), 100)
+    values = [entry if entry % 3 else entry + 0.5 for entry in range(ENTRIES)]
+    want = [[value] * (entry % 4) if name == "listed" else value for entry, value in enumerate(values)]
+    assert ak.to_list(read(whole, name)) == want
+    with pytest.raises(UnsupportedColumnError) as raised:
+        rf.open(parts).arrays([name])
+    text = {"plain": "std::variant<std::int32_t,float>"}
+    text["listed"] = f"std::vector<{text['plain']}>"
+    assert str(raised.value) == (
+        f"{parts}:events: column {name!r} ({text[name]}) cannot be read: uproot mixes up the clusters "
+        "of variants. Leave it out, or write it in another type."
+    )
+    assert rf.open(parts).arrays("number")["number"].tolist() == list(range(ENTRIES))
+
+
 def test_an_ntuples_checksums_count_for_what_uproot_reads(tmp_path: Path) -> None:
     path = tmp_path / "file.root"
     ntuple_vectors(path, 400, compression="none")

@@ -270,23 +270,36 @@ def _by_unit(
     generation: int,
 ) -> list[npt.NDArray[np.uint8]]:
     """Deal stretches of entries, between which pages of all columns end, to the parts."""
-    units: list[tuple[int, int, int, int, int]] = []
+    same: dict[bytes, list[int]] = {}  # a file of several frames is divided once
     for number, file in enumerate(dataset.files):
-        bounds = boundaries(file.index.columns, file.index.entries)
+        same.setdefault(file.index.identity, []).append(number)
+    units: list[tuple[int, list[int], int, int, int]] = []
+    for identity, numbers in same.items():
+        indexes = [dataset.files[number].index for number in numbers]
+        columns = {
+            f"{place} {name}": column
+            for place, index in enumerate(indexes)
+            for name, column in index.columns.items()
+        }
+        bounds = boundaries(columns, indexes[0].entries)
         least, start = page_entries([bounds]), 0
         for stop in bounds.clusters[1:].tolist():
-            if stop - start >= least or stop == file.index.entries:
-                weight = stop - start if masks is None else counted(masks[number], start, stop)
-                key = int(random_key(seed, "split units", generation, file.index.identity, start))
-                units.append((key, number, start, stop, weight))
+            if stop - start >= least or stop == indexes[0].entries:
+                weight = sum(
+                    stop - start if masks is None else counted(masks[number], start, stop)
+                    for number in numbers
+                )
+                key = int(random_key(seed, "split units", generation, identity, start))
+                units.append((key, numbers, start, stop, weight))
                 start = stop
     units.sort()  # in random order, whatever the order of the files
     total = sum(unit[4] for unit in units)
     limits = np.cumsum(fractions)[:-1] * total
     codes = [np.zeros(file.index.entries, np.uint8) for file in dataset.files]
     filled = 0
-    for _, number, start, stop, weight in units:
-        codes[number][start:stop] = np.searchsorted(limits, filled + weight / 2, "right")
+    for _, numbers, start, stop, weight in units:
+        for number in numbers:
+            codes[number][start:stop] = np.searchsorted(limits, filled + weight / 2, "right")
         filled += weight
     return codes
 

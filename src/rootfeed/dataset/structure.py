@@ -19,7 +19,7 @@ from rootfeed.errors import (
     UnsupportedColumnError,
     nearest,
 )
-from rootfeed.expression import parse, written
+from rootfeed.expression import Definition, parse, written
 from rootfeed.expression.nodes import names_in
 from rootfeed.frame import Frame, view_of
 from rootfeed.layout import Layout, Part, Vectors
@@ -121,14 +121,27 @@ def _check_units(first: Frame, frame: Frame, names: Iterable[str]) -> None:
 
 
 def _all_numbers(frame: Frame, others: Sequence[str]) -> tuple[str, ...]:
+    meanings = _meanings(frame)
+    left_out = {meanings.get(name, name) for name in others}
     chosen = tuple(
-        name for name, type_ in frame.columns.items() if type_.kind == "scalar" and name not in others
+        name
+        for name, type_ in frame.columns.items()
+        if type_.kind == "scalar" and meanings.get(name, name) not in left_out
     )
     if not chosen:
         raise ArgumentError(
             f"{frame!r} has no numeric column left to use as a feature. Name the features."
         )
     return chosen
+
+
+def _meanings(frame: Frame) -> dict[str, Any]:
+    """Return what definitions mean: equal for names of one column, such as the target's alias."""
+    found: dict[str, Any] = {}
+    for step in view_of(frame).transformations:
+        if isinstance(step, Definition):
+            found[step.name] = found.get(step.same, step.same) if step.same else object()
+    return found
 
 
 def _longest(frames: Sequence[Frame], columns: Sequence[str]) -> dict[str, int]:

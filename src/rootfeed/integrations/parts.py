@@ -31,6 +31,7 @@ class Side:
         self._before = before
         self._sized = sized
         self._made: Any = None
+        self._resumes = False
 
     @property
     def _batches(self) -> Any:
@@ -41,6 +42,7 @@ class Side:
     def __iter__(self) -> Iterator[Any]:
         """Begin, when the first batch is asked for."""
         self._before()
+        self._resumes = False
         yield from self._batches
 
     def __len__(self) -> int:
@@ -56,6 +58,12 @@ class Side:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state ends."""
         self._batches.load_state_dict(state)
+        self._resumes = True
+
+    def begin_anew(self) -> None:
+        """Let workers forget a state with which they have not begun yet."""
+        if self._resumes:
+            self.close()
 
     def close(self) -> None:
         """Let workers end; asking for batches starts others."""

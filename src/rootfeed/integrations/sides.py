@@ -134,6 +134,7 @@ class Sides:
             before, epoch = self._resumed
             if epoch_of(loader) < (wanted := epoch + trainer_epoch - before):
                 loader.set_epoch(wanted)
+                self._sides["train"].begin_anew()
         self._began = trainer_epoch, epoch_of(loader)
 
     def _count_batches(self, loader: Loader) -> None:

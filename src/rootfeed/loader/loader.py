@@ -55,8 +55,10 @@ class Loader:
     batch_size : int
         Rows of a batch. Only an epoch's last batch can be shorter.
     features : str, sequence of str, or mapping, optional
-        Columns of ``x``. None means every numeric column that is neither target nor weight. A mapping
-        such as ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
+        Columns of ``x``. None means every numeric column that is neither target nor weight, nor another
+        name of these: those that target or weights are made from, and event numbers, are among them.
+        A mapping such as
+        ``{"event": ["met", "ht"], "jets": rootfeed.padded(["Jet_pt", "Jet_eta"], length=16)}``
         makes ``x`` a dict of arrays: see `rootfeed.padded`, `ragged`, `flat` and `array`.
     target : str, what `rootfeed.flat` returns, or sequence of these, optional
         Columns of ``y``.
@@ -564,7 +566,7 @@ class Loader:
         """
         self._pipeline.set_epoch(epoch)
 
-    def follow(self, epoch: int | None) -> bool:
+    def follow(self, epoch: int | None, is_new: bool = False) -> bool:
         """Take a trainer's epoch for the next one, unless somebody has chosen another.
 
         For trainers that resume at an epoch's beginning, and do not say so to what they train on.
@@ -575,14 +577,17 @@ class Loader:
         ----------
         epoch : int or None
             Not negative. None, at a training's end: workers are not told any more.
+        is_new : bool
+            Whether the trainer has ended the epoch in whose middle a loaded state is, after as many
+            batches as it was limited to: then the next one begins.
 
         Returns
         -------
         bool
-            Whether the trainer's epoch counts: workers that have begun before do not know of it, so that
-            the trainer must make a new iterator.
+            Whether the next iteration begins elsewhere than was chosen: workers that have begun before
+            do not know of it, so that the trainer must make a new iterator.
         """
-        return self._pipeline.follow(epoch)
+        return self._pipeline.follow(epoch, is_new)
 
     def state_dict(self, used: int | None = None) -> dict[str, Any]:
         """Return where the iteration is, behind the last batch that was received, as plain data.
@@ -708,10 +713,12 @@ class Loader:
             An expression: the second of two parts is where it holds. Reads its columns once.
         unit : "entry" or "block"
             ``"block"`` divides stretches of entries between which pages of all columns end: no page is
-            read for two parts. Exact to one stretch.
+            read for two parts. Exact to one stretch. Depends on the columns that this loader reads, and
+            on all files: with others, parts are others.
         stratify : str, optional
             A label whose values have the same fractions in all parts: exactly, to within one entry of
-            each file and value. Reads the column once.
+            each file and value. Reads the column once. Where the label is a definition, entries that do
+            not pass have none, so that parts depend on the cuts.
         seed : int
             Of this division: another one divides anew. Not the loader's, which orders the entries.
         resample : str or iterable of str, optional

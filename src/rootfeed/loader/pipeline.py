@@ -226,9 +226,9 @@ class Pipeline:
         """Choose the next epoch: see `rootfeed.Loader.set_epoch`."""
         self.state.choose(_epoch(epoch), self.course)
 
-    def follow(self, epoch: int | None) -> bool:
+    def follow(self, epoch: int | None, is_new: bool = False) -> bool:
         """Take a trainer's epoch for the next one: see `rootfeed.Loader.follow`."""
-        return self.state.follow(None if epoch is None else _epoch(epoch), self.course)
+        return self.state.follow(None if epoch is None else _epoch(epoch), self.course, is_new)
 
     def state_dict(self, used: int | None = None) -> dict[str, Any]:
         """Return where the iteration is, as plain data."""

@@ -315,14 +315,19 @@ class IteratorState:
         """Choose the next epoch; where a loaded state is in the middle of it, nothing changes."""
         self.go_to(course.choose(self.next, epoch))
 
-    def follow(self, epoch: int | None, course: Course) -> bool:
+    def follow(self, epoch: int | None, course: Course, is_new: bool = False) -> bool:
         """Begin with a trainer's epoch, or count on with it from one that was chosen; None ends this.
+
+        Where the trainer's epoch is a new one, one whose middle was chosen is over.
 
         Returns
         -------
         bool
-            Whether the trainer's epoch counts.
+            Whether the next iteration begins elsewhere than was chosen.
         """
+        if self.chosen and is_new and (here := self.now(course)).done:
+            self.go_to(course.choose(here, here.epoch + 1))
+            return True
         if self.chosen and epoch is not None:
             if self._followed and self._followed[:2] == (self.chosen, self.next):
                 # Nobody has chosen since, nor iterated here: workers have.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rootfeed.errors import DamagedFileError
+from rootfeed.errors import DamagedFileError, UnsupportedColumnError
 from rootfeed.schema import ABSENT, Column, ColumnType, Encoding, Pages
 from rootfeed.sources.fields import OFFSETS, Origin, columns_below
 from rootfeed.sources.records import ColumnRecord, Ntuple
@@ -54,6 +54,9 @@ _ENCODINGS: dict[int, tuple[str, str]] = {
 # Fewest and most bits of an element of these; one of the others has the bits of its stored dtype.
 _BITS = {"bit": (1, 1), "truncated": (10, 31), "quantized": (1, 32)}
 
+# Which alternative of a variant an entry has, and which of its values.
+_SWITCH = 0x10
+
 _MOST_ENTRY_BYTES = 1 << 30
 
 
@@ -82,6 +85,8 @@ def field_column(
     ------
     DamagedFileError
         Where the pages do not cover all entries.
+    UnsupportedColumnError
+        Where uproot, which is to read it, reads it wrongly.
     """
     values, offsets = origin.values, origin.offsets
     key = str(origin.field)
@@ -96,6 +101,7 @@ def field_column(
         or any(record.type not in OFFSETS for record in offsets)
         or (is_jagged and not offsets)
     ):
+        _check_variants(where, ntuple, name, type_, origin)
         return Column(name, type_, None, key)
     assert dtype is not None
     if origin.length * dtype.itemsize > _MOST_ENTRY_BYTES:
@@ -123,6 +129,16 @@ def field_column(
         length=origin.length,
         value_bytes=elements * dtype.itemsize / max(1, entries),
     )
+
+
+def _check_variants(where: str, ntuple: Ntuple, name: str, type_: ColumnType, origin: Origin) -> None:
+    """Raise if there is a variant in a field of several clusters: uproot takes values of the first."""
+    is_variant = any(record.type == _SWITCH for record in columns_below(ntuple, origin.field))
+    if is_variant and len(ntuple.clusters) > 1:
+        raise UnsupportedColumnError(
+            f"{where}: column {name!r} ({type_.text}) cannot be read: uproot mixes up the clusters of "
+            "variants. Leave it out, or write it in another type."
+        )
 
 
 def stored_pages(ntuple: Ntuple, field: int, start: int, stop: int) -> Iterator[tuple[Pages, int, int]]:
