@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +184,59 @@ def test_each_batch_belongs_to_the_caller(frame: rf.Frame) -> None:
         x += 1
     resident.set_epoch(0)
     assert same(list(resident), first)
+
+
+def test_a_change_of_one_batch_is_none_of_another(frame: rf.Frame) -> None:
+    weight = torch.ones(1, requires_grad=True)
+    one, two, *_ = make(frame, features=["id"]).torch(resident=True)
+    loss = (one @ weight).sum()
+    two += 1  # PyTorch tells who has changed what a gradient needs
+    loss.backward()
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, one.sum(0))
+
+
+@pytest.mark.parametrize("case", ["columns", "vectors"])
+def test_batches_of_one_epoch_are_evaluated_and_trained_with(frame: rf.Frame, case: str) -> None:
+    weight = torch.ones(1, requires_grad=True)
+    batches = iter(make(frame, **CASES[case]).torch(resident=True))
+    with torch.inference_mode():
+        next(batches)
+    for batch in batches:
+        (_arrays(batch)[-1] * weight).sum().backward()
+
+
+def test_rows_go_with_what_holds_them(frame: rf.Frame) -> None:
+    gc.collect()
+    gc.disable()  # it knows nothing of how full a device is
+    try:
+        for case in ("columns", "virtual"):
+            loader = make(frame, **CASES[case])
+            resident = loader.torch(resident=True)
+            list(resident)
+            rows = weakref.ref(resident._reader._rows)
+            del resident
+            assert rows() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_batches_are_for_the_stream_of_whoever_asks(frame: rf.Frame) -> None:
+    plain = iter(make(frame, features=["id"]).torch())
+    resident = make(frame, features=["id"]).torch("cuda", resident=True)
+    list(resident)
+    resident.set_epoch(0)
+    batches = iter(resident)
+    streams = [torch.cuda.Stream() for _ in range(2)]
+    with torch.cuda.stream(streams[0]):
+        torch.cuda._sleep(500_000_000)  # so that nothing is gathered before others ask
+        next(batches)
+    next(plain)
+    with torch.cuda.stream(streams[1]):
+        found = [x.clone() for x in batches]
+    torch.cuda.synchronize()
+    assert same(found, list(plain))
 
 
 def test_files_are_read_once(frame: rf.Frame, monkeypatch: pytest.MonkeyPatch) -> None:

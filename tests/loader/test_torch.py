@@ -10,8 +10,9 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ import pytest
 import rootfeed as rf
 from processes import run
 from rootfeed.errors import ArgumentError, StateError
-from rootfeed.formats.torch import CopiedAhead
 from samples import File, in_a_row, open_events, write_all
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, IterableDataset  # noqa: E402  # torch may be missing
+
+from rootfeed.formats.torch import CopiedAhead, _stream  # noqa: E402
 
 FILES = in_a_row(File(400, page=50), File(177, page=30, format="RNTuple"), File(0), File(150, page=60))
 ENTRIES = 727
@@ -795,117 +797,145 @@ def test_processes_that_got_the_same_dataset_have_workers_of_their_own(paths: li
 
 
 class Pretence:
-    """A torch that notes what it is asked for; its tensors know on which stream they were made."""
+    """Streams that note what is asked of them; what is copied to a device stays on the CPU."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[Any, ...]] = []
         self.events = 0
+        self.streams = 0
         self.now = "the user's"
-        cuda = SimpleNamespace(
-            Stream=lambda device: SimpleNamespace(
-                name=f"copies to {device}", record_event=lambda: self.event()
-            ),
-            stream=self.stream,
-            current_stream=lambda device: SimpleNamespace(
-                name=self.now, wait_event=lambda event: self.notes.append(("wait", event, self.now))
-            ),
+
+    def new_stream(self, device: Any) -> Any:
+        self.streams += 1
+        return self.stream(f"copies to {device}")
+
+    def stream(self, name: str) -> Any:
+        return SimpleNamespace(
+            name=name,
+            record_event=lambda: self.event(name),
+            wait_event=lambda event: self.notes.append(("wait", event.number, name)),
         )
-        self.module = ModuleType("torch")
-        vars(self.module).update(from_numpy=lambda array: Tensor(self, array), cuda=cuda)
 
-    def event(self) -> int:
+    def event(self, stream: str) -> Any:
         self.events += 1
-        self.notes.append(("event", self.events, self.now))
-        return self.events
+        number = self.events
+        self.notes.append(("event", number, stream))
+        return SimpleNamespace(
+            number=number, synchronize=lambda: self.notes.append(("synchronize", number))
+        )
 
-    def stream(self, stream: Any) -> Any:
-        pretence = self
-
-        class Context:
-            def __enter__(self) -> None:
-                self.before, pretence.now = pretence.now, stream.name
-
-            def __exit__(self, *_: object) -> None:
-                pretence.now = self.before
-
-        return Context()
-
-
-class Tensor:
-    def __init__(self, pretence: Pretence, array: Any, where: str = "pageable") -> None:
-        self.pretence, self.array, self.where = pretence, array, where
-
-    @property
-    def number(self) -> int:
-        return int(self.array[0, 0])
-
-    def pin_memory(self) -> Tensor:
-        return Tensor(self.pretence, self.array, "pinned")
-
-    def to(self, device: Any, non_blocking: bool = False) -> Tensor:
-        # Only copies from page-locked memory overlap.
-        note = ("copy", self.number, self.pretence.now, non_blocking and self.where == "pinned")
-        self.pretence.notes.append(note)
-        return Tensor(self.pretence, self.array, str(device))
-
-    def record_stream(self, stream: Any) -> None:
-        self.pretence.notes.append(("record", self.number, stream.name))
+    @contextmanager
+    def on(self, stream: Any) -> Iterator[None]:
+        before, self.now = self.now, stream.name
+        yield
+        self.now = before
 
 
 @pytest.fixture
 def pretence(monkeypatch: pytest.MonkeyPatch) -> Pretence:
     found = Pretence()
-    monkeypatch.setattr("rootfeed.formats.torch.torch", found.module)
+    cuda = SimpleNamespace(
+        Stream=found.new_stream,
+        stream=found.on,
+        current_stream=lambda device: found.stream(found.now),
+        current_device=lambda: 0,
+    )
+    monkeypatch.setattr(torch, "cuda", cuda)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "record_stream",
+        lambda self, stream: found.notes.append(("keep", int(self[0, 0]), stream.name)),
+    )
+    monkeypatch.setattr(
+        "rootfeed.formats.torch._page_locked_bytes", lambda count: torch.empty(count, dtype=torch.uint8)
+    )
+    monkeypatch.setattr("rootfeed.formats.torch._COPY_BYTES", 1)
+    _stream.cache_clear()
     return found
+
+
+DEVICE = torch.device("cpu")  # stands for one
 
 
 def numbered(count: int, drawn: list[int]) -> Iterator[tuple[np.ndarray, ...]]:
     for number in range(count):
         drawn.append(number)
-        yield (np.full((2, 1), number), np.full((2, 1), number + 100))
+        yield (np.full((2, 1), number), np.full((3, 1), number + 100, np.int16))
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 9])
 def test_batches_are_copied_ahead(pretence: Pretence, prefetch: int, count: int) -> None:
     drawn: list[int] = []
-    copied = CopiedAhead(None, "cuda:1", prefetch)(numbered(count, drawn))
+    copied = CopiedAhead(None, DEVICE, prefetch)(numbered(count, drawn))
     assert drawn == []  # nothing happens before the first batch is asked for
     for number in range(count):
         pretence.notes.clear()
         x, y = next(copied)
-        assert (x.number, y.number, x.where, y.where) == (number, number + 100, "cuda:1", "cuda:1")
+        assert torch.equal(x, torch.full((2, 1), number))
+        assert torch.equal(y, torch.full((3, 1), number + 100, dtype=torch.int16))
         assert len(drawn) == min(number + 1 + prefetch, count)
         # The user's stream waits for just these copies, and the memory for the user's stream.
-        assert pretence.notes[-3:] == [
-            ("wait", number + 1, "the user's"),
-            ("record", number, "the user's"),
-            ("record", number + 100, "the user's"),
-        ]
-        copies = pretence.notes[:-3]
-        assert all(note[2] == "copies to cuda:1" for note in copies)
-        assert all(note[3] for note in copies if note[0] == "copy")
+        waited, *kept = pretence.notes[-3:]
+        assert (waited[0], waited[2]) == ("wait", "the user's")
+        assert kept == [("keep", number, "the user's"), ("keep", number + 100, "the user's")]
+        copies = [note for note in pretence.notes if note[-1] == "copies to cpu:0"]
         first = 0 if number == 0 else number + prefetch
-        assert copies == [
-            note
-            for ahead in range(first, min(number + 1 + prefetch, count))
-            for note in (
-                ("copy", ahead, "copies to cuda:1", True),
-                ("copy", ahead + 100, "copies to cuda:1", True),
-                ("event", ahead + 1, "copies to cuda:1"),
-            )
-        ]
+        assert len(copies) == max(min(number + 1 + prefetch, count) - first, 0)
         assert pretence.now == "the user's"
     assert list(copied) == []
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 10])
+def test_small_batches_are_copied_together(
+    pretence: Pretence, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr("rootfeed.formats.torch._COPY_BYTES", 22 * together)
+    drawn: list[int] = []
+    copied = CopiedAhead(None, DEVICE, 2)(numbered(9, drawn))
+    for number in range(9):
+        x, y = next(copied)
+        assert (x[1, 0], y[2, 0], x.dtype, y.dtype) == (number, number + 100, torch.int64, torch.int16)
+        assert len(drawn) >= min(number + 3, 9)
+        assert len(drawn) <= number + 2 + 2 * together
+        x += 1000  # it belongs to the caller
+    assert list(copied) == []
+    assert [note[-1] for note in pretence.notes].count("copies to cpu:0") == -(-9 // together)
+
+
+def test_epochs_copy_on_the_same_stream(pretence: Pretence) -> None:
+    for _ in range(3):
+        list(CopiedAhead(None, DEVICE, 2)(numbered(3, [])))
+    assert pretence.streams == 1
+
+
+def test_a_device_that_is_behind_is_waited_for(pretence: Pretence) -> None:
+    copied = CopiedAhead(None, DEVICE, 1)(numbered(9, []))
+    list(copied)
+    begun = [note[1] for note in pretence.notes if note[::2] == ("event", "the user's")]
+    waited = [note[1] for note in pretence.notes if note[0] == "synchronize"]
+    assert waited == begun[: len(waited)]
+    assert len(waited) == 6
+
+
 def test_batches_wait_on_the_stream_of_whoever_asks(pretence: Pretence) -> None:
-    copied = CopiedAhead(None, "cuda", 2)(numbered(4, []))
+    copied = CopiedAhead(None, DEVICE, 2)(numbered(4, []))
     next(copied)
     pretence.now = "another"
     next(copied)
-    assert pretence.notes[-2:] == [("record", 1, "another"), ("record", 101, "another")]
-    assert ("wait", 2, "another") in pretence.notes
+    assert pretence.notes[-2:] == [("keep", 1, "another"), ("keep", 101, "another")]
+    assert pretence.notes[-3][::2] == ("wait", "another")
+
+
+def test_a_change_of_one_batch_is_none_of_another(pretence: Pretence) -> None:
+    weight = torch.ones(2, requires_grad=True)
+    source = iter([(np.ones((4, 2), np.float32),)] * 3)
+    one, two, _ = CopiedAhead(None, DEVICE, 2)(source)
+    loss = (one @ weight).sum()
+    two += 1  # PyTorch tells who has changed what a gradient needs
+    loss.backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [4, 4]
 
 
 def test_an_iterator_that_copies_ahead_is_dropped(pretence: Pretence) -> None:
@@ -917,22 +947,26 @@ def test_an_iterator_that_copies_ahead_is_dropped(pretence: Pretence) -> None:
         finally:
             ended.append(True)
 
-    copied = CopiedAhead(None, "cuda", 2)(source())
+    copied = CopiedAhead(None, DEVICE, 2)(source())
     next(copied)
     del copied
     assert ended == [True]
 
 
-def test_an_error_comes_after_the_batches_before_it(pretence: Pretence) -> None:
+@pytest.mark.parametrize("together", [1, 2, 5])
+def test_an_error_comes_after_the_batches_before_it(
+    pretence: Pretence, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr("rootfeed.formats.torch._COPY_BYTES", 22 * together)
+
     def source() -> Iterator[tuple[np.ndarray, ...]]:
         yield from numbered(3, [])
         raise OSError("a damaged page")
 
-    copied = CopiedAhead(None, "cuda", 2)(source())
-    found = next(copied)[0].number
-    assert found == 0
+    copied = CopiedAhead(None, DEVICE, 2)(source())
+    assert [int(next(copied)[0][0, 0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="a damaged page"):
-        list(copied)
+        next(copied)
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 7])
@@ -940,30 +974,35 @@ def test_a_state_does_not_count_what_was_only_copied_ahead(
     frame: rf.Frame, pretence: Pretence, sizes: dict[str, int], prefetch: int
 ) -> None:
     expected = epochs(frame, 2, **sizes)
-    format = CopiedAhead(None, "cuda", prefetch)
+    format = CopiedAhead(None, DEVICE, prefetch)
     loader = make(frame, **sizes)
-
-    def on_device() -> Iterator[list[int]]:
-        return (ids(tensor.array) for tensor in loader._pipeline.start(format))
 
     for done in (0, 1, 2, 20, 45, 46):
         loader.set_epoch(0)
-        iterator = on_device()
+        iterator = loader._pipeline.start(format)
         for number in range(done):
-            assert next(iterator) == expected[0][number]
+            assert ids(next(iterator)) == expected[0][number]
             state = loader.state_dict()
             at_end = number == 45
             assert (state["epoch"], state["batches"]) == ((1, 0) if at_end else (0, number + 1))
         state = json.loads(json.dumps(loader.state_dict()))
         iterator.close()
         loader.load_state_dict(state)
-        rest = list(on_device())
+        rest = epoch(loader._pipeline.start(format))
         assert rest == (expected[0][done:] if done < 46 else expected[1])
 
 
 def test_a_format_for_a_device_can_be_pickled() -> None:
     twin = pickle.loads(pickle.dumps(CopiedAhead(("a",), torch.device("cuda", 0), 3)))
     assert (twin.names, twin.device, twin.prefetch) == (("a",), torch.device("cuda", 0), 3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"device": "cuda"}, {"device": "cuda", "prefetch": 0}, {"pin_memory": True}]
+)
+def test_workers_have_no_device(frame: rf.Frame, options: dict[str, Any]) -> None:
+    batches = make(frame).torch(**options)
+    refused(workers(batches, 1, FAILING), ArgumentError, "num_workers=2, pin_memory=True")
 
 
 # --- with a GPU -----------------------------------------------------------------------------------
@@ -988,6 +1027,43 @@ def test_batches_on_a_gpu_are_the_same(frame: rf.Frame, sizes: dict[str, int], p
         torch.cuda.synchronize()
         for (x, y), both in zip(plain.torch(), found, strict=True):
             assert torch.equal(torch.cat([x, y], 1), both.cpu())
+
+
+@cuda
+def test_memory_is_that_of_the_first_epochs(frame: rf.Frame) -> None:
+    batches = make(frame, batch_size=4).torch("cuda")
+    taken = []
+    for _ in range(40):  # PyTorch has 32 streams, each with memory of its own
+        for x in batches:
+            x.add_(1)
+        torch.cuda.synchronize()
+        taken.append(torch.cuda.memory_reserved())
+    assert taken[-1] == taken[2]
+
+
+@cuda
+def test_copies_do_not_pile_up() -> None:
+    image = {"image": np.zeros((300, 512, 512), np.float32)}  # of a megabyte each
+    loader = rf.Loader(image, 1, {"image": rf.array("image")}, memory="1 GB", shuffle=False)
+    before = torch.cuda.memory_reserved()
+    torch.cuda.reset_peak_memory_stats()
+    for _ in loader.torch("cuda"):
+        torch.cuda._sleep(10_000_000)  # some milliseconds, of which nobody waits for the end
+    assert torch.cuda.max_memory_reserved() - before < 100e6
+    torch.cuda.synchronize()
+
+
+@cuda
+def test_a_graph_is_captured_meanwhile(frame: rf.Frame, sizes: dict[str, int]) -> None:
+    for resident in (False, True):
+        for x in make(frame, **sizes).torch("cuda", resident=resident):
+            graph, into = torch.cuda.CUDAGraph(), torch.zeros_like(x)
+            with torch.cuda.graph(graph):  # which other threads disturb, too
+                time.sleep(0.002)
+                twice = 2 * into
+            into.copy_(x)
+            graph.replay()
+            assert torch.equal(twice, 2 * x)
 
 
 @cuda

@@ -11,6 +11,7 @@ import torch
 from rich.filesize import decimal
 
 from rootfeed.errors import ArgumentError
+from rootfeed.formats.torch import hand_out
 from rootfeed.layout import Layout
 from rootfeed.schema import Array
 
@@ -90,6 +91,8 @@ class DeviceRows:
         for place, parts in self._ragged.items():
             self._arrays[place] = torch.cat([self._arrays[place], *parts])
             parts.clear()
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()  # epochs may be on other streams
 
     def gathered(self, wanted: Any, sizes: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         """Yield the arrays of each batch of a run.
@@ -102,12 +105,22 @@ class DeviceRows:
             Rows of each batch.
         """
         found: list[Sequence[Any]] = []
-        for place, array in enumerate(self._arrays):
-            if place in self._ragged:
-                found += _vectors(array, self._arrays[place + 1], wanted, sizes)
-            elif place - 1 not in self._ragged:
-                found.append(_picked(array, wanted).split(sizes))
-        yield from zip(*found, strict=True)
+        with torch.inference_mode(False):  # another batch of the run may be for training
+            for place, array in enumerate(self._arrays):
+                if place in self._ragged:
+                    found += _vectors(array, self._arrays[place + 1], wanted, sizes)
+                elif place - 1 not in self._ragged:
+                    found.append(_picked(array, wanted).split(sizes))
+        made = None
+        if self._device.type == "cuda":
+            made = torch.cuda.current_stream(self._device).record_event()
+            hand_out(self._arrays, made)
+        for views in zip(*found, strict=True):
+            # Not as views, which know of each other's changes: gradients would be refused for them.
+            tensors = tuple(view.data for view in views)
+            if made is not None:
+                hand_out(tensors, made)
+            yield tensors
 
     def values(self, number: int, rows: Any) -> Any:
         """Return the values of a part in some rows, as an array of NumPy: (rows, columns)."""

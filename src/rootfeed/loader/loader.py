@@ -390,7 +390,8 @@ class Loader:
             Give CPU tensors in page-locked memory, which costs a copy.
         prefetch : int
             On a CUDA device, batches that are copied ahead, on a stream of their own, while the
-            ones before are used. 0 copies each when it is asked for.
+            ones before are used. Small ones are copied together, 2 MB, and share that memory. 0 copies
+            each when it is asked for.
         resident : bool, int or str
             True copies all rows to the device, once, before the first batch; batches are gathered there:
             the same rows in the same batches. They may take what is free there, less a tenth, or as much
@@ -410,7 +411,8 @@ class Loader:
         Raises
         ------
         ArgumentError
-            Where PyTorch is not installed; while iterating, where resident rows take more than they may.
+            Where PyTorch is not installed; while iterating, where resident rows take more than they may,
+            or a worker of a DataLoader would use a device or page-locked memory.
         """
         formats = load("torch")
         from rootfeed.loader.torch import TorchBatches  # which imports torch

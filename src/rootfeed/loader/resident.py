@@ -18,6 +18,7 @@ from rootfeed.engine import Prefetch, Task
 from rootfeed.errors import ArgumentError
 from rootfeed.formats import Batch, numpy_format
 from rootfeed.formats.resident import DeviceRows
+from rootfeed.formats.torch import page_locked
 from rootfeed.loader.iteration import Passes
 from rootfeed.loader.memory import Pool
 from rootfeed.loader.mixing import found_in
@@ -57,6 +58,7 @@ class ResidentBatches(TorchBatches):
         self._device = device
         self._budget = budget
         self._reader = _Reader(device, budget)
+        self._passes: tuple[Course, Passes] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         """Start the loader's next epoch, or go on where a loaded state ends.
@@ -73,7 +75,10 @@ class ResidentBatches(TorchBatches):
                 "rows that stay on a device need no workers: iterate over the batches themselves, "
                 "without a DataLoader, or leave resident= out."
             )
-        return self._pipeline.start(self._format, passes=self._reader.passes(self._pipeline))
+        pipeline = self._reader.pipeline = self._pipeline
+        if self._passes is None or self._passes[0] is not pipeline.course:
+            self._passes = pipeline.course, Passes(self._reader, pipeline.course)
+        return pipeline.start(self._format, passes=self._passes[1])
 
     def _of(self, loader: Any) -> ResidentBatches:
         return type(self)(loader, self._device, self._budget)
@@ -83,27 +88,29 @@ class ResidentBatches(TorchBatches):
 
 
 class _Reader:
-    """Makes batches of rows that are on a device: what `Reader` does with those of files."""
+    """Makes batches of rows that are on a device: what `Reader` does with those of files.
+
+    It refers to nothing that refers to it: a device's memory is free as soon as nobody needs it.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+        Whose batches they are.
+    """
+
+    pipeline: Pipeline
 
     def __init__(self, device: Any, budget: bool | int | str) -> None:
         self._device = torch.device("cpu" if device is None else device)
         self._most_bytes = None if budget is True else budget_bytes(budget, "resident")
         self._loading = ForkLock()
         self._rows: DeviceRows | None = None
-        self._passes: tuple[Course, Passes] | None = None
         self._told_of_labels = False
-
-    def passes(self, pipeline: Pipeline) -> Passes:
-        """Return the arrays of a pipeline's batches, pass after pass."""
-        self._pipeline = pipeline
-        if self._passes is None or self._passes[0] is not pipeline.course:
-            self._passes = pipeline.course, Passes(self, pipeline.course)
-        return self._passes[1]
 
     @property
     def schedule(self) -> Schedule:
         """What a shard does in which epoch: the pipeline's."""
-        return self._pipeline.schedule
+        return self.pipeline.schedule
 
     def read(self, work: Work) -> Generator[tuple[Any, ...], None, None]:
         """Yield the arrays of each batch, on the device."""
@@ -113,7 +120,7 @@ class _Reader:
             rows = self._rows = self._loaded() if self._rows is None else self._rows
         numbers = _Numbers(self.schedule.dataset, work)
         self._look_at_labels(work, numbers, rows)
-        runs = _runs(self.schedule, work, numbers, pinned=self._device.type == "cuda")
+        runs = _runs(self.schedule, work, numbers)
         ordering = Prefetch(runs, threads=1, window=_RUNS_AHEAD)
         try:
             while True:
@@ -121,14 +128,20 @@ class _Reader:
                     wanted, sizes = ordering.next()
                 except StopIteration:
                     return
-                yield from rows.gathered(wanted.to(self._device, non_blocking=True), sizes)
+                yield from rows.gathered(self._sent(wanted), sizes)
                 ordering.release()
         finally:
             ordering.close()
 
+    def _sent(self, numbers: npt.NDArray[np.int64]) -> Any:
+        """Copy numbers of rows to the device. Not on a thread, which may disturb what CUDA records."""
+        if self._device.type == "cuda":
+            return page_locked(numbers).to(self._device, non_blocking=True)
+        return torch.from_numpy(numbers).to(self._device)
+
     def _loaded(self) -> DeviceRows:
         """Read all rows, in the order of the files, and copy them to the device."""
-        whole, spec = self.schedule.dataset, self._pipeline.spec
+        whole, spec = self.schedule.dataset, self.pipeline.spec
         if whole.rows >= 1 << 32:
             raise ArgumentError(f"{whole.rows:,} rows are more than the 2^32 that can be resident.")
         most_bytes = _room_bytes(self._device) if self._most_bytes is None else self._most_bytes
@@ -180,12 +193,12 @@ class _Reader:
             return found
 
         found = found_in(work.remainder.dataset, window, labels, self.schedule.sizes.regions)
-        self._pipeline.mixing.warn_of_labels(found)
+        self.pipeline.mixing.warn_of_labels(found)
 
 
 def _runs(
-    schedule: Schedule, work: Work, numbers: _Numbers, *, pinned: bool
-) -> Iterator[tuple[tuple[Any, list[int]], Sequence[Task]]]:
+    schedule: Schedule, work: Work, numbers: _Numbers
+) -> Iterator[tuple[tuple[npt.NDArray[np.int64], list[int]], Sequence[Task]]]:
     """Say which rows make each run of batches.
 
     It is a thread that advances this: what it refers to lives as long as that, so not the reader, which
@@ -196,9 +209,7 @@ def _runs(
     for first in range(work.first, work.batches, step):
         stop = min(first + step, work.batches)
         numbers.forget(first)
-        wanted = torch.from_numpy(order.rows(first, stop).astype(np.int64))
-        if pinned:
-            wanted = wanted.pin_memory()
+        wanted = order.rows(first, stop).astype(np.int64)
         yield (wanted, work.plan.sizes[first:stop].tolist()), []
 
 
