@@ -97,6 +97,19 @@ def test_the_same_as_in_root(path: str) -> None:
     )
 
 
+def test_other_names_follow_their_column(path: str) -> None:
+    def made(module: Any) -> Any:
+        frame = module.RDataFrame("events", path).Alias("m", "n").Alias("k", "m").Alias("y", "x")
+        frame = frame.Define("before", "k * 10").Define("copy", "m").Redefine("n", "n + 0.5")
+        return frame.Define("after", "k * 10").Redefine("x", "x * 2").Alias("last", "k")
+
+    names = ["n", "m", "k", "x", "y", "before", "copy", "after", "last"]
+    found, expected = made(ROOT).AsNumpy(names), made(load_root()).AsNumpy(names)
+    for name in names:
+        assert found[name].dtype == expected[name].dtype, name
+        assert np.array_equal(found[name], expected[name]), name
+
+
 def test_answers(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     frame = ROOT.RDataFrame("events", path).Filter("x > 0", "positive")
     count = frame.Count()

@@ -101,6 +101,11 @@ FUNCTIONS = [
         "TMath::Sin(s_unit_f)",
         "TMath::Log(s_mass_d)",
     ),
+    # Where one of two numbers is NaN, where both are 0, and where a function has no overload of 8 bits.
+    *("TMath::Min(std::sqrt(f8), k_f8)", "TMath::Max(k_f4, std::sqrt(f4))", "TMath::Max(i1, k_i1)"),
+    *("std::min(std::sqrt(f8), k_f8)", "std::max(k_f4, std::sqrt(f4))", "TMath::Max(b, k_b)"),
+    *("TMath::ATan2(f8, k_f8)", "TMath::ATan2(i4 / 8, -0.0)", "TMath::Abs(i2)", "TMath::Abs(i1)"),
+    *("not (i4 == 3)", "not b && k_b", "not -i4"),
     *("sin(i4)", "exp(i1 % 5)"),
 ]
 VECTORS = [

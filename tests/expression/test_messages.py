@@ -52,6 +52,12 @@ def test_syntax(text: str, shown: str) -> None:
     assert pointed(str(caught.value)).strip() == shown
 
 
+@pytest.mark.parametrize("text", ["010", "n == 007", "08u"])
+def test_no_base_of_8(text: str) -> None:
+    with pytest.raises(ExpressionError, match="base 8"):
+        parse(text)
+
+
 def test_advice_on_assignment() -> None:
     with pytest.raises(ExpressionError, match="=="):
         parse("i = 1")
@@ -113,6 +119,12 @@ def test_unknown_function() -> None:
         ("1 + (v if b else i)", "python", ["vector"], "v if b else i"),
         ("{v, w}", "python", ["vector"], "{v, w}"),
         ("{}", "python", ["RVec<float>{}"], "{}"),
+        # C++ reads it as (!n) > 1.
+        ("not n > 1", "c++", ["not (...)"], "n > 1"),
+        ("b and not n & 1", "c++", ["not (...)"], "n & 1"),
+        ("not (n) > (1)", "c++", ["not (...)"], "n) > (1"),
+        ("(int) 3e9 + i", "c++", ["3000000000.0", "int32"], "3e9"),
+        ("uint8(-1.5)", "python", ["-1.5", "uint8"], "-1.5"),
     ],
 )
 def test_types(text: str, dialect: Any, parts: list[str], shown: str) -> None:

@@ -350,6 +350,9 @@ def test_keys_that_cannot_be_meant(frames: tuple[rf.Frame, rf.Frame]) -> None:
         frame.join(table.select(["half", "z"]), on="half")
     with pytest.raises(ArgumentError, match="have no column 'event_number' to join by"):
         frame.join(table.select(["z"]), on="event_number")
+    # Rows would be found by what is stored, and lie beside keys that say otherwise.
+    with pytest.raises(ArgumentError, match=r"column 'id' is defined in the frame.*Join first"):
+        frame.redefine("id", "id + 1").join(table.select(["id", "z"]), on="id", missing="drop")
     with pytest.raises(ArgumentError, match="no row that could be joined"):
         frame.join(table.select(["id", "z"]).filter("z > 0"), on="id", missing="drop")
     large = rf.from_arrays({"event": np.array([2**53 + 1, 2**53 + 2], "u8"), "z": np.array([1, 2])})

@@ -415,15 +415,52 @@ CONSTANTS = {
 
 _SPACES = ("ROOT::VecOps::", "VecOps::", "ROOT::Math::", "ROOT::", "std::", "TMath::", "np.", "math.")
 
-_LOWER = (
-    "Abs Sqrt Max Min Exp Log Log2 Log10 Floor Ceil Hypot Erf Erfc Sign IsNaN "
-    "Sin Cos Tan ASin ACos ATan ATan2 SinH CosH TanH"
-)
-_TMATH = {name: name.lower() for name in _LOWER.split()}
-_TMATH |= {"Power": "pow", "Gamma": "tgamma", "LnGamma": "lgamma"}
-"""The names of TMath, and those of C++ for the same."""
+_LOWER = "Sqrt Exp Log Log2 Log10 Floor Ceil Hypot Erf Erfc Sin Cos Tan ASin ACos ATan SinH CosH TanH"
+_SAME_IN_TMATH = {name: name.lower() for name in _LOWER.split()}
+_SAME_IN_TMATH |= {"Power": "pow", "Gamma": "tgamma", "LnGamma": "lgamma"}
+"""Functions of TMath that are C++'s for doubles, and their names there."""
 
-_REALS = set(_TMATH.values()) - {"abs", "min", "max", "sign", "isnan"}
+
+def _in_doubles_only(function: Function) -> Function:
+    """Return one of TMath's functions, which take and give doubles where those of C++ keep floats."""
+    return lambda scope, node, given: function(scope, node, [convert(each, FLOAT64) for each in given])
+
+
+def _tmath_extreme(operator: str) -> Function:
+    """``TMath::Min`` and ``TMath::Max`` of two numbers: the second one where one of them is NaN."""
+
+    def function(scope: Scope, node: Call, given: Sequence[Typed]) -> Typed:
+        _expect(scope, node, given, 2)
+        dtype = _of_overload(merged(given[0].dtype, given[1].dtype))
+        code = f"{{0}} if {{0}} {operator} {{1}} else {{1}}"
+        return elementwise(dtype, code, *(convert(each, dtype) for each in given))
+
+    return function
+
+
+def _tmath_abs(scope: Scope, node: Call, given: Sequence[Typed]) -> Typed:
+    _expect(scope, node, given, 1)
+    dtype = _of_overload(given[0].dtype)
+    return convert(_abs(scope, node, [convert(given[0], dtype)]), dtype)
+
+
+def _of_overload(dtype: Dtype) -> Dtype:
+    """Return the type for which TMath has a function: its own from 16 bits on."""
+    return promoted(dtype) if dtype.itemsize == 1 else dtype
+
+
+_ATAN2_ON_AXIS = "(0.0 if {0} == 0 else np.pi / 2 if {0} > 0 else -np.pi / 2)"
+
+_TMATH: dict[str, Function] = {
+    **{name: _in_doubles_only(_TABLE[its]) for name, its in _SAME_IN_TMATH.items()},
+    "ATan2": _in_doubles_only(_math(f"np.arctan2({{0}}, {{1}}) if {{1}} != 0 else {_ATAN2_ON_AXIS}", 2)),
+    "Abs": _tmath_abs,
+    "Min": _tmath_extreme("<="),
+    "Max": _tmath_extreme(">="),
+    "IsNaN": _TABLE["isnan"],
+    "Pi": _pi,
+}
+"""What may follow ``TMath::``."""
 
 
 def bare(name: str) -> str:
@@ -436,15 +473,11 @@ def bare(name: str) -> str:
 
 def call(scope: Scope, node: Call, given: Sequence[Typed]) -> Typed:
     """Return the tree of a call, given those of its arguments."""
-    name, is_tmath = bare(node.function), node.function.startswith("TMath::")
-    if is_tmath:
-        name = _TMATH.get(name, name)
-    function = _TABLE.get(name)
+    is_tmath = node.function.startswith("TMath::")
+    name, table = bare(node.function), _TMATH if is_tmath else _TABLE
+    function = table.get(name)
     if function is None:
         message = f"there is no function {shortened(node.function)!r}"
         marked = mark(scope.text, node.start, message, node.stop)
-        raise ExpressionError(f"{marked}\n{nearest(shortened(name), _TABLE)}")
-    if is_tmath and name in _REALS:
-        # TMath's functions take and give doubles, those of C++ keep floats.
-        given = [convert(each, FLOAT64) for each in given]
+        raise ExpressionError(f"{marked}\n{nearest(shortened(name), table)}")
     return function(scope, node, given)

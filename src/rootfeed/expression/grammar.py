@@ -4,12 +4,14 @@ A type's name stands for a column where no cast can: ``short > 3``, but ``(short
 Any name can be quoted, as in pandas: `` `jet pt` ``, or ``col("jet pt")``.
 
 Precedence is that of C++, also for ``&``, ``|`` and ``^``, which bind less than comparisons there:
-``a > 1 & b < 2`` means ``(a > 1) & (b < 2)``. Words (``not``) bind as in Python.
+``a > 1 & b < 2`` means ``(a > 1) & (b < 2)``. Words (``not``) bind as in Python; where C++ reads
+``not a > 1`` otherwise, `inference` refuses it in C++'s dialect.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -106,7 +108,7 @@ _choices: LSQUARE conditional ("," conditional)* RSQUARE
     | PATH "(" [conditional ("," conditional)*] RPAREN -> call
     | TYPE "(" conditional ")" -> cast
     | STATIC_CAST "(" conditional ")" -> cast
-    | "(" conditional ")"
+    | "(" conditional ")" -> bracketed
     | LBRACE [conditional ("," conditional)*] RBRACE -> items
     | LSQUARE [conditional ("," conditional)*] RSQUARE -> items
     | VECTOR LBRACE [conditional ("," conditional)*] RBRACE -> typed_items
@@ -198,8 +200,12 @@ class _Nodes(Transformer[Token, Node]):
     def logic_and(self, children: list[Any]) -> Node:
         return nodes.Logic(*_place(children), "&&", *children)
 
+    def bracketed(self, children: list[Any]) -> Node:
+        node: Node = replace(children[0], is_bracketed=True)
+        return node
+
     def negation(self, children: list[Any]) -> Node:
-        return nodes.Unary(*_place(children), "!", children[0])
+        return nodes.Unary(*_place(children), "not", children[0])
 
     def unary_(self, children: list[Any]) -> Node:
         return nodes.Unary(*_place(children), str(children[0]), children[1])
@@ -292,6 +298,11 @@ def _number(text: str, position: int) -> tuple[float | int, np.dtype[Any]]:
             raise _ProblemError("this integer has more than 64 bits", position)
         if "f" in suffix:
             raise _ProblemError(f"an integer ends with {suffix!r}; write {digits}.{suffix}", position)
+        if digits[0] == "0" and digits.strip("0"):
+            message = (
+                "an integer that begins with 0 has base 8 in C++ and is none in Python; leave the 0 out"
+            )
+            raise _ProblemError(message, position)
         # Python refuses to read thousands of digits.
         value = int(digits) if len(digits) <= 1000 else 2**64
     if suffix not in ("", "u", "l", "ll", "ul", "ull", "lu", "llu"):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import eq, ge, gt, le, lt, ne
 
+import numpy as np
+
 from rootfeed.errors import MissingColumnError, nearest
 from rootfeed.expression import functions, nodes, typed
 from rootfeed.expression.grammar import MOST_DEPTH, mark, shortened
@@ -87,7 +89,7 @@ def inferred(scope: Scope, node: Node) -> Typed:
         case nodes.Items():
             return _items(scope, node, all_of(node.items))
         case nodes.Cast():
-            return convert(inferred(scope, node.operand), node.dtype)
+            return _cast(scope, node, inferred(scope, node.operand))
     raise AssertionError(node)
 
 
@@ -159,6 +161,14 @@ def _test_texts(scope: Scope, node: Node, operand: Node, items: Sequence[Node]) 
 # --- conditions, elements -------------------------------------------------------------------------
 
 
+def _cast(scope: Scope, node: nodes.Cast, operand: Typed) -> Typed:
+    if isinstance(operand, Constant) and operand.dtype.kind == "f" and node.dtype.kind in "iu":
+        limits = np.iinfo(node.dtype)
+        if not limits.min - 1 < operand.value < limits.max + 1:
+            scope.wrong(node.operand, f"{operand.value} is no {node.dtype}")
+    return convert(operand, node.dtype)
+
+
 def _logic(scope: Scope, operator: str, left: Typed, right: Typed) -> Typed:
     word = "or" if operator == "||" else "and"
     if not (left.is_vector or right.is_vector):
@@ -206,9 +216,11 @@ def _items(scope: Scope, node: nodes.Items, items: Sequence[Typed]) -> Typed:
 
 
 def _unary(scope: Scope, node: nodes.Unary, operand: Typed) -> Typed:
-    """Return ``-``, ``+``, ``!`` or ``~``. ROOT keeps the type of a vector's elements."""
+    """Return ``-``, ``+``, ``!``, ``not`` or ``~``. ROOT keeps the type of a vector's elements."""
     operator, dtype = node.operator, operand.dtype
-    if operator == "!":
+    if operator == "not" and scope.is_cpp and _is_open(node.operand):
+        scope.wrong(node.operand, "C++'s 'not' takes only what comes next; write 'not (...)'")
+    if operator in ("!", "not"):
         inverted = elementwise(BOOL, f"not {truth('{0}', dtype)}", operand)
         return convert(inverted, dtype) if operand.is_vector and scope.is_cpp else inverted
     if operator == "~" and dtype.kind == "f":
@@ -227,6 +239,11 @@ def _unary(scope: Scope, node: nodes.Unary, operand: Typed) -> Typed:
         if small or wide.kind == "f" or wide == INT64:
             return constant(wide, -operand.value)
     return elementwise(wide, f"{operator}{{0}}", convert(operand, wide))
+
+
+def _is_open(node: Node) -> bool:
+    """Whether a sign before a node would take its first operand alone."""
+    return isinstance(node, nodes.Binary | nodes.Compare | nodes.Among) and not node.is_bracketed
 
 
 def _binary(scope: Scope, node: nodes.Binary, left: Typed, right: Typed) -> Typed:

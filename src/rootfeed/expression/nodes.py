@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,11 +30,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Node:
-    """A part of an expression, from character `start` to before `stop`; `depth` counts what it nests."""
+    """A part of an expression, from character `start` to before `stop`; `depth` counts what it nests.
+
+    `is_bracketed` where it stands in round brackets, which `start` and `stop` leave out.
+    """
 
     start: int
     stop: int
     depth: int
+    is_bracketed: bool = field(default=False, kw_only=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Quoted(Name):
 
 @dataclass(frozen=True)
 class Unary(Node):
-    """``-``, ``+``, ``!`` or ``~``."""
+    """``-``, ``+``, ``!`` or ``~``; or the word ``not``, which takes more behind it in Python."""
 
     operator: str
     operand: Node

@@ -245,7 +245,8 @@ class Frame:
             Entry by entry: one of as many entries, without definitions and cuts, which come after. By
             keys: any frame whose rows fit into memory.
         on : str or iterable of str, optional
-            Columns of integers, such as run and event numbers, which both have; unique in `other`.
+            Columns of integers, such as run and event numbers, which both have; here stored ones, in
+            `other` unique.
         prefix : str
             Before the names of its columns here, for example where both have columns of one name.
         missing : "error", "drop", or number, or mapping of str to number or str

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rootfeed.errors import ArgumentError
+from rootfeed.expression import Definition
 from rootfeed.frame.arrays import arrays
 from rootfeed.schema import Array
 from rootfeed.sources import Filling, as_type, checked_filling, spliced
@@ -91,12 +92,18 @@ def matched(
     Raises
     ------
     ArgumentError
-        Where keys are no integers, not unique in `theirs`, or have no match, which `missing` forbids; or
-        where a column cannot hold what it is given.
+        Where keys are no integers, defined in `mine`, not unique in `theirs`, or have no match, which
+        `missing` forbids; or where a column cannot hold what it is given.
     """
     filling = None if isinstance(missing, str) else checked_filling(missing)
     stored = View(mine.files)
+    made = {each.name for each in mine.transformations if isinstance(each, Definition)}
     for name in keys:
+        if name in made:
+            raise ArgumentError(
+                f"column {name!r} is defined in the frame, and join finds rows by what is stored in its "
+                f"files. Join first; or define {name!r} in the other frame, to equal a stored one."
+            )
         for view, where in ((stored, "the frame's files"), (theirs, "the other frame")):
             type_ = view.columns.get(name)
             if type_ is None:

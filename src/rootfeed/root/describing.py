@@ -53,6 +53,17 @@ def defined(frame: Frame) -> list[str]:
     return [name for name in frame.columns if name in made]
 
 
+def other_names(frame: Frame, column: str) -> list[str]:
+    """Return the other names of a column, which aliases give it, in their order."""
+    found: list[str] = []
+    for each in _definitions(frame):
+        if _other_name(each) in (column, *found):
+            found += [each.name] * (each.name not in found)
+        elif each.name in found:
+            found.remove(each.name)
+    return found
+
+
 def type_name(frame: Frame, column: str) -> str:
     """Return the type of a column, as ROOT calls it: see `RDataFrame.GetColumnType`."""
     type_ = frame.select([column]).columns[column]

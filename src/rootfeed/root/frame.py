@@ -12,7 +12,7 @@ import numpy as np
 
 from rootfeed import sources
 from rootfeed.errors import ArgumentError, MissingColumnError, nearest
-from rootfeed.expression import Cut
+from rootfeed.expression import Cut, reference
 from rootfeed.frame import Frame, over, view_of
 from rootfeed.frame.arrays import arrays
 from rootfeed.properties import cached_property
@@ -86,8 +86,14 @@ class RDataFrame:
         return _over(self.frame.define(name, expression, columns=names_of(columns) or None))
 
     def Redefine(self, name: str, expression: Expression, columns: Sequence[str] = ()) -> RDataFrame:
-        """Return a data frame in which a column has other contents: see `Define`."""
-        return _over(self.frame.redefine(name, expression, columns=names_of(columns) or None))
+        """Return a data frame in which a column has other contents: see `Define`.
+
+        So has it under its other names, see `Alias`.
+        """
+        frame = self.frame.redefine(name, expression, columns=names_of(columns) or None)
+        for alias in describing.other_names(self.frame, name):
+            frame = frame.redefine(alias, reference(name).text)
+        return _over(frame)
 
     def Alias(self, alias: str, column: str) -> RDataFrame:
         """Return a data frame in which a column has a second name."""

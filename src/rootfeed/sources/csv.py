@@ -319,6 +319,8 @@ def _arrow_type(kind: Kind) -> Any:
         "time32[s]": pa.time32("s"),
         "timestamp[s]": pa.timestamp("s"),
         "timestamp[ns]": pa.timestamp("ns"),
+        "timestamp[s, tz=UTC]": pa.timestamp("s", "UTC"),
+        "timestamp[ns, tz=UTC]": pa.timestamp("ns", "UTC"),
     }
     return plain[kind]
 

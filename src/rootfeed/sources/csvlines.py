@@ -45,9 +45,12 @@ Kind = str
 Arrow names it.
 """
 
+_TIMES = ("date32[day]", "timestamp[s]", "timestamp[ns]")  # each takes what the ones before it take
+_ZONED = ("timestamp[s, tz=UTC]", "timestamp[ns, tz=UTC]")
+
 KINDS = frozenset(
     ("nothing", "natural", "integer", "large", "huge", "real", "bool", "text", "bytes", "time32[s]")
-) | {"date32[day]", "timestamp[s]", "timestamp[ns]"}
+).union(_TIMES, _ZONED)
 
 _JOINED = (
     (frozenset({"natural", "integer"}), "integer"),
@@ -56,7 +59,6 @@ _JOINED = (
     (frozenset({"natural", "integer", "large", "huge", "real"}), "real"),
     (frozenset({"text", "bytes"}), "bytes"),
 )
-_TIMES = ("date32[day]", "timestamp[s]", "timestamp[ns]")  # each takes what the ones before it take
 
 
 def joined(one: Kind, other: Kind) -> Kind:
@@ -67,9 +69,10 @@ def joined(one: Kind, other: Kind) -> Kind:
     for every, found in _JOINED:
         if names <= every:
             return found
-    for number, name in enumerate(_TIMES):
-        if names <= set(_TIMES[: number + 1]):
-            return name
+    for times in (_TIMES, _ZONED):
+        for number, name in enumerate(times):
+            if names <= set(times[: number + 1]):
+                return name
     return "text"
 
 
