@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,10 +25,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(params=["root", *OURS])
-def way(request: pytest.FixtureRequest, files: dict[str, str]) -> Way:
+def way(request: pytest.FixtureRequest, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Way:
     if request.param == "rootfeed":
         return Way(rootfeed.root, rootfeed.root, files)
     if sys.platform != "linux":
         pytest.skip("the real ROOT exists for Linux only")
     real = load_root()
+    # From Python 3.13 on, a forked child lets go of what is called at its parent's exit: of ROOT's
+    # loaders, whose end waits for threads that are not there. Workers of later tests would hang.
+    module = importlib.import_module("ROOT._pythonization._ml_dataloader")
+    monkeypatch.setattr(module, "atexit", SimpleNamespace(register=lambda _: None))
     return Way(real, rootfeed.root if request.param == "nodes" else real, files)
