@@ -163,7 +163,7 @@ def _test_texts(scope: Scope, node: Node, operand: Node, items: Sequence[Node]) 
 
 def _cast(scope: Scope, node: nodes.Cast, operand: Typed) -> Typed:
     if isinstance(operand, Constant) and operand.dtype.kind == "f" and node.dtype.kind in "iu":
-        limits = np.iinfo(node.dtype)
+        limits = np.iinfo(node.dtype.name)
         if not limits.min - 1 < operand.value < limits.max + 1:
             scope.wrong(node.operand, f"{operand.value} is no {node.dtype}")
     return convert(operand, node.dtype)
