@@ -270,6 +270,13 @@ def test_files_that_are_no_names(wrong: Any) -> None:
         rf.open(wrong)
 
 
+@pytest.mark.parametrize("verb", ["compute", "collect"])
+def test_data_frames_that_are_computed_later(verb: str) -> None:
+    lazy = type("LazyFrame", (list,), {verb: lambda self: self, "__module__": "polars.lazyframe"})
+    with pytest.raises(ArgumentError, match=rf"a polars.LazyFrame holds no data yet: .* its {verb}\(\)"):
+        rf.open(lazy(["a", "b"]))
+
+
 def test_a_file_twice(paths: list[str]) -> None:
     with pytest.raises(ArgumentError, match=r"000\.root is named twice, so its entries would"):
         rf.open([paths[0], paths[0]])

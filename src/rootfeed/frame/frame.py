@@ -588,6 +588,7 @@ def open(
         return _of_node(files, executor, skips)
     if sources.is_arrow_table(files) or _is_arrays(files):
         return from_arrays(cast(Any, files), fill_null=fill_null)
+    _check_no_plan(files)
     filling = sources.checked_filling(fill_null)
     bad: dict[int, RootfeedError] = {}
     found = sources.expand(
@@ -608,6 +609,17 @@ def _of_node(node: Any, executor: Executor | None, skips: bool) -> Frame:
     if found.taken is not None:
         frame = frame.filter(f"`{found.taken}`", "what ROOT's RDataFrame leaves out")
     return frame.select(found.names)
+
+
+def _check_no_plan(files: Any) -> None:
+    """Refuse data frames that are computed later: the names of their columns are no files."""
+    for verb in ("compute", "collect"):
+        if callable(getattr(files, verb, None)):
+            kind = f"{type(files).__module__.partition('.')[0]}.{type(files).__name__}"
+            raise ArgumentError(
+                f"a {kind} holds no data yet: give what its {verb}() returns, if that fits into "
+                "memory, or the files that it reads."
+            )
 
 
 def _is_arrays(files: Any) -> bool:
