@@ -243,7 +243,7 @@ def _unary(scope: Scope, node: nodes.Unary, operand: Typed) -> Typed:
 
 def _is_open(node: Node) -> bool:
     """Whether a sign before a node would take its first operand alone."""
-    return isinstance(node, nodes.Binary | nodes.Compare | nodes.Among) and not node.is_bracketed
+    return isinstance(node, nodes.Binary | nodes.Compare) and not node.is_bracketed
 
 
 def _binary(scope: Scope, node: nodes.Binary, left: Typed, right: Typed) -> Typed:
