@@ -20,7 +20,9 @@ import rootfeed
 # Frameworks and whatever else takes its time.
 HEAVY = (
     "ROOT",
+    "asyncio",
     "awkward",
+    "fsspec",
     "jax",
     "keras",
     "lightning",

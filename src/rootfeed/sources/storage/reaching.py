@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from threading import Event
 from typing import Any, TypeVar
 
-import fsspec.config
-
 from rootfeed.errors import RootfeedError, UnreachableError
 from rootfeed.sources.failures import cause, is_transient, unavailable
 from rootfeed.sources.storage.address import Address, shown
 from rootfeed.sources.storage.retries import Patience
 from rootfeed.sources.storage.s3 import S3Server
-from rootfeed.sources.storage.servers import Server, merged
+from rootfeed.sources.storage.servers import Server, fsspec, merged
 from rootfeed.sources.storage.web import WebServer
 from rootfeed.sources.storage.xrootd import XRootDServer
 
@@ -165,5 +163,5 @@ def _kind(protocol: str) -> type[Server]:
 def _with_defaults(protocol: str, options: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """Return what the user says, or fsspec's configuration, or we do."""
     return merged(
-        _kind(protocol).defaults(timeout), merged(fsspec.config.conf.get(protocol, {}), options)
+        _kind(protocol).defaults(timeout), merged(fsspec().config.conf.get(protocol, {}), options)
     )

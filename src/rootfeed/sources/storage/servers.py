@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -10,16 +9,13 @@ from contextlib import suppress
 from threading import Event
 from typing import Any, NamedTuple
 
-import fsspec
-import fsspec.asyn
-import fsspec.config
-
 from rootfeed.errors import UnreachableError
+from rootfeed.processes import unforked
 from rootfeed.sources.storage.address import shown
 from rootfeed.sources.storage.base import Span
 from rootfeed.sources.storage.retries import Patience
 
-__all__ = ["Answer", "Server", "merged", "tag_of"]
+__all__ = ["Answer", "Server", "fsspec", "merged", "tag_of"]
 
 _LOOK_SECONDS = 0.1
 """How often somebody who waits looks whether he should go on."""
@@ -44,6 +40,15 @@ class Answer(NamedTuple):
 
     contents: list[bytes | memoryview | Exception]
     tags: set[str] | None
+
+
+def fsspec() -> Any:
+    """Import fsspec, which takes as long as half of rootfeed, and only files on servers need."""
+    with unforked():
+        import fsspec
+        import fsspec.asyn
+        import fsspec.config
+    return fsspec
 
 
 def tag_of(told: Mapping[str, Any]) -> str:
@@ -93,7 +98,7 @@ class Server:
         self.url = url
         self.stopped = stopped
         self.filesystem: Any
-        self.filesystem, self.name = fsspec.core.url_to_fs(url, **options)
+        self.filesystem, self.name = fsspec().core.url_to_fs(url, **options)
 
     @staticmethod
     def defaults(timeout: float) -> dict[str, Any]:
@@ -135,6 +140,8 @@ class Server:
             coroutine.close()
             raise UnreachableError(f"{shown(self.url)} was not waited for.")
         until = None if seconds is None else time.monotonic() + seconds
+        import asyncio  # which came with fsspec
+
         future = asyncio.run_coroutine_threadsafe(coroutine, self.filesystem.loop)
         try:
             while not future.done():
@@ -154,4 +161,4 @@ class Server:
 
     @property
     def _is_asynchronous(self) -> bool:
-        return isinstance(self.filesystem, fsspec.asyn.AsyncFileSystem)
+        return isinstance(self.filesystem, fsspec().asyn.AsyncFileSystem)

@@ -5,21 +5,18 @@ fsspec takes whatever comes; here an answer is looked at before its body is read
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-import fsspec
-
 from rootfeed.errors import ChangedFileError, UnreachableError
 from rootfeed.sources.failures import is_denied
 from rootfeed.sources.storage.address import shown
 from rootfeed.sources.storage.base import Span
 from rootfeed.sources.storage.retries import Patience
-from rootfeed.sources.storage.servers import Answer, Server, tag_of
+from rootfeed.sources.storage.servers import Answer, Server, fsspec, tag_of
 from rootfeed.sources.storage.tokens import bearer_token, may_send
 
 __all__ = ["WebServer", "web_page"]
@@ -113,12 +110,14 @@ class WebServer(Server):
         self._token = token
         headers = {**self._options.get("headers", {}), "Authorization": f"Bearer {token}"}
         options = {**self._options, "headers": headers}
-        self.filesystem, self.name = fsspec.core.url_to_fs(self.url, **options)
+        self.filesystem, self.name = fsspec().core.url_to_fs(self.url, **options)
         _closed.add(self._host)
         return True
 
     def fetch(self, spans: Sequence[Span], file_bytes: int, patience: Patience) -> Answer:
         """Return what each span (start, stop) holds, with what was said of the file's version."""
+        import asyncio  # which came with fsspec
+
         contents: list[bytes | memoryview | Exception] = [b""] * len(spans)
         tags: set[str] = set()
 
