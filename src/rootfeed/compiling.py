@@ -191,7 +191,7 @@ class _NoCache(NullCache):  # type: ignore[misc]  # Numba has no types
         warn_of_cache(None, self._reason)
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
     """Numba's cache of a function, which never raises."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -205,7 +205,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            # What Numba imports before, only compilation needs: 0.2 s with awkward, in each process.
+            # What Numba imports before, awkward included, only compilation needs.
             rtsys.initialize(target_context)
             return self._load_overload(sig, target_context)
         except Exception:
@@ -221,7 +221,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         warn_of_cache(self.cache_path, problem)
 
 
-class _Files(IndexDataCacheFile):  # type: ignore[misc]
+class _Files(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
     """Numba's files, of which each tells whether it is whole, and what it belongs to.
 
     Machine code that is not the one of this source and signature would crash, or compute something else.

@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 
 def fsspec() -> Any:
-    """Import fsspec, which takes as long as half of rootfeed, and only files on servers need."""
+    """Import fsspec, which only files on servers need; it brings asyncio."""
     with unforked():
         import fsspec
         import fsspec.asyn
