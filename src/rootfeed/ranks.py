@@ -47,6 +47,7 @@ def _store() -> Any:
     distributed = _distributed()
     if distributed is None or distributed.group.WORLD is _inherited:
         return None
+    # No public name: where it has another one, ranks do not compare.
     return getattr(distributed.distributed_c10d, "_get_default_store", lambda: None)()
 
 

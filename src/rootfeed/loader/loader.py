@@ -93,7 +93,8 @@ class Loader:
         together. `chunk_entries` takes the place of `memory`.
     rank, world_size : int, optional
         This process, and how many share an epoch: each reads its own blocks, and gets as many batches
-        as the others. Taken from torch.distributed where that is initialised; else 0 and 1.
+        as the others. Taken from torch.distributed where that is initialised; else 0 and 1. Its ranks
+        compare files, rows, seed and sizes: one that differs is refused.
     tail : "drop", "pad" or "uneven"
         What becomes of rows that do not go evenly into the ranks, fewer than there are ranks: left out,
         made up for by repeated ones (the last rows of a rank's last batch: see `repeats`), or more

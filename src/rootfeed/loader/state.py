@@ -43,6 +43,10 @@ _REMEDIES = {
 }
 
 
+_SAME_ON_RANKS = ("files", "rows", "seed")
+"""What ranks compare of a fingerprint; by the rest they know which loader it is."""
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """What a state must agree in with the loader that goes on with it.
@@ -140,19 +144,16 @@ def unlike(other: str, prints: Fingerprint, sizes: Sizes) -> list[str]:
     lines = _differences(changed, there, prints, "on another rank", "here")
     if not changed and there.get("sizes") != here.get("sizes"):
         lines.append(
-            f"sizes, which follow from memory=: {_in_memory(there)} on another rank, "
-            f"{_in_memory(here)} here"
+            f"sizes, which follow from memory=: {_sizes_in_words(there)} on another rank, "
+            f"{_sizes_in_words(here)} here"
         )
     return lines
 
 
-_SAME_ON_RANKS = ("files", "rows", "seed")
-
-
-def _in_memory(said: Mapping[str, Any]) -> str:
-    if "sizes" not in said:
+def _sizes_in_words(same: Mapping[str, Any]) -> str:
+    if "sizes" not in same:
         return "all rows in memory"
-    _, window_bytes, block_entries, *_ = said["sizes"]
+    _, window_bytes, block_entries, *_ = same["sizes"]
     return f"a window of {window_bytes} bytes and blocks of {block_entries} entries"
 
 
@@ -195,6 +196,7 @@ def _differences(
 
 
 def _difference(name: str, kept: Any, prints: Fingerprint, there: str, here: str) -> str:
+    """Return what a part is called, and how it differs."""
     what = _REMEDIES.get(name, name)
     if name not in prints.words:
         return f"{what}: {kept!r} {there}, {prints.digests[name]!r} {here}"
